@@ -1,0 +1,45 @@
+/* Kernel/user ABI: a question to the data path and its answer. `weftctl why` and the tests put the
+ * question in the packet of a BPF_PROG_TEST_RUN of weft_why, which runs the very pick() of connect()
+ * on the live maps (sock_addr programs themselves cannot be test-run).
+ * Compiled as C11 and as C++20. */
+#pragma once
+#include "abi/service.h"
+
+enum weft_verdict {
+    WEFT_VERDICT_PASS = 0, /* no service of ours: untouched */
+    WEFT_VERDICT_TRANSLATE = 1,
+    WEFT_VERDICT_REFUSE_NO_ENDPOINT = 2,
+    WEFT_VERDICT_REFUSE_FAMILY = 3,
+    WEFT_VERDICT_REFUSE_STALE = 4,
+};
+
+enum weft_reach {
+    WEFT_REACH_V4 = 1, /* the socket can be sent to an IPv4 endpoint */
+    WEFT_REACH_V6 = 2,
+};
+
+struct weft_query {
+    __u64 netns_cookie; /* 0: not known */
+    struct weft_frontend_key key;
+    __u16 reach; /* enum weft_reach, or-ed */
+    __u16 dry;   /* 1: leave cursor and affinity as they are */
+};
+ABI_ASSERT(sizeof(struct weft_query) == 32, "abi");
+
+struct weft_answer {
+    struct weft_addr addr;
+    __be16 port;
+    __u16 verdict; /* enum weft_verdict */
+    __u32 service;
+    __u32 endpoint;
+    __u32 incarnation;
+    __u64 record; /* the word that was used */
+    __u32 affinity; /* 1: an affinity entry chose */
+    __u32 pad;
+};
+ABI_ASSERT(sizeof(struct weft_answer) == 48, "abi");
+
+struct weft_why {
+    struct weft_query query;
+    struct weft_answer answer;
+};

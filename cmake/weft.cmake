@@ -1,0 +1,43 @@
+# Flag targets and the two functions every folder uses. Libraries are found here, once.
+find_package(absl REQUIRED)
+find_package(GTest REQUIRED)
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
+pkg_check_modules(LIBFYAML REQUIRED IMPORTED_TARGET libfyaml)
+find_package(simdjson REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+
+add_library(weft_flags INTERFACE)
+target_compile_options(weft_flags INTERFACE -Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
+  -Wno-missing-field-initializers)
+target_compile_definitions(weft_flags INTERFACE WEFT_VERSION="${PROJECT_VERSION}")
+target_include_directories(weft_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/bpf)
+if(WEFT_SANITIZE)
+  target_compile_options(weft_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
+  target_link_options(weft_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# weft_library(NAME sources...): warnings as errors, and abseil's Status for everybody.
+function(weft_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PUBLIC weft_flags absl::status absl::statusor absl::strings)
+endfunction()
+
+# weft_test(NAME LIBS a b SOURCES x_test.cc ...): one gtest binary, one ctest entry in the suite
+# "unit". An entry per binary and not per TEST: 2 cores, and starting a process costs more than most
+# of the tests.
+function(weft_test name)
+  cmake_parse_arguments(T "" "SUITE" "LIBS;SOURCES" ${ARGN})
+  if(NOT T_SUITE)
+    set(T_SUITE unit)
+  endif()
+  add_executable(${name} ${T_SOURCES})
+  target_link_libraries(${name} PRIVATE weft_flags ${T_LIBS} GTest::gtest_main Threads::Threads)
+  target_precompile_headers(${name} PRIVATE <gtest/gtest.h>)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${T_SUITE}.${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${T_SUITE}.${name} PROPERTIES LABELS ${T_SUITE} TIMEOUT 600)
+endfunction()

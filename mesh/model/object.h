@@ -1,0 +1,145 @@
+// The objects people write, as far as weft uses them: what manifest readers produce and merge() joins.
+// Plain values. A field that is not here was reported by the reader, not dropped in silence.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "mesh/model/address.h"
+#include "mesh/model/notice.h"
+
+namespace weft::model {
+
+enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };  // IANA numbers, as in IP headers
+const char* to_text(Protocol protocol);                      // "TCP", "UDP"
+
+using Labels = std::map<std::string, std::string>;
+
+struct ObjectMeta {
+  std::string namespace_name = "default";
+  std::string name;
+  Labels labels;
+  Labels annotations;  // those that begin with "weft.mesh/" only
+  // metadata.creationTimestamp in seconds since 1970; absent counts as newest (nobody knows its age).
+  std::optional<std::int64_t> created;
+  Origin origin;  // of the document's first line (a List item: of the item)
+
+  bool operator==(const ObjectMeta&) const = default;
+};
+
+// targetPort: a number, or the name of a container port. Absent means the service port's own number.
+using TargetPort = std::variant<std::uint16_t, std::string>;
+
+struct ServicePortSpec {
+  std::string name;
+  std::uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
+  std::optional<TargetPort> target;
+
+  bool operator==(const ServicePortSpec&) const = default;
+};
+
+struct ServiceObject {
+  ObjectMeta meta;
+  std::vector<Address> cluster_ips;   // empty for headless services and where nobody assigned one
+  std::vector<Address> external_ips;  // further addresses, served alike
+  bool headless = false;              // clusterIP: None
+  bool unserved_type = false;         // ExternalName: known, reported, not served
+  bool publish_not_ready = false;
+  std::optional<std::chrono::seconds> affinity;  // sessionAffinity: ClientIP and its timeout
+  Labels selector;                               // empty: none
+  std::vector<ServicePortSpec> ports;
+
+  bool operator==(const ServiceObject&) const = default;
+};
+
+struct SlicePort {
+  std::optional<std::string> name;  // nil and "" both match a service port without a name
+  std::optional<std::uint16_t> port;  // nil: "all ports", of no use to a service port; skipped
+  Protocol protocol = Protocol::kTcp;
+
+  bool operator==(const SlicePort&) const = default;
+};
+
+struct SliceEndpoint {
+  Address address;  // the first of `addresses`: the API calls them fungible, kube-proxy uses the first
+  bool ready = true;    // nil means true (discovery/v1)
+  bool serving = true;  // nil means true... of `ready` where only that is given
+  bool terminating = false;
+  std::string zone;
+  std::string node;
+
+  bool operator==(const SliceEndpoint&) const = default;
+};
+
+struct EndpointSliceObject {
+  ObjectMeta meta;
+  std::string service;  // label kubernetes.io/service-name; empty: belongs to nobody, ignored
+  Family family = Family::kIpv4;
+  std::vector<SlicePort> ports;
+  std::vector<SliceEndpoint> endpoints;
+
+  bool operator==(const EndpointSliceObject&) const = default;
+};
+
+struct ContainerPort {
+  std::string name;
+  std::uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
+
+  bool operator==(const ContainerPort&) const = default;
+};
+
+struct PodObject {
+  ObjectMeta meta;
+  std::vector<Address> ips;  // status.podIPs, else status.podIP
+  bool ready = false;        // condition Ready is "True"
+  bool terminating = false;  // metadata.deletionTimestamp is set
+  bool finished = false;     // phase Succeeded or Failed: never an endpoint
+  std::string node;
+  std::string zone;                  // label topology.kubernetes.io/zone
+  std::vector<ContainerPort> ports;  // of all containers, for named target ports
+
+  bool operator==(const PodObject&) const = default;
+};
+
+// Of DestinationRule what this build enforces; the rest is reported by the reader.
+enum class Balancer : std::uint8_t { kRoundRobin, kRandom, kSourceHash };
+const char* to_text(Balancer balancer);  // "round-robin", "random", "maglev"
+
+struct DestinationRuleObject {
+  ObjectMeta meta;
+  std::string host;  // as written: "web", "web.shop", "web.shop.svc.cluster.local"
+  std::optional<Balancer> balancer;
+
+  bool operator==(const DestinationRuleObject&) const = default;
+};
+
+using Object = std::variant<ServiceObject, EndpointSliceObject, PodObject, DestinationRuleObject>;
+const ObjectMeta& meta_of(const Object& object);
+const char* kind_of(const Object& object);  // "Service", "EndpointSlice", ...
+
+// Who an object is: two documents with the same id are two versions of one object.
+struct ObjectId {
+  std::string kind;
+  std::string namespace_name;
+  std::string name;
+
+  std::string to_text() const;  // "Service shop/web"
+  auto operator<=>(const ObjectId&) const = default;
+};
+ObjectId id_of(const Object& object);
+
+// What arrives together and is replaced together: one file, or one object of an API server.
+struct Unit {
+  std::vector<std::shared_ptr<const Object>> objects;
+  std::vector<Notice> notices;
+};
+
+}  // namespace weft::model
