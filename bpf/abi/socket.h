@@ -28,14 +28,18 @@ struct weft_flow {
     __u32 endpoint;
     __u32 incarnation;
     __u64 used_ns; /* CLOCK_MONOTONIC of the last send */
+    __u32 self;    /* its own index: read from memory it is no constant to the verifier, which would else
+                    * follow every "best so far" of a search on its own */
+    __u32 pad;
 };
-ABI_ASSERT(sizeof(struct weft_flow) == 56, "abi");
+ABI_ASSERT(sizeof(struct weft_flow) == 64, "abi");
 
 /* Most sockets talk to one or two services; a busy resolver gets the second, larger block. A socket
  * with more conversations than both hold forgets the one it used longest ago, and that is counted
  * (WEFT_EVENT_FLOW_EVICTED). */
+/* Powers of two: an index is masked, which is how the verifier sees its bound. */
 #define WEFT_FLOWS_FEW 4
-#define WEFT_FLOWS_MORE 60
+#define WEFT_FLOWS_MORE 32
 struct weft_flows_few {
     struct weft_flow flow[WEFT_FLOWS_FEW];
 };

@@ -1,0 +1,195 @@
+#include "agent/app/options.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <sstream>
+
+#include "agent/app/config_file.h"
+#include "mesh/base/text.h"
+
+namespace weft::app {
+namespace {
+
+std::string host_name() {
+  char name[256] = {};
+  return gethostname(name, sizeof name - 1) ? "localhost" : name;
+}
+
+// CLI11 reads configuration through this; ours is YAML.
+class YamlConfig : public CLI::Config {
+ public:
+  std::string to_config(const CLI::App*, bool, bool, std::string) const override { return ""; }
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::ostringstream text;
+    text << input.rdbuf();
+    auto entries = parse_config(text.str());
+    if (!entries.ok()) throw CLI::ConversionError("--config: " + base::message_of(entries.status()));
+    std::vector<CLI::ConfigItem> result;
+    for (auto& entry : *entries) {
+      CLI::ConfigItem item;
+      item.name = entry.key;
+      item.inputs = std::move(entry.values);
+      result.push_back(std::move(item));
+    }
+    return result;
+  }
+};
+
+// CLI11 knows durations only with units of its own choosing; ours are Kubernetes'.
+CLI::Option* add_duration(CLI::App& app, const std::string& name, std::chrono::milliseconds& value,
+                          const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&value, name](const std::string& text) {
+            auto duration = parse_duration(text);
+            if (!duration.ok()) throw CLI::ValidationError(name, base::message_of(duration.status()));
+            value = *duration;
+          },
+          help + " [" + std::to_string(value.count() / 1000) + "s]")
+      ->type_name("DURATION");
+}
+
+void define(CLI::App& app, Options& o) {
+  app.set_version_flag("--version", std::string("weftd " WEFT_VERSION));
+  app.config_formatter(std::make_shared<YamlConfig>());
+  app.set_config("--config", "", "YAML file whose keys are these flags without dashes")->type_name("FILE");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+
+  app.add_option("--source", o.sources,
+                 "Where the mesh is described; repeatable. dir:PATH reads every *.yaml, *.yml and *.json below PATH "
+                 "and follows changes")
+      ->type_name("URI")
+      ->group("Sources");
+  add_duration(app, "--source-timeout", o.source_timeout,
+               "Start serving with what is there when a source has not become ready for this long")
+      ->group("Sources");
+  app.add_flag("--allow-empty", o.allow_empty,
+               "Apply at once when more than half of all endpoints vanish together; else that is held back")
+      ->group("Sources");
+  add_duration(app, "--hold-empty", o.hold_empty,
+               "How long such a removal is held back before it is believed")
+      ->group("Sources");
+  app.add_option("--enforce-unsupported", o.enforce_unsupported,
+                 "What to do with a policy that this build cannot enforce: warn, or refuse to start")
+      ->check(CLI::IsMember({"warn", "refuse"}))
+      ->capture_default_str()
+      ->group("Sources");
+
+  app.add_option("--node-name", o.node_name, "This node's name [the host name]")->group("Node");
+  app.add_option("--zone", o.zone, "Zone of this node")->group("Node");
+  app.add_option("--region", o.region, "Region of this node")->group("Node");
+  app.add_option("--cgroup", o.cgroup,
+                 "cgroup v2 directory whose processes are served, with all below it. Required; there is no default, "
+                 "so that nothing is served by accident")
+      ->type_name("PATH")
+      ->group("Kernel");
+  app.add_option("--bpffs", o.bpffs, "Directory on a bpf file system for pinned programs and maps")
+      ->type_name("DIR")
+      ->capture_default_str()
+      ->group("Kernel");
+  app.add_option("--max-services", o.max_services, "Room for that many service ports (each family counts)")
+      ->check(CLI::Range(16, 1 << 20))
+      ->capture_default_str()
+      ->group("Kernel");
+  app.add_option("--max-endpoints", o.max_endpoints, "Room for that many endpoints (each service port counts)")
+      ->check(CLI::Range(16, 1 << 24))
+      ->capture_default_str()
+      ->group("Kernel");
+  app.add_option("--max-connections", o.max_connections, "Room for that many clients with session affinity")
+      ->check(CLI::Range(16, 1 << 24))
+      ->capture_default_str()
+      ->group("Kernel");
+
+  app.add_option("--proxy", o.proxy, "L7 proxy of this node; this build has none: off")
+      ->type_name("PATH|off")
+      ->check(CLI::IsMember({"off"}))
+      ->capture_default_str()
+      ->group("Not in this build yet");
+  app.add_option("--bypass", o.bypass, "Same-node bypass; this build has none, auto means off")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->capture_default_str()
+      ->group("Not in this build yet");
+  app.add_option("--devices", o.devices, "Devices for the packet path; this build has none")
+      ->delimiter(',')
+      ->type_name("NAME,...")
+      ->group("Not in this build yet");
+
+  app.add_option("--run-dir", o.run_dir, "Directory of the admin socket and the lock")
+      ->type_name("DIR")
+      ->capture_default_str()
+      ->group("Operation");
+  app.add_option("--state-dir", o.state_dir, "Directory for state that outlives a reboot; this build keeps none")
+      ->type_name("DIR")
+      ->capture_default_str()
+      ->group("Operation");
+  app.add_option("--metrics", o.metrics, "Address of /metrics, /healthz and /readyz")
+      ->type_name("ADDR:PORT")
+      ->capture_default_str()
+      ->group("Operation");
+  app.add_option("--log-format", o.log_format, "text (key=value) or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str()
+      ->group("Operation");
+  app.add_flag("--uninstall", o.uninstall,
+               "Detach everything, remove pins and run directory, and exit. Services are then no longer served")
+      ->group("Operation");
+
+  app.footer(
+      "Example: serve every process below a cgroup from manifests in mesh/\n"
+      "  weftd --source dir:mesh --cgroup /sys/fs/cgroup/my.slice\n\n"
+      "SIGTERM leaves the data path pinned: connections go on being balanced, and the next start takes\n"
+      "it over without a gap. To remove it: weftd --uninstall. To look at it: weftctl --help.");
+}
+
+std::string complaint(const Options& options) {
+  if (options.uninstall) return "";
+  if (options.cgroup.empty())
+    return "--cgroup is required: which processes are to be served? Give a cgroup v2 directory";
+  if (options.sources.empty()) return "--source is required: where is the mesh described? For example dir:mesh";
+  for (const auto& source : options.sources) {
+    if (source.starts_with("dir:") && source.size() > 4) continue;
+    return "--source " + source + " is not known to this build: it reads dir:PATH";
+  }
+  if (!options.devices.empty()) return "--devices: this build has no packet path";
+  return "";
+}
+
+}  // namespace
+
+absl::StatusOr<std::chrono::milliseconds> parse_duration(const std::string& text) {
+  const auto digits = text.find_first_not_of("0123456789");
+  const std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
+  const auto number = base::parse_number<std::uint32_t>(text.substr(0, digits));
+  const std::int64_t factor = unit == "ms" ? 1 : unit == "s" ? 1000 : unit == "m" ? 60000 : unit == "h" ? 3600000 : 0;
+  if (!number || !factor)
+    return absl::InvalidArgumentError("\"" + text + "\" is not a duration: write 500ms, 30s, 2m or 1h");
+  return std::chrono::milliseconds(*number * factor);
+}
+
+Parsed parse_options(int argc, const char* const* argv) {
+  Parsed parsed;
+  CLI::App app{
+      "weftd, the node agent of weft: loads eBPF programs that turn a service address into a healthy\n"
+      "endpoint inside connect(), keeps their maps equal to the mesh, and serves metrics.",
+      "weftd"};
+  define(app, parsed.options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out, err;
+    const int code = app.exit(error, out, err);
+    parsed.ended = true;
+    parsed.end = {code == 0 ? 0 : 2, code == 0 ? out.str() : "weftd: " + err.str()};
+    return parsed;
+  }
+  if (parsed.options.node_name.empty()) parsed.options.node_name = host_name();
+  if (const auto text = complaint(parsed.options); !text.empty()) {
+    parsed.ended = true;
+    parsed.end = {2, "weftd: " + text + "\nRun weftd --help for all flags.\n"};
+  }
+  return parsed;
+}
+
+}  // namespace weft::app

@@ -1,0 +1,289 @@
+#include "agent/compile/compile.h"
+
+#include <algorithm>
+#include <map>
+
+#include "mesh/lb/policy.h"
+
+namespace weft::compile {
+namespace {
+
+using model::Family;
+
+std::uint32_t selector_of(lb::Selector selector) {
+  switch (selector) {
+    case lb::Selector::kRotate:
+      return WEFT_SELECT_ROTATE;
+    case lb::Selector::kRandom:
+      return WEFT_SELECT_RANDOM;
+    case lb::Selector::kHash:
+      return WEFT_SELECT_HASH;
+  }
+  __builtin_unreachable();
+}
+
+// Families a service port is placed in: those of its addresses; where it has none (headless, or nobody
+// assigned any) those of its endpoints, so that listing and `why` still show them.
+std::vector<Family> families_of(const model::Service& service, const model::ServicePort& port) {
+  bool v4 = false, v6 = false;
+  for (const auto& address : service.addresses)
+    (address.family() == Family::kIpv4 ? v4 : v6) = true;
+  if (!v4 && !v6)
+    for (const auto& endpoint : port.endpoints)
+      (endpoint.address.family() == Family::kIpv4 ? v4 : v6) = true;
+  if (!v6) return {Family::kIpv4};
+  if (!v4) return {Family::kIpv6};
+  return {Family::kIpv4, Family::kIpv6};
+}
+
+// Endpoints of the frontend's own family, as Kubernetes has it; where there are none at all, the other
+// family's: an IPv6 socket that is not V6ONLY reaches IPv4 too.
+std::vector<model::Endpoint> endpoints_for(Family family, const std::vector<model::Endpoint>& all) {
+  std::vector<model::Endpoint> own;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(own),
+               [&](const auto& endpoint) { return endpoint.address.family() == family; });
+  return own.empty() ? all : own;
+}
+
+// The placement of one service; everything it takes is in `taken`, for the way back.
+class Placer {
+ public:
+  Placer(const PlacedService* previous, Ids& ids, std::uint64_t generation)
+      : previous_(previous), ids_(ids), generation_(generation) {}
+
+  // Null, with `error` set and nothing taken, where a map is too small.
+  std::shared_ptr<const PlacedService> place(const model::ServiceKey& key,
+                                             const std::vector<PortLayout>& layouts) {
+    auto placed = std::make_shared<PlacedService>();
+    placed->key = key;
+    for (const auto& layout : layouts) {
+      placed->ports.emplace_back();
+      if (!place_port(layout, placed->ports.back())) {
+        ids_.release(taken_);
+        return nullptr;
+      }
+    }
+    return placed;
+  }
+
+  std::string error;
+
+ private:
+  bool full(const char* map, std::uint64_t needed, std::uint32_t size, const char* flag) {
+    error = std::string(map) + " holds " + std::to_string(size) + " entries and at least " +
+            std::to_string(needed) + " are needed: raise " + flag;
+    return false;
+  }
+
+  const PlacedPort* previous_port(const PortKey& key) const {
+    if (!previous_) return nullptr;
+    for (const auto& port : previous_->ports)
+      if (port.key == key) return &port;
+    return nullptr;
+  }
+
+  bool place_port(const PortLayout& layout, PlacedPort& port) {
+    const PlacedPort* old = previous_port(layout.key);
+    port.key = layout.key;
+    port.name = layout.name;
+    port.frontends = layout.frontends;
+    port.selector = layout.selector;
+    port.affinity_seconds = layout.affinity_seconds;
+    return place_index(old, port) && place_frontends(old, port) &&
+           place_endpoints(old, layout, port) && place_slots(old, layout, port);
+  }
+
+  bool place_index(const PlacedPort* old, PlacedPort& port) {
+    if (old) {
+      port.index = old->index;
+      return true;
+    }
+    const auto index = ids_.services.take();
+    if (!index)
+      return full("weft_services", ids_.services.used() + 2ull, ids_.limits.services, "--max-services");
+    taken_.services.push_back(port.index = *index);
+    return true;
+  }
+
+  bool place_frontends(const PlacedPort* old, const PlacedPort& port) {
+    std::uint32_t fresh = 0;
+    for (const auto& address : port.frontends)
+      fresh += !old || !std::binary_search(old->frontends.begin(), old->frontends.end(), address);
+    if (ids_.frontends_used + fresh > ids_.limits.frontends)
+      return full("weft_frontends", std::uint64_t{ids_.frontends_used} + fresh, ids_.limits.frontends,
+                  "--max-services (it holds twice that)");
+    ids_.frontends_used += fresh;
+    taken_.frontends += fresh;
+    return true;
+  }
+
+  bool place_endpoints(const PlacedPort* old, const PortLayout& layout, PlacedPort& port) {
+    port.endpoints.reserve(layout.endpoints.size());
+    auto known = old ? old->endpoints.begin() : std::vector<PlacedEndpoint>::const_iterator{};
+    for (const auto& endpoint : layout.endpoints) {
+      PlacedEndpoint placed{0,
+                            endpoint.address,
+                            endpoint.port,
+                            endpoint.state,
+                            endpoint.priority,
+                            endpoint.weight,
+                            static_cast<std::uint16_t>(ids_.label(endpoint.zone)),
+                            ids_.label(endpoint.node)};
+      const auto where = std::pair(endpoint.address, endpoint.port);
+      while (old && known != old->endpoints.end() && std::pair(known->address, known->port) < where)
+        ++known;
+      if (old && known != old->endpoints.end() && std::pair(known->address, known->port) == where) {
+        placed.id = known->id;
+      } else if (const auto id = ids_.endpoints.take()) {
+        taken_.endpoints.push_back(placed.id = *id);
+      } else {
+        return full("weft_endpoints",
+                    ids_.endpoints.used() + 1ull + layout.endpoints.size() - port.endpoints.size(),
+                    ids_.limits.endpoints, "--max-endpoints");
+      }
+      port.endpoints.push_back(placed);
+    }
+    return true;
+  }
+
+  bool place_slots(const PlacedPort* old, const PortLayout& layout, PlacedPort& port) {
+    if (layout.slots.size() > WEFT_MAX_COUNT)
+      return full("a slot range", layout.slots.size(), WEFT_MAX_COUNT, "nothing: split the service");
+    port.slots.reserve(layout.slots.size());
+    for (const auto i : layout.slots) port.slots.push_back(port.endpoints[i].id);
+    if (old && old->slots == port.slots && old->selector == port.selector &&
+        old->affinity_seconds == port.affinity_seconds) {
+      port.base = old->base;
+      port.publication = old->publication;
+      port.generation = old->generation;
+      return true;
+    }
+    port.publication = old ? old->publication + 1 : 1;
+    port.generation = generation_;
+    if (port.slots.empty()) return true;
+    const auto length = range_length(port.slots.size());
+    const auto base = ids_.slots.take(length);
+    if (!base)
+      return full("weft_slots", std::uint64_t{ids_.slots.used()} + length, ids_.limits.slots,
+                  "--max-endpoints (it holds four times that)");
+    port.base = *base;
+    taken_.ranges.push_back({*base, length});
+    return true;
+  }
+
+  const PlacedService* previous_;
+  Ids& ids_;
+  std::uint64_t generation_;
+  Releases taken_;
+};
+
+struct Change {
+  const model::Service* service = nullptr;  // null: gone from the mesh
+  std::vector<PortLayout> layouts;
+  std::size_t endpoints_before = 0;
+  std::size_t endpoints_after = 0;
+};
+
+Change change_of(const model::ServicePtr* service, const std::shared_ptr<const PlacedService>* placed) {
+  Change change;
+  if (placed) change.endpoints_before = (*placed)->endpoint_count();
+  if (!service) return change;
+  change.service = service->get();
+  change.layouts = lay_out(*change.service);
+  for (const auto& layout : change.layouts) change.endpoints_after += layout.endpoints.size();
+  return change;
+}
+
+std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
+  std::map<model::ServiceKey, Change> changes;
+  const auto add = [&](const model::ServiceKey& key) {
+    if (changes.contains(key)) return;
+    changes.emplace(key, change_of(input.after->services.find(key), input.placed->services.find(key)));
+  };
+  if (input.before) {
+    model::BucketTable<model::Service>::for_each_change(
+        input.before->services, input.after->services,
+        [&](const auto* before, const auto* after) { add(after ? (*after)->key : (*before)->key); });
+    for (const auto& key : input.pending) add(key);
+  } else {
+    input.after->services.for_each([&](const auto& service) { add(service->key); });
+    input.placed->services.for_each([&](const auto& service) { add(service->key); });
+  }
+  return changes;
+}
+
+// Labels in use; after a comparison of everything, those that nobody uses are dropped.
+std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Input& input, Ids& ids,
+                                                                      const MapState& desired) {
+  if (input.before && input.placed->labels->size() == ids.label_ids.size()) return input.placed->labels;
+  if (!input.before) {
+    std::set<std::uint32_t> used;
+    desired.services.for_each([&](const auto& service) {
+      for (const auto& port : service->ports)
+        for (const auto& endpoint : port.endpoints) used.insert({endpoint.zone, endpoint.node});
+    });
+    std::erase_if(ids.label_ids, [&](const auto& entry) { return !used.contains(entry.second); });
+  }
+  auto labels = std::make_shared<std::map<std::uint32_t, std::string>>();
+  for (const auto& [text, id] : ids.label_ids) labels->emplace(id, text);
+  if (*labels == *input.placed->labels) return input.placed->labels;
+  return labels;
+}
+
+}  // namespace
+
+std::vector<PortLayout> lay_out(const model::Service& service) {
+  std::vector<PortLayout> layouts;
+  const auto& policy = lb::policy_of(service.balancer);
+  for (const auto& port : service.ports)
+    for (const auto family : families_of(service, port)) {
+      PortLayout layout;
+      layout.key = {port.port, port.protocol, family};
+      layout.name = port.name;
+      for (const auto& address : service.addresses)
+        if (address.family() == family) layout.frontends.push_back(address);
+      layout.selector = selector_of(policy.selector);
+      layout.affinity_seconds = service.affinity ? service.affinity->count() : 0;
+      layout.endpoints = endpoints_for(family, port.endpoints);
+      layout.slots = policy.fill(layout.endpoints, lb::candidates(layout.endpoints));
+      layouts.push_back(std::move(layout));
+    }
+  std::sort(layouts.begin(), layouts.end(),
+            [](const auto& a, const auto& b) { return a.key < b.key; });
+  return layouts;
+}
+
+Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
+  const auto changes = collect_changes(input);
+  Output output;
+  output.desired = *input.placed;
+  output.endpoints_before = output.endpoints_after = input.placed->endpoint_count;
+  for (const auto& [key, change] : changes)
+    output.endpoints_after += change.endpoints_after - change.endpoints_before;
+  output.held_back =
+      !input.allow_mass_removal && output.endpoints_after * 2 < output.endpoints_before;
+
+  for (const auto& [key, change] : changes) {
+    if (output.held_back && change.endpoints_after < change.endpoints_before) {
+      output.pending.insert(key);
+      continue;
+    }
+    if (!change.service) {
+      output.desired.set(key, nullptr);
+      continue;
+    }
+    const auto* previous = input.placed->services.find(key);
+    Placer placer(previous ? previous->get() : nullptr, ids, generation);
+    auto placed = placer.place(key, change.layouts);
+    if (!placed) {
+      output.refused.push_back(key.to_text() + ": " + placer.error);
+      output.pending.insert(key);
+    } else if (!previous || !(**previous == *placed)) {
+      output.desired.set(key, std::move(placed));
+    }
+  }
+  output.desired.labels = labels_of(input, ids, output.desired);
+  return output;
+}
+
+}  // namespace weft::compile

@@ -1,0 +1,49 @@
+// Mesh -> MapState: what the kernel maps should hold. Pure but for the numbers it takes from Ids.
+//
+// Costs time only for services that changed between two snapshots. Everything that cannot be placed
+// (a map would overflow) is refused by name before anything is written, and keeps its old place.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/compile/ids.h"
+#include "agent/compile/map_state.h"
+#include "mesh/model/mesh.h"
+
+namespace weft::compile {
+
+// A service's ports as they should lie in the maps, before they have numbers.
+struct PortLayout {
+  PortKey key;
+  std::string name;
+  std::vector<model::Address> frontends;
+  std::uint32_t selector = 0;
+  std::uint32_t affinity_seconds = 0;
+  std::vector<model::Endpoint> endpoints;  // usable for this family; sorted by (address, port)
+  std::vector<std::uint32_t> slots;        // indexes into endpoints
+};
+std::vector<PortLayout> lay_out(const model::Service& service);
+
+struct Input {
+  const model::Mesh* before = nullptr;  // null: compare everything (start, or after a failed plan)
+  const model::Mesh* after = nullptr;
+  const MapState* placed = nullptr;     // what the maps hold now
+  std::set<model::ServiceKey> pending;  // services that the last compile refused or held back
+  bool allow_mass_removal = false;
+};
+
+struct Output {
+  MapState desired;
+  // More than half of all endpoints would go at once: more often a fault than a wish. The services that
+  // would lose endpoints are left as they are; the rest applies.
+  bool held_back = false;
+  std::size_t endpoints_before = 0;
+  std::size_t endpoints_after = 0;  // as the mesh wants it
+  std::set<model::ServiceKey> pending;
+  std::vector<std::string> refused;  // one line a service: which map, how many needed, which flag
+};
+Output compile(const Input& input, Ids& ids, std::uint64_t generation);
+
+}  // namespace weft::compile

@@ -1,0 +1,278 @@
+#include "agent/kernel/datapath.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+
+#include "agent/kernel/features.h"
+#include "agent/kernel/hooks.h"
+#include "agent/kernel/pins.h"
+#include "agent/kernel/writer.h"
+#include "datapath.skel.h"
+
+namespace weft::kernel {
+namespace {
+
+std::string next_maps(const Pins& pins) { return pins.root + "/maps.next"; }
+std::string old_maps(const Pins& pins) { return pins.root + "/maps.old"; }
+
+// The newest libbpf warnings, so that a refused program comes with the verifier's reason.
+thread_local std::string g_libbpf_log;
+
+int keep_log(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  char line[1024];
+  vsnprintf(line, sizeof line, format, arguments);
+  g_libbpf_log += line;
+  if (g_libbpf_log.size() > 4096) g_libbpf_log.erase(0, g_libbpf_log.size() - 4096);
+  return 0;
+}
+
+struct MapShape {
+  std::uint32_t type, key_size, value_size, max_entries;
+  bool operator==(const MapShape&) const = default;
+};
+
+MapShape wanted_shape(const bpf_map* map) {
+  return {static_cast<std::uint32_t>(bpf_map__type(map)), bpf_map__key_size(map), bpf_map__value_size(map),
+          bpf_map__max_entries(map)};
+}
+
+std::optional<MapShape> pinned_shape(const std::string& path) {
+  const base::Fd fd(bpf_obj_get(path.c_str()));
+  bpf_map_info info{};
+  __u32 length = sizeof info;
+  if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length)) return std::nullopt;
+  return MapShape{info.type, info.key_size, info.value_size, info.max_entries};
+}
+
+bool is_ours(const bpf_map* map) { return std::string_view(bpf_map__name(map)).starts_with("weft_"); }
+
+bool is_socket_storage(const bpf_map* map) { return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE; }
+
+void set_sizes(datapath* skeleton, const DatapathOptions& options) {
+  const auto& limits = options.limits;
+  bpf_map__set_max_entries(skeleton->maps.weft_frontends, limits.frontends);
+  bpf_map__set_max_entries(skeleton->maps.weft_services, limits.services);
+  bpf_map__set_max_entries(skeleton->maps.weft_service_states, limits.services);
+  bpf_map__set_max_entries(skeleton->maps.weft_names, limits.services);
+  bpf_map__set_max_entries(skeleton->maps.weft_slots, limits.slots);
+  bpf_map__set_max_entries(skeleton->maps.weft_endpoints, limits.endpoints);
+  bpf_map__set_max_entries(skeleton->maps.weft_endpoint_states, limits.endpoints);
+  bpf_map__set_max_entries(skeleton->maps.weft_labels, limits.labels);
+  bpf_map__set_max_entries(skeleton->maps.weft_affinities, options.affinity_entries);
+}
+
+std::string shape_text(const MapShape& shape) {
+  return std::to_string(shape.key_size) + "+" + std::to_string(shape.value_size) + " bytes x " +
+         std::to_string(shape.max_entries);
+}
+
+}  // namespace
+
+struct Datapath::State {
+  DatapathOptions options;
+  datapath* skeleton = nullptr;
+  std::string maps_dir;          // where the maps in use are pinned: maps, or maps.next while migrating
+  bool migrating = false;
+  bool same_layout = false;      // of the maps that are left behind
+  Maps left_behind;              // those maps, while migrating within one layout
+  std::vector<weft_endpoint_state> copied_endpoints;
+  std::vector<weft_service_state> copied_services;
+
+  ~State() { datapath__destroy(skeleton); }
+
+  // Why the pinned maps cannot be used; empty: they fit.
+  std::string misfit() const {
+    bpf_map* map;
+    bpf_object__for_each_map(map, skeleton->obj) {
+      if (!is_ours(map)) continue;
+      const auto pinned = pinned_shape(options.pins.map(bpf_map__name(map)));
+      if (!pinned) return std::string(bpf_map__name(map)) + " is missing";
+      if (*pinned != wanted_shape(map))
+        return std::string(bpf_map__name(map)) + " is " + shape_text(*pinned) + ", wanted " +
+               shape_text(wanted_shape(map));
+    }
+    const auto meta = ArrayMap<weft_meta>::open(options.pins.map("weft_meta"), Access::kReadOnly);
+    if (!meta.ok()) return std::string(meta.status().message());
+    const auto layout = meta->at(0).layout;
+    if (layout && layout != WEFT_ABI_LAYOUT)
+      return "layout " + std::to_string(layout) + ", wanted " + std::to_string(WEFT_ABI_LAYOUT);
+    return "";
+  }
+
+  absl::Status reuse(bool storage_only) {
+    bpf_map* map;
+    bpf_object__for_each_map(map, skeleton->obj) {
+      if (!is_ours(map) || (storage_only && !is_socket_storage(map))) continue;
+      const std::string path = options.pins.map(bpf_map__name(map));
+      if (pinned_shape(path) != wanted_shape(map)) continue;
+      const base::Fd fd(bpf_obj_get(path.c_str()));
+      if (!fd || bpf_map__reuse_fd(map, fd.get()))
+        return absl::ErrnoToStatus(errno, "cannot reuse map " + path);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status pin_maps() {
+    if (auto status = make_directory(maps_dir); !status.ok()) return status;
+    bpf_map* map;
+    bpf_object__for_each_map(map, skeleton->obj) {
+      if (!is_ours(map)) continue;
+      const std::string path = maps_dir + "/" + bpf_map__name(map);
+      if (exists(path)) continue;
+      if (bpf_obj_pin(bpf_map__fd(map), path.c_str()))
+        return absl::ErrnoToStatus(errno, "cannot pin map " + path);
+    }
+    return absl::OkStatus();
+  }
+
+  // Counters follow their ids into larger maps: sockets that are open now will be released there.
+  void copy_counters(Maps& maps) {
+    const auto from = left_behind.endpoint_states.values();
+    const auto count = std::min(from.size(), maps.endpoint_states.values().size());
+    copied_endpoints.assign(from.begin(), from.begin() + count);
+    std::copy(copied_endpoints.begin(), copied_endpoints.end(), maps.endpoint_states.values().begin());
+    const auto services = left_behind.service_states.values();
+    const auto service_count = std::min(services.size(), maps.service_states.values().size());
+    copied_services.assign(services.begin(), services.begin() + service_count);
+    std::copy(copied_services.begin(), copied_services.end(), maps.service_states.values().begin());
+  }
+
+  // What the old programs still counted between the copy and the switch.
+  void add_late_counts(Maps& maps) {
+    const auto add = [](auto& to, auto now, auto then) { __atomic_fetch_add(&to, now - then, __ATOMIC_RELAXED); };
+    for (std::size_t id = 0; id < copied_endpoints.size(); ++id) {
+      const auto& now = left_behind.endpoint_states.at(id);
+      auto& to = maps.endpoint_states.at(id);
+      if (now.incarnation != to.incarnation) continue;
+      add(to.active, now.active, copied_endpoints[id].active);
+      add(to.opened, now.opened, copied_endpoints[id].opened);
+      add(to.failed, now.failed, copied_endpoints[id].failed);
+    }
+    for (std::size_t index = 0; index < copied_services.size(); ++index) {
+      const auto& now = left_behind.service_states.at(index);
+      auto& to = maps.service_states.at(index);
+      add(to.opened, now.opened, copied_services[index].opened);
+      add(to.failed, now.failed, copied_services[index].failed);
+      add(to.refused_no_endpoint, now.refused_no_endpoint, copied_services[index].refused_no_endpoint);
+    }
+  }
+};
+
+Datapath::Datapath() : state_(std::make_unique<State>()) {}
+Datapath::~Datapath() = default;
+
+std::vector<std::string> Datapath::missing(const DatapathOptions& options) {
+  std::vector<std::string> lines;
+  if (geteuid() != 0)
+    lines.push_back("not root: eBPF programs cannot be loaded, so nothing can be served; run as root (sudo)");
+  if (access("/sys/kernel/btf/vmlinux", R_OK))
+    lines.push_back(
+        "no BTF (/sys/kernel/btf/vmlinux): programs cannot be fitted to this kernel; "
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF");
+  if (!exists(options.cgroup))
+    lines.push_back("cgroup " + options.cgroup +
+                    " does not exist: no process would be served; give an existing cgroup v2 directory as --cgroup");
+  else if (!is_cgroup2(options.cgroup))
+    lines.push_back(options.cgroup +
+                    " is not on a cgroup v2 file system: no hook can be attached; mount -t cgroup2 and give a "
+                    "directory of it as --cgroup");
+  if (!is_bpffs(options.pins.root))
+    lines.push_back(options.pins.root +
+                    " is not on a bpf file system: the data path would end with this process; "
+                    "mount -t bpf bpf /sys/fs/bpf, or give another --bpffs");
+  return lines;
+}
+
+absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& options) {
+  libbpf_set_print(keep_log);
+  g_libbpf_log.clear();
+  std::unique_ptr<Datapath> self(new Datapath);
+  State& state = *self->state_;
+  const Pins& pins = options.pins;
+  state.options = options;
+  state.maps_dir = pins.maps();
+  state.skeleton = datapath__open();
+  if (!state.skeleton) return absl::ErrnoToStatus(errno, "cannot open the embedded programs");
+  set_sizes(state.skeleton, options);
+  const auto probed = probe_features();
+  self->features_ = probed.list();
+  state.skeleton->rodata->knob_set_retval = probed.set_retval.enabled;
+  state.skeleton->rodata->knob_v6only = probed.v6only.enabled;
+  state.skeleton->rodata->knob_sock_error = probed.sock_error.enabled;
+
+  // A migration that was killed between its two renames: the finished maps are the ones in force.
+  if (!exists(pins.maps()) && exists(next_maps(pins)))
+    if (auto status = move_pins(next_maps(pins), pins.maps()); !status.ok()) return status;
+  for (const auto& leftover : {next_maps(pins), old_maps(pins)})
+    if (auto status = remove_pins(leftover); !status.ok()) return status;
+
+  self->fresh_ = !exists(pins.maps());
+  const std::string misfit = self->fresh_ ? "" : state.misfit();
+  if (!misfit.empty()) {
+    auto old = Maps::open(pins, Access::kReadOnly);
+    state.migrating = true;
+    state.same_layout = old.ok();
+    if (old.ok()) state.left_behind = *std::move(old);
+    state.maps_dir = next_maps(pins);
+    self->fresh_ = true;
+    self->migration_ = misfit;
+  }
+  if (!self->fresh_ || state.same_layout)
+    if (auto status = state.reuse(/*storage_only=*/self->fresh_); !status.ok()) return status;
+
+  if (datapath__load(state.skeleton))
+    return absl::ErrnoToStatus(errno, "cannot load the programs: " + g_libbpf_log);
+  if (auto status = state.pin_maps(); !status.ok()) return status;
+  auto maps = Maps::open_dir(state.maps_dir, Access::kReadWrite);
+  if (!maps.ok()) return maps.status();
+  self->maps_ = *std::move(maps);
+  if (state.same_layout) state.copy_counters(self->maps_);
+  return self;
+}
+
+absl::StatusOr<compile::MapState> Datapath::actual() const {
+  return state_->same_layout ? read_state(state_->left_behind) : read_state(maps_);
+}
+
+absl::Status Datapath::attach() {
+  State& state = *state_;
+  const Pins& pins = state.options.pins;
+  for (const auto& dir : {pins.links(), pins.programs()})
+    if (auto status = make_directory(dir); !status.ok()) return status;
+  for (const auto& hook : hook_types()) {
+    const auto* program = bpf_object__find_program_by_name(state.skeleton->obj, hook.program);
+    if (auto status = attach_hook(pins, hook, bpf_program__fd(program), state.options.cgroup); !status.ok())
+      return status;
+  }
+  const std::string why = pins.program("weft_why");
+  unlink(why.c_str());
+  if (bpf_obj_pin(bpf_program__fd(state.skeleton->progs.weft_why), why.c_str()))
+    return absl::ErrnoToStatus(errno, "cannot pin " + why);
+  if (!state.migrating) return absl::OkStatus();
+
+  wait_for_grace_period();
+  if (state.same_layout) state.add_late_counts(maps_);
+  if (auto status = move_pins(pins.maps(), old_maps(pins)); !status.ok()) return status;
+  if (auto status = move_pins(next_maps(pins), pins.maps()); !status.ok()) return status;
+  state.migrating = false;
+  state.same_layout = false;
+  state.left_behind = Maps{};
+  return remove_pins(old_maps(pins));
+}
+
+absl::Status uninstall(const Pins& pins) {
+  // Links first: once no program runs, the maps are nobody's.
+  for (const auto& dir : {pins.links(), pins.programs(), pins.maps(), next_maps(pins), old_maps(pins)})
+    if (auto status = remove_pins(dir); !status.ok()) return status;
+  if (rmdir(pins.root.c_str()) && errno != ENOENT && errno != EBUSY && errno != ENOTEMPTY)
+    return absl::ErrnoToStatus(errno, "cannot remove " + pins.root);
+  return absl::OkStatus();
+}
+
+}  // namespace weft::kernel

@@ -1,0 +1,25 @@
+// The attach points, in the order in which they are attached.
+#pragma once
+
+#include <absl/status/status.h>
+#include <linux/bpf.h>
+
+#include <span>
+#include <string>
+
+#include "agent/kernel/maps.h"
+
+namespace weft::kernel {
+
+struct HookType {
+  const char* name;     // as people and pins call it
+  const char* program;  // function in bpf/
+  bpf_attach_type type;
+};
+std::span<const HookType> hook_types();
+
+// Puts the program in force at the cgroup: updates the pinned link in place where it hangs there, else
+// makes and pins a new one before the old goes.
+absl::Status attach_hook(const Pins& pins, const HookType& hook, int program, const std::string& cgroup);
+
+}  // namespace weft::kernel

@@ -1,0 +1,145 @@
+#include "agent/kernel/writer.h"
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+namespace weft::kernel {
+namespace {
+
+using namespace reconcile;
+
+std::uint64_t wall_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// One operation at a time, but for runs of hash upserts, which write() batches.
+class Apply {
+ public:
+  explicit Apply(Maps& maps) : maps_(maps) {}
+
+  absl::Status operator()(const BeginGeneration& op) {
+    auto& meta = maps_.meta.at(0);
+    meta.magic = WEFT_ABI_MAGIC;
+    meta.layout = WEFT_ABI_LAYOUT;
+    store(meta.next_generation, op.generation);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const CommitGeneration& op) {
+    auto& meta = maps_.meta.at(0);
+    store(meta.applied_at_ns, wall_ns());
+    store(meta.generation, op.generation);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const WriteLabel& op) {
+    weft_label label{};
+    std::memcpy(label.text, op.text.data(), std::min(op.text.size(), sizeof label.text - 1));
+    return maps_.labels.update(op.id, label);
+  }
+  absl::Status operator()(const WriteInfo& op) { return maps_.names.update(op.index, op.info); }
+  absl::Status operator()(const WriteEndpoint& op) {
+    auto& endpoint = maps_.endpoints.at(op.id);
+    if (op.fresh) {
+      auto& state = maps_.endpoint_states.at(op.id);
+      const std::uint32_t incarnation = state.incarnation + 1;
+      state = {};
+      __atomic_store_n(&state.incarnation, incarnation, __ATOMIC_RELEASE);
+    }
+    endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
+    endpoint.weight = op.endpoint.weight;
+    endpoint.zone = op.endpoint.zone;
+    endpoint.node = op.endpoint.node;
+    store(endpoint.word, op.endpoint.word);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const WriteRange& op) {
+    const auto slots = maps_.slots.values();
+    for (std::size_t i = 0; i < op.words.size(); ++i) store(slots[op.base + i], op.words[i]);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const PublishRecord& op) {
+    if (op.fresh) maps_.service_states.at(op.index) = {};
+    store(maps_.services.at(op.index), op.word);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const UpsertFrontend& op) {
+    return maps_.frontends.update(op.key, {op.index, weft_frontend_check(&op.key)});
+  }
+  absl::Status operator()(const EraseFrontend& op) {
+    const auto value = maps_.frontends.lookup(op.key);
+    if (absl::IsNotFound(value.status())) return absl::OkStatus();
+    if (!value.ok()) return value.status();
+    return value->service == op.index ? maps_.frontends.erase(op.key) : absl::OkStatus();
+  }
+  absl::Status operator()(const ClearEndpoint& op) {
+    store(maps_.endpoints.at(op.id).word, 0);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const ClearRecord& op) {
+    store(maps_.services.at(op.index), 0);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(const EraseInfo& op) { return maps_.names.erase(op.index); }
+  absl::Status operator()(const EraseLabel& op) { return maps_.labels.erase(op.id); }
+
+ private:
+  Maps& maps_;
+};
+
+// The run of operations of type Op at the front of `ops`, as keys and values.
+template <class Op, class K, class V, class F>
+std::size_t collect(std::span<const MapOp> ops, std::vector<K>& keys, std::vector<V>& values, F&& split) {
+  while (keys.size() < ops.size()) {
+    const auto* op = std::get_if<Op>(&ops[keys.size()]);
+    if (!op) break;
+    auto [key, value] = split(*op);
+    keys.push_back(key);
+    values.push_back(value);
+  }
+  return keys.size();
+}
+
+}  // namespace
+
+absl::Status MapWriter::write(std::span<const MapOp> ops) {
+  Apply apply(maps_);
+  while (!ops.empty()) {
+    std::size_t done = 1;
+    absl::Status status;
+    if (std::holds_alternative<UpsertFrontend>(ops[0]) && ops.size() > 1) {
+      std::vector<weft_frontend_key> keys;
+      std::vector<weft_frontend> values;
+      done = collect<UpsertFrontend>(ops, keys, values, [](const UpsertFrontend& op) {
+        return std::pair(op.key, weft_frontend{op.index, weft_frontend_check(&op.key)});
+      });
+      status = maps_.frontends.update_batch(keys, values);
+    } else if (std::holds_alternative<WriteInfo>(ops[0]) && ops.size() > 1) {
+      std::vector<std::uint32_t> keys;
+      std::vector<weft_service_info> values;
+      done = collect<WriteInfo>(ops, keys, values,
+                                [](const WriteInfo& op) { return std::pair(op.index, op.info); });
+      status = maps_.names.update_batch(keys, values);
+    } else {
+      status = std::visit(apply, ops[0]);
+    }
+    if (!status.ok()) return status;
+    ops = ops.subspan(done);
+  }
+  return absl::OkStatus();
+}
+
+void wait_for_grace_period() {
+  // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() by its implementation (kernel/sched/membarrier.c), and
+  // socket programs run inside an RCU read section. Kernels booted with nohz_full refuse it: a second is
+  // orders of magnitude over any program's run there.
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+}
+
+}  // namespace weft::kernel

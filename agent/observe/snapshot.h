@@ -1,0 +1,81 @@
+// What the agent knows beside the kernel maps: an immutable value that the control thread replaces after
+// every change and that the metrics thread and the admin socket read.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "agent/kernel/datapath.h"
+#include "mesh/model/mesh.h"
+
+namespace weft::observe {
+
+using Clock = std::chrono::steady_clock;
+
+struct SourceStatus {
+  std::string uri;
+  std::string state;  // "starting", "synced", "error"
+  std::string error;  // why, where the state is "error"
+  Clock::time_point changed{};  // when it last said anything
+  std::uint64_t updates = 0;
+};
+
+struct ApplyStatus {
+  std::uint64_t plans = 0;            // non-empty ones since start
+  std::uint64_t failures = 0;
+  std::uint64_t writes_total = 0;     // map entries written since start
+  std::uint64_t last_writes = 0;
+  std::chrono::nanoseconds last_duration{};  // compile, diff and writes
+  std::string last_error;             // empty: the last try went well
+  bool retrying = false;
+};
+
+// Fixed buckets, as Prometheus wants them; one writer (the control thread), values copied into snapshots.
+struct Histogram {
+  static constexpr double kBounds[] = {0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
+                                       0.05,   0.1,    0.5,   1,     2,     10};
+  std::vector<std::uint64_t> buckets = std::vector<std::uint64_t>(std::size(kBounds) + 1);
+  double sum = 0;
+  void observe(double seconds);
+};
+
+struct Snapshot {
+  std::string version, node;
+  Clock::time_point started{};
+  std::uint64_t generation = 0;
+  bool ready = false;           // the first whole state is in the kernel
+  std::vector<SourceStatus> sources;
+  std::vector<kernel::Feature> features;
+  model::MeshPtr mesh = std::make_shared<model::Mesh>();  // never null
+  bool held_back = false;       // a mass removal waits for confirmation
+  std::string held_back_text;   // one line: how many of how many, until when, how to confirm
+  std::vector<std::string> refused;  // services that no map had room for
+  ApplyStatus apply;
+  Histogram apply_seconds;        // weft_config_apply_duration_seconds
+  Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event -> in the kernel
+};
+using SnapshotPtr = std::shared_ptr<const Snapshot>;
+
+// The one place where the control thread and its readers meet.
+class Board {
+ public:
+  void publish(SnapshotPtr snapshot) {
+    const std::lock_guard lock(mutex_);
+    snapshot_ = std::move(snapshot);
+  }
+  SnapshotPtr read() const {
+    const std::lock_guard lock(mutex_);
+    return snapshot_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  SnapshotPtr snapshot_ = std::make_shared<Snapshot>();
+};
+
+}  // namespace weft::observe

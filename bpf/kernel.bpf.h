@@ -1,0 +1,44 @@
+/* What every BPF file starts from: the UAPI, libbpf's helpers, and the project's own minimal kernel
+ * structs. CO-RE relocates these by name against the running kernel's BTF, so that no build depends on
+ * the kernel of the machine it was made on. */
+#pragma once
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define ECONNREFUSED 111
+#define ETIMEDOUT 110
+/* One more than the UAPI 6.1 of Debian 12 may know; stable numbers. */
+#define SS_CLOSE BPF_TCP_CLOSE
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sock_common {
+    unsigned char skc_ipv6only : 1;
+};
+struct sock {
+    struct sock_common __sk_common;
+    int sk_err;
+};
+struct inet_sock {
+    struct sock sk;
+};
+struct inet_connection_sock {
+    struct inet_sock icsk_inet;
+};
+struct tcp_sock {
+    struct inet_connection_sock inet_conn;
+};
+struct tcp6_sock {
+    struct tcp_sock tcp;
+};
+struct udp_sock {
+    struct inet_sock inet;
+};
+struct udp6_sock {
+    struct udp_sock udp;
+};
+#pragma clang attribute pop
