@@ -17,8 +17,9 @@
 namespace weft::kernel {
 namespace {
 
-std::string next_maps(const Pins& pins) { return pins.root + "/maps.next"; }
-std::string old_maps(const Pins& pins) { return pins.root + "/maps.old"; }
+// No dots: bpffs reserves names that have one (EPERM).
+std::string next_maps(const Pins& pins) { return pins.root + "/maps_next"; }
+std::string old_maps(const Pins& pins) { return pins.root + "/maps_old"; }
 
 // The newest libbpf warnings, so that a refused program comes with the verifier's reason.
 thread_local std::string g_libbpf_log;
@@ -77,7 +78,7 @@ std::string shape_text(const MapShape& shape) {
 struct Datapath::State {
   DatapathOptions options;
   datapath* skeleton = nullptr;
-  std::string maps_dir;          // where the maps in use are pinned: maps, or maps.next while migrating
+  std::string maps_dir;          // where the maps in use are pinned: maps, or maps_next while migrating
   bool migrating = false;
   bool same_layout = false;      // of the maps that are left behind
   Maps left_behind;              // those maps, while migrating within one layout

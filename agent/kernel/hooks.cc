@@ -43,7 +43,7 @@ absl::Status create_link(const std::string& pin, int program, int cgroup, const 
     return absl::ErrnoToStatus(errno, std::string("cannot attach ") + hook.name + hint);
   }
   // Beside the old pin and then over it: the hook is never without a program.
-  const std::string fresh = pin + ".new";
+  const std::string fresh = pin + "_new";
   unlink(fresh.c_str());
   if (bpf_obj_pin(link.get(), fresh.c_str()))
     return absl::ErrnoToStatus(errno, std::string("cannot pin link ") + fresh);

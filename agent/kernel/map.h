@@ -55,7 +55,9 @@ class ArrayMap {
   ArrayMap() = default;
   static absl::StatusOr<ArrayMap> open(const std::string& path, Access access) {
     ArrayMap map;
-    auto raw = internal::open_map(path, sizeof(std::uint32_t), sizeof(V), access);
+    // Always for writing: of a read-only descriptor the kernel makes the mapping private, which it then
+    // refuses (EINVAL). Read-only access is the mapping's protection.
+    auto raw = internal::open_map(path, sizeof(std::uint32_t), sizeof(V), Access::kReadWrite);
     if (!raw.ok()) return raw.status();
     map.raw_ = *std::move(raw);
     auto memory = internal::map_memory(map.raw_, map.bytes(), access);

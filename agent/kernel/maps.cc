@@ -210,11 +210,12 @@ std::vector<std::string> inconsistencies(const Maps& maps) {
     const auto where = "service " + named.service.to_text() + " (index " + std::to_string(index) + ")";
     for (std::uint32_t i = 0; count && i < count + WEFT_SLOT_HEADER; ++i) {
       const std::uint64_t at = std::uint64_t{base} + i;
+      if (i == 1) continue;  // the generation: names no owner
       if (at >= slots.size() || weft_slot_owner(slots[at]) != index) {
         found.push_back(where + ": slot " + std::to_string(at) + " is not its own");
         break;
       }
-      if (i < WEFT_SLOT_HEADER || i == 1) continue;
+      if (i < WEFT_SLOT_HEADER) continue;
       const std::uint32_t id = weft_slot_low(slots[at]);
       if (id >= maps.endpoints.size() || weft_endpoint_service(load(maps.endpoints.at(id).word)) != index)
         found.push_back(where + ": slot " + std::to_string(at) + " names endpoint " + std::to_string(id) +

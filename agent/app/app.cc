@@ -1,0 +1,457 @@
+#include "agent/app/app.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <csignal>
+#include <filesystem>
+#include <set>
+
+#include "agent/app/lock.h"
+#include "agent/kernel/affinity.h"
+#include "agent/kernel/background.h"
+#include "agent/kernel/datapath.h"
+#include "agent/kernel/writer.h"
+#include "agent/observe/admin_server.h"
+#include "agent/observe/http_server.h"
+#include "agent/observe/metrics.h"
+#include "agent/observe/snapshot.h"
+#include "agent/reconcile/reconciler.h"
+#include "control_plane/sources/directory/directory_source.h"
+#include "control_plane/sources/source.h"
+#include "mesh/base/log.h"
+#include "mesh/base/text.h"
+#include "mesh/model/merge.h"
+
+namespace weft::app {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using observe::Clock;
+
+constexpr auto kFirstRetry = 10ms;
+constexpr auto kLastRetry = 1s;
+constexpr auto kAffinityPeriod = 10s;
+constexpr auto kHeartbeat = 1s;
+
+kernel::DatapathOptions datapath_options(const Options& options) {
+  kernel::DatapathOptions result;
+  result.pins.root = options.bpffs;
+  result.cgroup = options.cgroup;
+  result.limits = compile::Limits::of(options.max_services, options.max_endpoints);
+  result.affinity_entries = options.max_connections;
+  return result;
+}
+
+class App {
+ public:
+  App(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual)
+      : options_(options),
+        datapath_(std::move(datapath)),
+        writer_(datapath_->maps()),
+        reconciler_(writer_, datapath_->maps().limits(),
+                    datapath_->fresh_maps() ? compile::MapState{} : actual, actual) {
+    snapshot_.version = WEFT_VERSION;
+    snapshot_.node = options.node_name;
+    snapshot_.started = Clock::now();
+    snapshot_.features = datapath_->features();
+    snapshot_.generation = actual.generation;
+  }
+
+  int run() {
+    if (auto status = serve(); !status.ok()) {
+      log::error("start", {{"error", base::message_of(status)}});
+      return 1;
+    }
+    start_sources();
+    asio::signal_set signals(control_, SIGTERM, SIGINT);
+    signals.async_wait([this](auto error, int signal) {
+      if (error) return;
+      log::info("stop", {{"signal", signal}, {"data_path", "stays pinned"}});
+      control_.stop();
+    });
+    beat();
+    expire_affinities();
+    control_.run();
+    return exit_code_;
+  }
+
+ private:
+  // --- starting ---
+
+  absl::Status serve() {
+    exporter_ = std::make_unique<observe::Exporter>(kernel::Pins{options_.bpffs}, board_);
+    publish();
+    auto http = observe::HttpServer::start(options_.metrics, board_, *exporter_);
+    if (!http.ok()) return http.status();
+    http_ = *std::move(http);
+    auto admin = observe::AdminServer::start(options_.run_dir + "/weftd.sock", board_, admin_handlers());
+    if (!admin.ok()) return admin.status();
+    admin_ = *std::move(admin);
+    return absl::OkStatus();
+  }
+
+  void start_sources() {
+    for (const auto& uri : options_.sources) {
+      sources::Events events;
+      events.unit = [this, uri](const std::string& name, std::shared_ptr<const model::Unit> unit) {
+        merger_.set(uri + "#" + name, std::move(unit));
+      };
+      events.batch = [this, uri](Clock::time_point first_event) { on_batch(uri, first_event); };
+      sources_.push_back(sources::make_directory_source(control_, uri, std::move(events)));
+    }
+    for (auto& source : sources_) source->start();
+    start_timer_.expires_after(options_.source_timeout);
+    start_timer_.async_wait([this](auto error) {
+      if (error || begun_) return;
+      log::warning("start", {{"sources", "not all are ready"},
+                             {"waited_ms", options_.source_timeout.count()},
+                             {"serving", "what is there"}});
+      begin();
+    });
+  }
+
+  // --- the loop: a source spoke -> mesh -> maps ---
+
+  void on_batch(const std::string& uri, Clock::time_point first_event) {
+    if (!begun_) {
+      for (const auto& source : sources_)
+        if (!source->status().synced) return publish();
+      return begin();
+    }
+    reconcile(uri, first_event);
+  }
+
+  void begin() {
+    begun_ = true;
+    start_timer_.cancel();
+    reconcile("start", Clock::now());
+  }
+
+  void reconcile(const std::string& cause, Clock::time_point since) {
+    const auto begin = Clock::now();
+    snapshot_.mesh = merger_.build();
+    log_notices();
+    if (refuse_unenforceable()) return;
+    finish_apply(reconciler_.apply(snapshot_.mesh, options_.allow_empty || confirmed_), cause, begin, since);
+  }
+
+  void finish_apply(reconcile::Result result, const std::string& cause, Clock::time_point begin,
+                    Clock::time_point since) {
+    const auto end = Clock::now();
+    auto& apply = snapshot_.apply;
+    apply.last_duration = end - begin;
+    apply.retrying = !result.status.ok();
+    if (!result.status.ok()) {
+      ++apply.failures;
+      apply.last_error = base::message_of(result.status);
+      log::error("plan", {{"error", apply.last_error}, {"retry_ms", retry_delay_.count()}});
+      schedule_retry();
+      return publish();
+    }
+    apply.last_error.clear();
+    retry_delay_ = kFirstRetry;
+    if (!attached_ && !attach()) return;
+    snapshot_.ready = true;
+    snapshot_.generation = result.generation;
+    note_held_back(result);
+    note_refused(result);
+    apply.last_writes = result.written.entries;
+    if (result.written.entries) {
+      ++apply.plans;
+      apply.writes_total += result.written.entries;
+      snapshot_.apply_seconds.observe(std::chrono::duration<double>(end - begin).count());
+      if (cause != "start")
+        snapshot_.propagation_seconds.observe(std::chrono::duration<double>(end - since).count());
+    }
+    if (result.written.entries || cause == "start") log_plan(result, cause, end - begin);
+    schedule_cleanup();
+    publish();
+  }
+
+  void log_plan(const reconcile::Result& result, const std::string& cause, Clock::duration took) {
+    log::info("plan", {{"gen", result.generation},
+                       {"writes", result.written.entries},
+                       {"endpoints", result.written.endpoints},
+                       {"records", result.written.records},
+                       {"frontends", result.written.frontends},
+                       {"erased", result.written.erased},
+                       {"took_us", std::chrono::duration_cast<std::chrono::microseconds>(took).count()},
+                       {"cause", cause}});
+  }
+
+  bool attach() {
+    if (auto status = datapath_->attach(); !status.ok()) {
+      log::error("attach", {{"error", base::message_of(status)}});
+      exit_code_ = 1;
+      control_.stop();
+      return false;
+    }
+    attached_ = true;
+    log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
+    return true;
+  }
+
+  void schedule_retry() {
+    retry_timer_.expires_after(retry_delay_);
+    retry_timer_.async_wait([this](auto error) {
+      if (error) return;
+      const auto begin = Clock::now();
+      finish_apply(reconciler_.retry(), "retry", begin, begin);
+    });
+    retry_delay_ = std::min<std::chrono::milliseconds>(retry_delay_ * 2, kLastRetry);
+  }
+
+  // Numbers are free again a grace period after the maps stopped naming them; one wait at a time, and
+  // what gathers meanwhile goes with the next.
+  void schedule_cleanup() {
+    if (cleaning_) return;
+    auto cleanup = reconciler_.take_cleanup();
+    if (!cleanup) return;
+    cleaning_ = true;
+    auto shared = std::make_shared<const reconcile::Cleanup>(*std::move(cleanup));
+    background_.post([this, shared] {
+      kernel::wait_for_grace_period();
+      asio::post(control_, [this, shared] { finish_cleanup(shared); });
+    });
+  }
+
+  void finish_cleanup(const std::shared_ptr<const reconcile::Cleanup>& cleanup) {
+    if (auto status = reconciler_.finish(*cleanup); !status.ok()) {
+      log::error("cleanup", {{"error", base::message_of(status)}, {"retry_ms", kLastRetry.count() * 1000}});
+      cleanup_timer_.expires_after(kLastRetry);
+      cleanup_timer_.async_wait([this, cleanup](auto error) {
+        if (!error) finish_cleanup(cleanup);
+      });
+      return;
+    }
+    cleaning_ = false;
+    schedule_cleanup();
+    // Room was made: services that found none are tried again.
+    if (!snapshot_.refused.empty() && !reconciler_.failed()) reconcile("room", Clock::now());
+    if (reconciler_.settled())
+      for (auto& waiting : std::exchange(audits_, {})) waiting();
+  }
+
+  // --- what people must be told ---
+
+  void note_held_back(const reconcile::Result& result) {
+    confirmed_ = false;
+    if (result.held_back == snapshot_.held_back) return;
+    snapshot_.held_back = result.held_back;
+    if (!result.held_back) {
+      hold_timer_.cancel();
+      snapshot_.held_back_text.clear();
+      log::info("hold-back", {{"state", "over"}});
+      return;
+    }
+    snapshot_.held_back_text =
+        std::to_string(result.endpoints_before - result.endpoints_after) + " of " +
+        std::to_string(result.endpoints_before) +
+        " endpoints would go at once, which is more often a fault than a wish: held back for " +
+        std::to_string(options_.hold_empty.count() / 1000.0).substr(0, 5) +
+        " s. To apply it now: weftctl confirm; to never hold back: --allow-empty";
+    log::warning("hold-back", {{"text", snapshot_.held_back_text}});
+    hold_timer_.expires_after(options_.hold_empty);
+    hold_timer_.async_wait([this](auto error) {
+      if (error) return;
+      confirmed_ = true;
+      reconcile("hold-back over", Clock::now());
+    });
+  }
+
+  void note_refused(const reconcile::Result& result) {
+    for (const auto& line : result.refused)
+      if (std::find(snapshot_.refused.begin(), snapshot_.refused.end(), line) == snapshot_.refused.end())
+        log::error("no room", {{"service", line}});
+    snapshot_.refused = result.refused;
+  }
+
+  // Each notice once, for as long as it stands.
+  void log_notices() {
+    if (snapshot_.mesh->notices == logged_notices_source_) return;
+    logged_notices_source_ = snapshot_.mesh->notices;
+    std::set<std::string> now;
+    for (const auto& notice : *snapshot_.mesh->notices) {
+      const auto text = notice.to_text();
+      if (!logged_notices_.contains(text)) {
+        const auto level = notice.severity == model::Severity::kInfo       ? log::Level::kInfo
+                           : notice.severity == model::Severity::kRejected ? log::Level::kError
+                                                                           : log::Level::kWarning;
+        log::write(level, "manifest", {{"notice", text}});
+      }
+      now.insert(text);
+    }
+    logged_notices_ = std::move(now);
+  }
+
+  bool refuse_unenforceable() {
+    if (options_.enforce_unsupported != "refuse" || snapshot_.ready) return false;
+    for (const auto& notice : *snapshot_.mesh->notices)
+      if (notice.severity == model::Severity::kNotEnforced) {
+        log::error("start", {{"refused", "--enforce-unsupported=refuse"}, {"policy", notice.to_text()}});
+        exit_code_ = 1;
+        control_.stop();
+        return true;
+      }
+    return false;
+  }
+
+  void publish() {
+    snapshot_.sources.clear();
+    for (const auto& source : sources_) {
+      const auto& status = source->status();
+      snapshot_.sources.push_back({source->uri(), !status.error.empty() ? "error" : status.synced ? "synced" : "starting",
+                                   status.error, status.changed, status.updates});
+    }
+    board_.publish(std::make_shared<const observe::Snapshot>(snapshot_));
+  }
+
+  // --- housekeeping ---
+
+  void beat() {
+    board_.beat();
+    publish();
+    beat_timer_.expires_after(kHeartbeat);
+    beat_timer_.async_wait([this](auto error) {
+      if (!error) beat();
+    });
+  }
+
+  void expire_affinities() {
+    affinity_timer_.expires_after(kAffinityPeriod);
+    affinity_timer_.async_wait([this](auto error) {
+      if (error) return;
+      background_.post([this] {
+        if (auto removed = kernel::expire_affinities(datapath_->maps()); !removed.ok())
+          log::warning("affinity", {{"error", base::message_of(removed.status())}});
+      });
+      expire_affinities();
+    });
+  }
+
+  // --- admin socket: called on its thread, answered from this one ---
+
+  observe::AdminHandlers admin_handlers() {
+    observe::AdminHandlers handlers;
+    handlers.confirm = [this](std::function<void()> done) {
+      asio::post(control_, [this, done = std::move(done)] {
+        confirmed_ = true;
+        reconcile("confirmed", Clock::now());
+        done();
+      });
+    };
+    handlers.audit = [this](std::function<void(std::vector<std::string>)> done) {
+      asio::post(control_, [this, done = std::move(done)] {
+        auto answer = [this, done] { done(differences()); };
+        if (reconciler_.settled())
+          answer();
+        else
+          audits_.push_back(std::move(answer));
+      });
+    };
+    return handlers;
+  }
+
+  std::vector<std::string> differences() {
+    auto actual = kernel::read_state(datapath_->maps());
+    if (!actual.ok()) return {base::message_of(actual.status())};
+    std::vector<std::string> lines;
+    using Table = model::BucketTable<compile::PlacedService>;
+    Table::for_each_change(reconciler_.placed().services, actual->services, [&](const auto* want, const auto* have) {
+      if (want && have && **want == **have) return;
+      const auto& key = want ? (*want)->key : (*have)->key;
+      lines.push_back(key.to_text() + (!have   ? ": in the model, not in the maps"
+                                       : !want ? ": in the maps, not in the model"
+                                               : ": maps and model differ"));
+    });
+    for (const auto& line : snapshot_.refused) lines.push_back(line);
+    return lines;
+  }
+
+  const Options& options_;
+  asio::io_context control_{1};
+  std::unique_ptr<kernel::Datapath> datapath_;
+  kernel::MapWriter writer_;
+  reconcile::Reconciler reconciler_;
+  model::Merger merger_;
+  std::vector<std::unique_ptr<sources::Source>> sources_;
+  observe::Snapshot snapshot_;
+  observe::Board board_;
+  std::unique_ptr<observe::Exporter> exporter_;
+  std::unique_ptr<observe::HttpServer> http_;
+  std::unique_ptr<observe::AdminServer> admin_;
+
+  asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_}, hold_timer_{control_},
+      beat_timer_{control_}, affinity_timer_{control_};
+  std::chrono::milliseconds retry_delay_ = kFirstRetry;
+  bool begun_ = false;     // the first write was allowed
+  bool attached_ = false;
+  bool cleaning_ = false;
+  bool confirmed_ = false;  // the next apply may remove what was held back
+  int exit_code_ = 0;
+  std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
+  std::set<std::string> logged_notices_;
+  std::vector<std::function<void()>> audits_;
+  kernel::Background background_;  // last: its tasks use everything above
+};
+
+}  // namespace
+
+int run(const Options& options) {
+  const auto kernel_options = datapath_options(options);
+  if (const auto missing = kernel::Datapath::missing(kernel_options); !missing.empty()) {
+    for (const auto& line : missing) std::fprintf(stderr, "weftd: %s\n", line.c_str());
+    return 1;
+  }
+  const auto lock = lock_run_dir(options.run_dir);
+  if (!lock.ok()) {
+    std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
+    return 1;
+  }
+  // Kernels before 5.11 charge map memory to this limit.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+
+  auto datapath = kernel::Datapath::load(kernel_options);
+  if (!datapath.ok()) {
+    log::error("start", {{"error", base::message_of(datapath.status())}});
+    return 1;
+  }
+  for (const auto& feature : (*datapath)->features())
+    if (!feature.enabled) log::warning("feature", {{"missing", feature.name}, {"effect", feature.reason}});
+  if (!(*datapath)->migration().empty())
+    log::warning("maps", {{"rebuilt_because", (*datapath)->migration()}, {"data_path", "stays attached"}});
+  auto actual = (*datapath)->actual();
+  if (!actual.ok()) {
+    log::error("start", {{"error", base::message_of(actual.status())}});
+    return 1;
+  }
+  log::info("start", {{"version", WEFT_VERSION},
+                      {"node", options.node_name},
+                      {"cgroup", options.cgroup},
+                      {"services_in_maps", actual->services.size()},
+                      {"generation", actual->generation}});
+  return App(options, *std::move(datapath), *std::move(actual)).run();
+}
+
+int uninstall(const Options& options) {
+  const kernel::Pins pins{options.bpffs};
+  if (auto status = kernel::uninstall(pins); !status.ok()) {
+    std::fprintf(stderr, "weftd: %s\n", base::message_of(status).c_str());
+    return 1;
+  }
+  std::error_code ignored;
+  for (const char* file : {"weftd.sock", "weftd.lock"}) std::filesystem::remove(options.run_dir + "/" + file, ignored);
+  std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
+  std::filesystem::remove(options.state_dir, ignored);
+  std::printf("weftd: nothing of weft is left under %s\n", options.bpffs.c_str());
+  return 0;
+}
+
+}  // namespace weft::app

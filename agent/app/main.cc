@@ -1,0 +1,15 @@
+#include <cstdio>
+
+#include "agent/app/app.h"
+#include "agent/app/options.h"
+#include "mesh/base/log.h"
+
+int main(int argc, char** argv) {
+  const auto parsed = weft::app::parse_options(argc, argv);
+  if (parsed.ended) {
+    std::fputs(parsed.end.text.c_str(), parsed.end.exit_code ? stderr : stdout);
+    return parsed.end.exit_code;
+  }
+  if (parsed.options.log_format == "json") weft::log::set_format(weft::log::Format::kJson);
+  return parsed.options.uninstall ? weft::app::uninstall(parsed.options) : weft::app::run(parsed.options);
+}

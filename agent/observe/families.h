@@ -1,0 +1,62 @@
+// Every metric of weftd, written down once: name, type, labels, meaning. Rendering takes them from here,
+// and a test compares this table with the one that people read (docs/metrics.md).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+namespace weft::observe {
+
+enum class Family {
+  kTcpOpened,
+  kTcpFailed,
+  kUdpOpened,
+  kRefused,
+  kEndpointActive,
+  kEndpointOpened,
+  kEndpointFailed,
+  kEndpointRtt,
+  kServiceEndpoints,
+  kConfigGeneration,
+  kApplyDuration,
+  kPropagationDuration,
+  kApplyFailures,
+  kServicesRefused,
+  kMapWrites,
+  kMapEntries,
+  kMapCapacity,
+  kSourceState,
+  kSourceAge,
+  kEvents,
+  kManifestNotices,
+  kPolicyNotEnforced,
+  kHoldBackActive,
+  kReady,
+  kSeriesDropped,
+  kBuildInfo,
+  kProcessCpu,
+  kProcessResident,
+  kProcessVirtual,
+  kProcessOpenFds,
+  kProcessMaxFds,
+  kProcessStart,
+};
+
+enum class FamilyType { kCounter, kGauge, kHistogram };
+const char* to_text(FamilyType type);  // "counter", "gauge", "histogram"
+
+struct FamilyInfo {
+  Family family;
+  const char* name;
+  FamilyType type;
+  std::array<const char*, 8> labels;  // up to the first null
+  const char* help;
+
+  std::size_t label_count() const;
+};
+
+// Indexed by Family.
+std::span<const FamilyInfo> families();
+
+}  // namespace weft::observe

@@ -1,0 +1,78 @@
+// Everything one exposition says, as a value: collecting it touches maps and /proc, rendering it is pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent/observe/snapshot.h"
+
+namespace weft::observe {
+
+struct ServiceReading {
+  std::string namespace_name, name;
+  std::uint16_t port = 0;
+  bool udp = false;
+  std::uint64_t opened = 0, failed = 0;
+  std::uint64_t refused_no_endpoint = 0, refused_family = 0, refused_stale = 0;
+
+  bool operator==(const ServiceReading&) const = default;
+};
+
+struct EndpointReading {
+  std::string namespace_name, service;
+  std::uint16_t port = 0;  // of the service
+  bool udp = false;
+  std::string endpoint;  // "10.0.0.1:80", "[fd00::1]:80"
+  std::uint64_t active = 0, opened = 0, failed = 0;
+  std::uint32_t rtt_us = 0;  // 0: not known
+
+  bool operator==(const EndpointReading&) const = default;
+};
+
+struct MapReading {
+  std::string name;
+  std::uint64_t entries = 0, capacity = 0;
+};
+
+struct SourceReading {
+  std::string uri, state;
+  double age_seconds = -1;  // negative: it never said anything
+};
+
+struct EventReading {
+  std::string event;
+  std::uint64_t count = 0;
+};
+
+struct EndpointCounts {
+  std::uint64_t ready = 0, draining = 0, not_ready = 0;
+};
+
+struct ProcessReading {
+  double cpu_seconds = 0, start_time_seconds = 0;
+  std::uint64_t resident_bytes = 0, virtual_bytes = 0, open_fds = 0, max_fds = 0;
+};
+
+struct Readings {
+  std::string version;
+  std::uint64_t generation = 0;
+  bool ready = false, held_back = false;
+  ApplyStatus apply;
+  Histogram apply_seconds, propagation_seconds;
+  std::uint64_t services_refused = 0;
+  std::array<std::uint64_t, 4> notices{};  // indexed by model::Severity
+
+  std::vector<ServiceReading> services;    // no two of one name, port and protocol
+  std::vector<EndpointReading> endpoints;  // no two of one service, port, protocol and address
+  EndpointCounts endpoint_counts;
+  std::uint64_t services_dropped = 0, endpoints_dropped = 0;  // series, since start
+
+  std::vector<MapReading> maps;
+  std::vector<SourceReading> sources;
+  std::vector<EventReading> events;
+  ProcessReading process;
+};
+
+}  // namespace weft::observe
