@@ -35,7 +35,7 @@ static __always_inline int weft_choice_valid(__u32 service, __u32 endpoint, __u3
 }
 
 /* The endpoint this client should keep, or 0. */
-static __always_inline __u32 weft_affinity_find(const struct weft_affinity_key *key, __u64 now,
+static __noinline __u32 weft_affinity_find(const struct weft_affinity_key *key, __u64 now,
                                                 __u32 timeout_seconds, int dry) {
     struct weft_affinity *entry = bpf_map_lookup_elem(&weft_affinities, key);
     if (!entry || entry->expires_ns <= now)
@@ -49,7 +49,7 @@ static __always_inline __u32 weft_affinity_find(const struct weft_affinity_key *
 }
 
 /* Remembers `endpoint`, unless a concurrent connect was first: the endpoint to use is returned. */
-static __always_inline __u32 weft_affinity_keep(const struct weft_affinity_key *key, __u64 now,
+static __noinline __u32 weft_affinity_keep(const struct weft_affinity_key *key, __u64 now,
                                                 __u32 timeout_seconds, __u32 endpoint,
                                                 __u32 service_index) {
     struct weft_affinity fresh = {

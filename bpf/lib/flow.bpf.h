@@ -3,13 +3,18 @@
 #pragma once
 #include "lib/account.bpf.h"
 
-/* The conversation with that frontend, or 0. */
+/* The conversation with that frontend, or 0. One way out, by an index from memory: a return from within
+ * the loop would be a path of its own for the verifier, through all that follows. */
 static __always_inline struct weft_flow *weft_flow_to(struct weft_flow *flow, __u32 count,
                                                       const struct weft_frontend_key *key) {
+    __u64 found = 0;
+    __u32 hits = 0;
     for (__u32 i = 0; i < count; i++)
-        if (flow[i].frontend_port == key->port && weft_addr_equal(&flow[i].frontend, &key->addr))
-            return &flow[i];
-    return 0;
+        if (flow[i].frontend_port == key->port && weft_addr_equal(&flow[i].frontend, &key->addr)) {
+            found = flow[i].self;
+            hits = flow[i].frontend_port;
+        }
+    return hits ? &flow[found & (count - 1)] : 0;
 }
 
 /* The conversation that a datagram from there belongs to, the newest one where several share an
@@ -45,7 +50,7 @@ static __always_inline struct weft_flow *weft_flow_oldest(struct weft_flow *flow
     return &flow[oldest & (count - 1)];
 }
 
-static __always_inline struct weft_flow *weft_flow_find_to(struct bpf_sock *sk,
+static __noinline struct weft_flow *weft_flow_find_to(struct bpf_sock *sk,
                                                            const struct weft_frontend_key *key) {
     struct weft_flows_few *few = bpf_sk_storage_get(&weft_flows, sk, 0, 0);
     if (!few)
@@ -57,7 +62,7 @@ static __always_inline struct weft_flow *weft_flow_find_to(struct bpf_sock *sk,
     return more ? weft_flow_to(more->flow, WEFT_FLOWS_MORE, key) : 0;
 }
 
-static __always_inline struct weft_flow *weft_flow_find_from(struct bpf_sock *sk,
+static __noinline struct weft_flow *weft_flow_find_from(struct bpf_sock *sk,
                                                              const struct weft_addr *addr,
                                                              __be16 port) {
     struct weft_flows_few *few = bpf_sk_storage_get(&weft_flows, sk, 0, 0);
@@ -73,7 +78,7 @@ static __always_inline struct weft_flow *weft_flow_find_from(struct bpf_sock *sk
 }
 
 /* An entry for a new conversation; 0 without memory. */
-static __always_inline struct weft_flow *weft_flow_take(struct bpf_sock *sk) {
+static __noinline struct weft_flow *weft_flow_take(struct bpf_sock *sk) {
     struct weft_flows_few *few =
         bpf_sk_storage_get(&weft_flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!few)
