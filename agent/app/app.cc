@@ -17,8 +17,9 @@
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/writer.h"
 #include "agent/observe/admin_server.h"
+#include "agent/observe/exporter.h"
+#include "agent/observe/health.h"
 #include "agent/observe/http_server.h"
-#include "agent/observe/metrics.h"
 #include "agent/observe/snapshot.h"
 #include "agent/reconcile/reconciler.h"
 #include "control_plane/sources/directory/directory_source.h"
@@ -85,12 +86,20 @@ class App {
   // --- starting ---
 
   absl::Status serve() {
-    exporter_ = std::make_unique<observe::Exporter>(kernel::Pins{options_.bpffs}, board_);
+    exporter_ = std::make_unique<observe::Exporter>(board_, datapath_->maps(), kernel::Pins{options_.bpffs});
     publish();
-    auto http = observe::HttpServer::start(options_.metrics, board_, *exporter_);
+    observe::HttpOptions http_options;
+    http_options.address = options_.metrics;
+    observe::HttpHandlers pages;
+    pages.metrics = [this] { return exporter_->exposition(Clock::now()); };
+    pages.unhealthy = [this] { return observe::why_unhealthy(heartbeat_, Clock::now()); };
+    pages.not_ready = [this] { return observe::why_not_ready(*board_.read()); };
+    auto http = observe::HttpServer::start(http_options, std::move(pages));
     if (!http.ok()) return http.status();
     http_ = *std::move(http);
-    auto admin = observe::AdminServer::start(options_.run_dir + "/weftd.sock", board_, admin_handlers());
+    observe::AdminOptions admin_options;
+    admin_options.run_dir = options_.run_dir;
+    auto admin = observe::AdminServer::start(admin_options, board_, admin_handlers());
     if (!admin.ok()) return admin.status();
     admin_ = *std::move(admin);
     return absl::OkStatus();
@@ -315,7 +324,7 @@ class App {
   // --- housekeeping ---
 
   void beat() {
-    board_.beat();
+    heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
     beat_timer_.async_wait([this](auto error) {
@@ -339,14 +348,15 @@ class App {
 
   observe::AdminHandlers admin_handlers() {
     observe::AdminHandlers handlers;
-    handlers.confirm = [this](std::function<void()> done) {
+    handlers.confirm = [this](observe::AdminHandlers::ConfirmDone done) {
       asio::post(control_, [this, done = std::move(done)] {
         confirmed_ = true;
         reconcile("confirmed", Clock::now());
-        done();
+        done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " + snapshot_.apply.last_error)
+                                  : absl::OkStatus());
       });
     };
-    handlers.audit = [this](std::function<void(std::vector<std::string>)> done) {
+    handlers.audit = [this](observe::AdminHandlers::AuditDone done) {
       asio::post(control_, [this, done = std::move(done)] {
         auto answer = [this, done] { done(differences()); };
         if (reconciler_.settled())
@@ -383,6 +393,7 @@ class App {
   std::vector<std::unique_ptr<sources::Source>> sources_;
   observe::Snapshot snapshot_;
   observe::Board board_;
+  observe::Heartbeat heartbeat_;
   std::unique_ptr<observe::Exporter> exporter_;
   std::unique_ptr<observe::HttpServer> http_;
   std::unique_ptr<observe::AdminServer> admin_;

@@ -33,7 +33,7 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   readings.apply_seconds = snapshot.apply_seconds;
   readings.propagation_seconds = snapshot.propagation_seconds;
   readings.services_refused = snapshot.refused.size();
-  for (const auto& notice : snapshot.mesh->notices)
+  for (const auto& notice : *snapshot.mesh->notices)
     ++readings.notices[static_cast<std::size_t>(notice.severity)];
   for (const auto& source : snapshot.sources) {
     SourceReading reading{source.uri, source.state};

@@ -58,7 +58,7 @@ constexpr FamilyInfo kFamilies[] = {
     {Family::kEvents, "weft_events_total", kCounter, {"event"},
      "Events counted by the eBPF programs; docs/metrics.md lists them."},
     {Family::kManifestNotices, "weft_manifest_notices", kGauge, {"severity"},
-     "What weft has to say about the manifests, by severity; `weftctl status` shows the texts."},
+     "What weft has to say about the manifests, by severity; weftctl status shows the texts."},
     {Family::kPolicyNotEnforced, "weft_policy_not_enforced", kGauge, {},
      "Policies and policy fields that this build does not enforce."},
     {Family::kHoldBackActive, "weft_hold_back_active", kGauge, {},

@@ -157,7 +157,9 @@ class BucketTable {
 
 struct Mesh {
   BucketTable<Service> services;
-  std::vector<Notice> notices;  // of readers and of merge(), sorted by origin; what status and check show
+  // Of readers and of merge(), sorted by text; what status and check show. Never null; the same pointer
+  // where nothing changed.
+  std::shared_ptr<const std::vector<Notice>> notices = std::make_shared<std::vector<Notice>>();
 };
 using MeshPtr = std::shared_ptr<const Mesh>;
 

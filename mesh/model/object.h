@@ -36,6 +36,9 @@ struct ObjectMeta {
 // targetPort: a number, or the name of a container port. Absent means the service port's own number.
 using TargetPort = std::variant<std::uint16_t, std::string>;
 
+enum class Balancer : std::uint8_t { kRoundRobin, kRandom, kSourceHash };
+const char* to_text(Balancer balancer);  // "round-robin", "random", "maglev"
+
 struct ServicePortSpec {
   std::string name;
   std::uint16_t port = 0;
@@ -55,6 +58,7 @@ struct ServiceObject {
   std::optional<std::chrono::seconds> affinity;  // sessionAffinity: ClientIP and its timeout
   Labels selector;                               // empty: none
   std::vector<ServicePortSpec> ports;
+  std::optional<Balancer> balancer;  // annotation weft.mesh/balancer; beats a DestinationRule's
 
   bool operator==(const ServiceObject&) const = default;
 };
@@ -110,9 +114,6 @@ struct PodObject {
 };
 
 // Of DestinationRule what this build enforces; the rest is reported by the reader.
-enum class Balancer : std::uint8_t { kRoundRobin, kRandom, kSourceHash };
-const char* to_text(Balancer balancer);  // "round-robin", "random", "maglev"
-
 struct DestinationRuleObject {
   ObjectMeta meta;
   std::string host;  // as written: "web", "web.shop", "web.shop.svc.cluster.local"

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 from . import client, kernel
 from .waiting import Hang, wait_until
@@ -217,7 +218,8 @@ class Weftd:
         }
 
     def metrics(self):
-        """Samples as served now."""
+        """Samples of now: weftd renders at most one exposition in 100 ms, so an older one must age."""
+        time.sleep(0.11)
         status, text = self.page("/metrics")
         if status != 200:
             raise CommandFailed(f"/metrics answered {status}: {text}")

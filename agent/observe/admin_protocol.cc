@@ -1,0 +1,139 @@
+#include "agent/observe/admin_protocol.h"
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+
+namespace weft::observe {
+namespace {
+
+using nlohmann::json;
+
+std::string line_of(const json& reply) {
+  // Messages quote files, and files hold any bytes: what is not UTF-8 is replaced.
+  return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::string ok_reply(json result) {
+  return line_of({{"version", kAdminVersion}, {"ok", true}, {"result", std::move(result)}});
+}
+
+std::string file_of(const model::Origin& origin) { return origin.file ? *origin.file : ""; }
+
+double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+json sources_of(const Snapshot& snapshot, Clock::time_point now) {
+  json list = json::array();
+  for (const auto& source : snapshot.sources) {
+    json age;
+    if (source.changed != Clock::time_point{}) age = seconds(now - source.changed);
+    list.push_back(
+        {{"uri", source.uri}, {"state", source.state}, {"age_seconds", age}, {"error", source.error}});
+  }
+  return list;
+}
+
+json features_of(const Snapshot& snapshot) {
+  json list = json::array();
+  for (const auto& feature : snapshot.features)
+    list.push_back({{"name", feature.name}, {"enabled", feature.enabled}, {"reason", feature.reason}});
+  return list;
+}
+
+// Warnings and worse, the worst first; the second value: how many had no room.
+std::pair<json, std::size_t> notices_of(const Snapshot& snapshot) {
+  using model::Severity;
+  json list = json::array();
+  std::size_t omitted = 0;
+  for (const auto severity : {Severity::kRejected, Severity::kNotEnforced, Severity::kWarning})
+    for (const auto& notice : *snapshot.mesh->notices) {
+      if (notice.severity != severity) continue;
+      if (list.size() == kMaxNotices) {
+        ++omitted;
+        continue;
+      }
+      list.push_back({{"severity", model::to_text(severity)},
+                      {"file", file_of(notice.origin)},
+                      {"line", notice.origin.line},
+                      {"object", notice.object},
+                      {"message", notice.message}});
+    }
+  return {std::move(list), omitted};
+}
+
+std::optional<AdminCommand> command_of(const std::string& name) {
+  if (name == "status") return AdminCommand::kStatus;
+  if (name == "audit") return AdminCommand::kAudit;
+  if (name == "confirm") return AdminCommand::kConfirm;
+  if (name == "service") return AdminCommand::kService;
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
+  const json request = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!request.is_object()) return absl::InvalidArgumentError("the request is not a JSON object");
+  const auto text_at = [&](const char* key) {
+    const auto at = request.find(key);
+    return at != request.end() && at->is_string() ? at->get<std::string>() : std::string();
+  };
+  const auto version = request.find("version");
+  if (version == request.end() || *version != kAdminVersion)
+    return absl::InvalidArgumentError("this weftd speaks version " + std::to_string(kAdminVersion) +
+                                      " of the admin protocol; the request must say so");
+  const auto command = command_of(text_at("command"));
+  if (!command)
+    return absl::InvalidArgumentError("unknown command; known are status, audit, confirm and service");
+  AdminRequest parsed{*command, text_at("service")};
+  if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
+    return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");
+  return parsed;
+}
+
+bool changes_something(AdminCommand command) { return command == AdminCommand::kConfirm; }
+
+std::string error_reply(std::string_view message) {
+  return line_of({{"version", kAdminVersion}, {"ok", false}, {"error", std::string(message)}});
+}
+
+std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point now) {
+  auto [notices, omitted] = notices_of(snapshot);
+  json held_back;
+  if (snapshot.held_back) held_back = snapshot.held_back_text;
+  return ok_reply({
+      {"pid", pid},
+      {"node", snapshot.node},
+      {"version", snapshot.version},
+      {"uptime_seconds", seconds(now - snapshot.started)},
+      {"generation", snapshot.generation},
+      {"ready", snapshot.ready},
+      {"sources", sources_of(snapshot, now)},
+      {"features", features_of(snapshot)},
+      {"notices", std::move(notices)},
+      {"notices_omitted", omitted},
+      {"held_back", held_back},
+      {"refused", snapshot.refused},
+      {"last_apply",
+       {{"writes", snapshot.apply.last_writes},
+        {"duration_seconds", seconds(snapshot.apply.last_duration)},
+        {"error", snapshot.apply.last_error}}},
+  });
+}
+
+std::string audit_reply(const std::vector<std::string>& differences) {
+  return ok_reply({{"differences", differences}});
+}
+
+std::string confirm_reply() { return ok_reply({{"applied", true}}); }
+
+std::string service_reply(const Snapshot& snapshot, const std::string& service) {
+  const auto key = model::ServiceKey::parse(service);
+  const auto* found = key ? snapshot.mesh->services.find(*key) : nullptr;
+  if (!found) return error_reply("no source has a service " + service);
+  return ok_reply({{"file", file_of((*found)->origin)},
+                   {"line", (*found)->origin.line},
+                   {"balancer", model::to_text((*found)->balancer)}});
+}
+
+}  // namespace weft::observe

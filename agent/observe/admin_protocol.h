@@ -1,0 +1,47 @@
+// The admin socket's language, apart from the socket: one JSON request, one line of JSON as the answer.
+// Pure; JSON stays in admin_protocol.cc.
+//
+//   {"version":1,"command":"status"}                      -> {"version":1,"ok":true,"result":{...}}
+//   {"version":1,"command":"audit"}                       -> result {"differences":["..."]}
+//   {"version":1,"command":"confirm"}            (root)   -> result {"applied":true}
+//   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer"}
+//   anything else                                         -> {"version":1,"ok":false,"error":"..."}
+//
+// The result of status: {pid, node, version, uptime_seconds, generation, ready,
+//   sources:[{uri, state, age_seconds|null, error}], features:[{name, enabled, reason}],
+//   notices:[{severity, file, line, object, message}], notices_omitted, held_back: text|null,
+//   refused:[text], last_apply:{writes, duration_seconds, error}}. Texts that say nothing are "".
+#pragma once
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/observe/snapshot.h"
+
+namespace weft::observe {
+
+inline constexpr int kAdminVersion = 1;
+inline constexpr std::size_t kMaxAdminRequest = 64 * 1024;  // bytes
+inline constexpr std::size_t kMaxNotices = 1000;            // in one status; the worst ones
+
+enum class AdminCommand { kStatus, kAudit, kConfirm, kService };
+
+struct AdminRequest {
+  AdminCommand command = AdminCommand::kStatus;
+  std::string service;  // of kService: "ns/name"
+};
+absl::StatusOr<AdminRequest> parse_request(std::string_view text);
+bool changes_something(AdminCommand command);  // for root only
+
+// Whole answers, ending in a newline.
+std::string error_reply(std::string_view message);
+std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point now);
+std::string audit_reply(const std::vector<std::string>& differences);
+std::string confirm_reply();
+std::string service_reply(const Snapshot& snapshot, const std::string& service);
+
+}  // namespace weft::observe

@@ -1,0 +1,77 @@
+#include "mesh/model/join.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace weft::model {
+namespace {
+
+EndpointState state_of(bool ready, bool serving, bool terminating, bool publish_not_ready) {
+  // Terminating comes first: publishNotReadyAddresses makes the API call such an endpoint ready, but
+  // it is on its way out all the same.
+  if (terminating) return serving ? EndpointState::kDraining : EndpointState::kNotReady;
+  return ready || publish_not_ready ? EndpointState::kReady : EndpointState::kNotReady;
+}
+
+// The number that a service port leads to on this pod; nothing where the pod has no port of that name.
+std::optional<std::uint16_t> target_on(const PodObject& pod, const ServicePortSpec& port) {
+  if (!port.target) return port.port;
+  if (const auto* number = std::get_if<std::uint16_t>(&*port.target)) return *number;
+  const auto& name = std::get<std::string>(*port.target);
+  for (const auto& candidate : pod.ports)
+    if (candidate.name == name && candidate.protocol == port.protocol) return candidate.port;
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool selects(const Labels& selector, const Labels& labels) {
+  return !selector.empty() && std::all_of(selector.begin(), selector.end(), [&](const auto& wanted) {
+    const auto label = labels.find(wanted.first);
+    return label != labels.end() && label->second == wanted.second;
+  });
+}
+
+void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& service, const ServicePortSpec& port,
+                         std::vector<Endpoint>& endpoints) {
+  for (const auto& candidate : slice.ports) {
+    if (candidate.name.value_or("") != port.name || candidate.protocol != port.protocol || !candidate.port) continue;
+    for (const auto& e : slice.endpoints) {
+      Endpoint endpoint;
+      endpoint.address = e.address;
+      endpoint.port = *candidate.port;
+      endpoint.state = state_of(e.ready, e.serving, e.terminating, service.publish_not_ready);
+      endpoint.zone = e.zone;
+      endpoint.node = e.node;
+      endpoints.push_back(std::move(endpoint));
+    }
+  }
+}
+
+void add_pod_endpoint(const PodObject& pod, const ServiceObject& service, const ServicePortSpec& port,
+                      std::vector<Endpoint>& endpoints) {
+  if (pod.finished || !selects(service.selector, pod.meta.labels)) return;
+  const auto target = target_on(pod, port);
+  if (!target) return;
+  for (const auto& address : pod.ips) {
+    Endpoint endpoint;
+    endpoint.address = address;
+    endpoint.port = *target;
+    endpoint.state = state_of(pod.ready, pod.ready, pod.terminating, service.publish_not_ready);
+    endpoint.zone = pod.zone;
+    endpoint.node = pod.node;
+    endpoints.push_back(std::move(endpoint));
+  }
+}
+
+void sort_unique(std::vector<Endpoint>& endpoints) {
+  const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
+  std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
+    return std::tie(a.address, a.port, a.state, a.zone, a.node) < std::tie(b.address, b.port, b.state, b.zone, b.node);
+  });
+  endpoints.erase(std::unique(endpoints.begin(), endpoints.end(),
+                              [&](const Endpoint& a, const Endpoint& b) { return where(a) == where(b); }),
+                  endpoints.end());
+}
+
+}  // namespace weft::model

@@ -1,0 +1,59 @@
+#include "mesh/model/mesh.h"
+
+#include <map>
+
+namespace weft::model {
+
+std::optional<ServiceKey> ServiceKey::parse(std::string_view text) {
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size()) return std::nullopt;
+  if (text.find('/', slash + 1) != std::string_view::npos) return std::nullopt;
+  return ServiceKey{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1))};
+}
+
+const char* to_text(EndpointState state) {
+  switch (state) {
+    case EndpointState::kReady:
+      return "ready";
+    case EndpointState::kDraining:
+      return "draining";
+    case EndpointState::kNotReady:
+      break;
+  }
+  return "not_ready";
+}
+
+std::size_t bucket_of(const ServiceKey& key, std::size_t buckets) {
+  std::uint64_t hash = 0xcbf29ce484222325ull;
+  const auto mix = [&hash](std::string_view text) {
+    for (const unsigned char byte : text) hash = (hash ^ byte) * 0x100000001b3ull;
+  };
+  mix(key.namespace_name);
+  mix("/");
+  mix(key.name);
+  return hash % buckets;
+}
+
+std::string to_text(const Mesh& mesh) {
+  std::map<ServiceKey, std::string> sorted;
+  mesh.services.for_each([&](const ServicePtr& service) {
+    std::string& text = sorted[service->key];
+    text = "service " + service->key.to_text() + " balancer=" + to_text(service->balancer);
+    if (service->affinity) text += " affinity=" + std::to_string(service->affinity->count()) + "s";
+    if (service->headless) text += " headless";
+    for (const auto& address : service->addresses) text += " " + address.to_text();
+    text += "\n";
+    for (const auto& port : service->ports) {
+      text += "  port " + std::to_string(port.port) + "/" + to_text(port.protocol) +
+              (port.name.empty() ? "" : " " + port.name) + "\n";
+      for (const auto& e : port.endpoints)
+        text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " + to_text(e.state) +
+                (e.zone.empty() ? "" : " zone=" + e.zone) + (e.node.empty() ? "" : " node=" + e.node) + "\n";
+    }
+  });
+  std::string text;
+  for (const auto& [key, lines] : sorted) text += lines;
+  return text;
+}
+
+}  // namespace weft::model

@@ -1,0 +1,40 @@
+#include "mesh/model/object.h"
+
+namespace weft::model {
+
+const char* to_text(Protocol protocol) { return protocol == Protocol::kTcp ? "TCP" : "UDP"; }
+
+const char* to_text(Balancer balancer) {
+  switch (balancer) {
+    case Balancer::kRoundRobin:
+      return "round-robin";
+    case Balancer::kRandom:
+      return "random";
+    case Balancer::kSourceHash:
+      break;
+  }
+  return "maglev";
+}
+
+const ObjectMeta& meta_of(const Object& object) {
+  return std::visit([](const auto& value) -> const ObjectMeta& { return value.meta; }, object);
+}
+
+const char* kind_of(const Object& object) {
+  struct Kind {
+    const char* operator()(const ServiceObject&) const { return "Service"; }
+    const char* operator()(const EndpointSliceObject&) const { return "EndpointSlice"; }
+    const char* operator()(const PodObject&) const { return "Pod"; }
+    const char* operator()(const DestinationRuleObject&) const { return "DestinationRule"; }
+  };
+  return std::visit(Kind{}, object);
+}
+
+std::string ObjectId::to_text() const { return kind + " " + namespace_name + "/" + name; }
+
+ObjectId id_of(const Object& object) {
+  const auto& meta = meta_of(object);
+  return {kind_of(object), meta.namespace_name, meta.name};
+}
+
+}  // namespace weft::model
