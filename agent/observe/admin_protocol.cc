@@ -27,8 +27,10 @@ json sources_of(const Snapshot& snapshot, Clock::time_point now) {
   for (const auto& source : snapshot.sources) {
     json age;
     if (source.changed != Clock::time_point{}) age = seconds(now - source.changed);
-    list.push_back(
-        {{"uri", source.uri}, {"state", source.state}, {"age_seconds", age}, {"error", source.error}});
+    list.push_back({{"uri", source.uri},
+                    {"state", source.state},
+                    {"age_seconds", age},
+                    {"error", source.error}});
   }
   return list;
 }
@@ -36,7 +38,8 @@ json sources_of(const Snapshot& snapshot, Clock::time_point now) {
 json features_of(const Snapshot& snapshot) {
   json list = json::array();
   for (const auto& feature : snapshot.features)
-    list.push_back({{"name", feature.name}, {"enabled", feature.enabled}, {"reason", feature.reason}});
+    list.push_back(
+        {{"name", feature.name}, {"enabled", feature.enabled}, {"reason", feature.reason}});
   return list;
 }
 
@@ -84,7 +87,8 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
                                       " of the admin protocol; the request must say so");
   const auto command = command_of(text_at("command"));
   if (!command)
-    return absl::InvalidArgumentError("unknown command; known are status, audit, confirm and service");
+    return absl::InvalidArgumentError(
+        "unknown command; known are status, audit, confirm and service");
   AdminRequest parsed{*command, text_at("service")};
   if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
     return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");

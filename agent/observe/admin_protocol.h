@@ -1,5 +1,5 @@
-// The admin socket's language, apart from the socket: one JSON request, one line of JSON as the answer.
-// Pure; JSON stays in admin_protocol.cc.
+// The admin socket's language, apart from the socket: one JSON request, one line of JSON as the
+// answer. Pure; JSON stays in admin_protocol.cc.
 //
 //   {"version":1,"command":"status"}                      -> {"version":1,"ok":true,"result":{...}}
 //   {"version":1,"command":"audit"}                       -> result {"differences":["..."]}

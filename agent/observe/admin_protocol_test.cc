@@ -57,8 +57,10 @@ TEST(AdminProtocol, StatusSaysEverything) {
     "sources":[{"uri":"dir:mesh","state":"error","age_seconds":2.0,"error":"vanished"},
                {"uri":"dir:b","state":"starting","age_seconds":null,"error":""}],
     "features":[{"name":"set_retval","enabled":false,"reason":"refusals are EPERM"}],
-    "notices":[{"severity":"rejected","file":"mesh/web.yaml","line":9,"object":"Service shop/db","message":"port 70000"},
-               {"severity":"warning","file":"mesh/web.yaml","line":2,"object":"Service shop/web","message":"odd � byte"}],
+    "notices":[{"severity":"rejected","file":"mesh/web.yaml","line":9,"object":"Service shop/db",
+                "message":"port 70000"},
+               {"severity":"warning","file":"mesh/web.yaml","line":2,"object":"Service shop/web",
+                "message":"odd � byte"}],
     "notices_omitted":0,"held_back":null,"refused":["shop/big: no room"],
     "last_apply":{"writes":12,"duration_seconds":0.25,"error":""}}})"));
 }
@@ -103,11 +105,12 @@ TEST(AdminProtocol, ReadsRequests) {
 }
 
 TEST(AdminProtocol, RefusesWhatItDoesNotUnderstand) {
-  for (const char* text : {"", "status", "[1]", "{", R"({"command":"status"})", R"({"version":2,"command":"status"})",
-                           R"({"version":"1","command":"status"})", R"({"version":1})",
-                           R"({"version":1,"command":7})", R"({"version":1,"command":"halt"})",
-                           R"({"version":1,"command":"service"})", R"({"version":1,"command":"service","service":"web"})",
-                           R"({"version":1,"command":"status"} {})"})
+  for (const char* text :
+       {"", "status", "[1]", "{", R"({"command":"status"})", R"({"version":2,"command":"status"})",
+        R"({"version":"1","command":"status"})", R"({"version":1})", R"({"version":1,"command":7})",
+        R"({"version":1,"command":"halt"})", R"({"version":1,"command":"service"})",
+        R"({"version":1,"command":"service","service":"web"})",
+        R"({"version":1,"command":"status"} {})"})
     EXPECT_FALSE(parse_request(text).ok()) << text;
 }
 

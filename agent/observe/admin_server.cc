@@ -56,7 +56,8 @@ std::optional<pid_t> listener_of(const std::string& path) {
   const base::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = address_of(path);
   // EAGAIN: its queue is full, so it is there.
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) && errno != EAGAIN)
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) &&
+      errno != EAGAIN)
     return std::nullopt;
   const auto peer = peer_of(fd.get());
   return peer ? peer->pid : 0;
@@ -68,7 +69,8 @@ absl::Status run_dir_error(const std::string& run_dir, const std::string& what) 
 
 absl::Status taken(const std::string& run_dir) {
   const auto pid = listener_of(AdminServer::socket_path(run_dir));
-  return absl::AlreadyExistsError("another weftd" + (pid && *pid ? " (pid " + std::to_string(*pid) + ")" : "") +
+  return absl::AlreadyExistsError("another weftd" +
+                                  (pid && *pid ? " (pid " + std::to_string(*pid) + ")" : "") +
                                   " runs with this --run-dir (" + run_dir + ")");
 }
 
@@ -78,12 +80,13 @@ absl::StatusOr<base::Fd> lock(const std::string& run_dir) {
   std::filesystem::create_directories(run_dir, error);
   base::Fd dir(open(run_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir) return run_dir_error(run_dir, "cannot use this directory");
-  if (flock(dir.get(), LOCK_EX | LOCK_NB) == 0 && !listener_of(AdminServer::socket_path(run_dir))) return dir;
+  if (flock(dir.get(), LOCK_EX | LOCK_NB) == 0 && !listener_of(AdminServer::socket_path(run_dir)))
+    return dir;
   return taken(run_dir);
 }
 
-// Bound under another name and renamed when it has its mode and listens: nobody meets it half made, and
-// a dead agent's socket is replaced in one step.
+// Bound under another name and renamed when it has its mode and listens: nobody meets it half made,
+// and a dead agent's socket is replaced in one step.
 absl::StatusOr<base::Fd> listen_on(const std::string& run_dir) {
   const std::string path = AdminServer::socket_path(run_dir), temporary = path + ".new";
   if (temporary.size() >= sizeof(sockaddr_un::sun_path)) {
@@ -94,13 +97,14 @@ absl::StatusOr<base::Fd> listen_on(const std::string& run_dir) {
   base::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_un address = address_of(temporary);
   if (!fd || bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ||
-      chmod(temporary.c_str(), 0660) || listen(fd.get(), 64) || rename(temporary.c_str(), path.c_str()))
+      chmod(temporary.c_str(), 0660) || listen(fd.get(), 64) ||
+      rename(temporary.c_str(), path.c_str()))
     return run_dir_error(run_dir, "cannot make the socket " + path);
   return fd;
 }
 
-// What a handler's answer goes through: answers may come from any thread and at any time, also when the
-// server is gone.
+// What a handler's answer goes through: answers may come from any thread and at any time, also when
+// the server is gone.
 struct Gate {
   std::mutex mutex;
   asio::io_context* io = nullptr;  // null: closed
@@ -184,7 +188,8 @@ struct AdminServer::State {
     client->timer.cancel();  // what follows has a limit of its own
     std::string reply;
     if (too_long)
-      reply = error_reply("the request is longer than " + std::to_string(kMaxAdminRequest) + " bytes");
+      reply =
+          error_reply("the request is longer than " + std::to_string(kMaxAdminRequest) + " bytes");
     else
       reply = co_await reply_to(client->socket.native_handle(),
                                 std::string_view(text).substr(0, text.find('\n')));
@@ -199,7 +204,8 @@ struct AdminServer::State {
     client.socket.shutdown(Local::socket::shutdown_send, ignored);
     std::array<char, 4096> scratch;
     for (std::size_t total = 0; total < 16 * kMaxAdminRequest;) {
-      const auto [error, size] = co_await client.socket.async_read_some(asio::buffer(scratch), kAwait);
+      const auto [error, size] =
+          co_await client.socket.async_read_some(asio::buffer(scratch), kAwait);
       if (error) break;
       total += size;
     }
@@ -213,8 +219,10 @@ struct AdminServer::State {
     if (changes_something(request->command) && (!peer || peer->uid != 0))
       co_return error_reply("this request is for root only");
     switch (request->command) {
-      case AdminCommand::kStatus: co_return status_reply(*board.read(), getpid(), Clock::now());
-      case AdminCommand::kService: co_return service_reply(*board.read(), request->service);
+      case AdminCommand::kStatus:
+        co_return status_reply(*board.read(), getpid(), Clock::now());
+      case AdminCommand::kService:
+        co_return service_reply(*board.read(), request->service);
       case AdminCommand::kAudit:
         co_return co_await asked([this](auto done) {
           handlers.audit([done](absl::StatusOr<std::vector<std::string>> differences) {
@@ -233,7 +241,8 @@ struct AdminServer::State {
   }
 
   // Waits for what the control thread says, without a thread.
-  asio::awaitable<std::string> asked(std::function<void(std::function<void(std::string)>)> question) {
+  asio::awaitable<std::string> asked(
+      std::function<void(std::function<void(std::string)>)> question) {
     const auto pending = std::make_shared<Pending>(io.get_executor());
     pending->arrived.expires_after(options.timeout);
     question([gate = gate, weak = std::weak_ptr(pending)](std::string reply) {
@@ -245,8 +254,9 @@ struct AdminServer::State {
       });
     });
     co_await pending->arrived.async_wait(kAwait);
-    co_return pending->reply ? *std::move(pending->reply)
-                             : error_reply("the control thread did not answer in time; see the log");
+    co_return pending->reply
+        ? *std::move(pending->reply)
+        : error_reply("the control thread did not answer in time; see the log");
   }
 };
 
@@ -264,7 +274,8 @@ AdminServer::~AdminServer() {
 }
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,
-                                                                const Board& board, AdminHandlers handlers) {
+                                                                const Board& board,
+                                                                AdminHandlers handlers) {
   auto state = std::make_unique<State>(options, board, std::move(handlers));
   auto run_dir = lock(options.run_dir);
   if (!run_dir.ok()) return run_dir.status();

@@ -18,10 +18,12 @@
 
 namespace weft::observe {
 
-// Called on the server's thread; they post to the control thread and return at once. The function they
-// are given takes the answer, once, from any thread, also after the client or the server has gone.
+// Called on the server's thread; they post to the control thread and return at once. The function
+// they are given takes the answer, once, from any thread, also after the client or the server has
+// gone.
 struct AdminHandlers {
-  using AuditDone = std::function<void(absl::StatusOr<std::vector<std::string>>)>;  // the differences
+  using AuditDone =
+      std::function<void(absl::StatusOr<std::vector<std::string>>)>;  // the differences
   using ConfirmDone = std::function<void(absl::Status)>;
   std::function<void(AuditDone)> audit;
   std::function<void(ConfirmDone)> confirm;  // apply what is held back
@@ -36,9 +38,10 @@ struct AdminOptions {
 
 class AdminServer {
  public:
-  // Listens when it returns. A dead agent's socket is replaced; AlreadyExists where another agent lives.
-  // `board` outlives the server.
-  static absl::StatusOr<std::unique_ptr<AdminServer>> start(const AdminOptions& options, const Board& board,
+  // Listens when it returns. A dead agent's socket is replaced; AlreadyExists where another agent
+  // lives. `board` outlives the server.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> start(const AdminOptions& options,
+                                                            const Board& board,
                                                             AdminHandlers handlers);
   ~AdminServer();  // removes the socket
   AdminServer(const AdminServer&) = delete;

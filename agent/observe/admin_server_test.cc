@@ -74,7 +74,9 @@ struct AdminServerTest : testing::Test {
     send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL);
     return read_all(fd.get()).value_or("(reset or timed out)");
   }
-  std::string command(const std::string& name) { return ask(R"({"version":1,"command":")" + name + "\"}\n"); }
+  std::string command(const std::string& name) {
+    return ask(R"({"version":1,"command":")" + name + "\"}\n");
+  }
 };
 
 TEST_F(AdminServerTest, AnswersFromTheSnapshot) {
@@ -103,16 +105,19 @@ TEST_F(AdminServerTest, AuditAndConfirmAreAnsweredByTheControlThread) {
   start();
   const auto audit = command("audit");
   control.join();
-  EXPECT_EQ(audit, "{\"ok\":true,\"result\":{\"differences\":[\"slot 3 differs\"]},\"version\":1}\n");
-  EXPECT_EQ(command("confirm"), getuid() == 0
-                                    ? "{\"ok\":true,\"result\":{\"applied\":true},\"version\":1}\n"
-                                    : "{\"error\":\"this request is for root only\",\"ok\":false,\"version\":1}\n");
+  EXPECT_EQ(audit,
+            "{\"ok\":true,\"result\":{\"differences\":[\"slot 3 differs\"]},\"version\":1}\n");
+  EXPECT_EQ(command("confirm"),
+            getuid() == 0
+                ? "{\"ok\":true,\"result\":{\"applied\":true},\"version\":1}\n"
+                : "{\"error\":\"this request is for root only\",\"ok\":false,\"version\":1}\n");
 }
 
 TEST_F(AdminServerTest, ErrorsOfTheControlThreadArePassedOn) {
   handlers.audit = [](auto done) { done(absl::UnavailableError("cannot read weft_names")); };
   start();
-  EXPECT_EQ(command("audit"), "{\"error\":\"cannot read weft_names\",\"ok\":false,\"version\":1}\n");
+  EXPECT_EQ(command("audit"),
+            "{\"error\":\"cannot read weft_names\",\"ok\":false,\"version\":1}\n");
 }
 
 TEST_F(AdminServerTest, AHangingControlThreadIsSaid) {
@@ -151,7 +156,8 @@ TEST_F(AdminServerTest, OthersThanRootMayNotConfirm) {
   int status = -1;
   waitpid(child, &status, 0);
   ASSERT_EQ(status, 0);
-  EXPECT_EQ(std::string(buffer, size), "{\"error\":\"this request is for root only\",\"ok\":false,\"version\":1}\n");
+  EXPECT_EQ(std::string(buffer, size),
+            "{\"error\":\"this request is for root only\",\"ok\":false,\"version\":1}\n");
   EXPECT_FALSE(called);
 }
 
@@ -205,8 +211,9 @@ TEST_F(AdminServerTest, ASecondAgentIsRefusedAndHarmsNothing) {
   start();
   const auto second = AdminServer::start(options, board, handlers);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(std::string(second.status().message()), "another weftd (pid " + std::to_string(getpid()) +
-                                                        ") runs with this --run-dir (" + run_dir + ")");
+  EXPECT_EQ(std::string(second.status().message()),
+            "another weftd (pid " + std::to_string(getpid()) + ") runs with this --run-dir (" +
+                run_dir + ")");
   EXPECT_NE(command("status").find("\"ok\":true"), std::string::npos);
 }
 

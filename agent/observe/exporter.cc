@@ -44,8 +44,13 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   return readings;
 }
 
-Exporter::Exporter(const Board& board, const kernel::Maps& maps, kernel::Pins pins, ExporterOptions options)
-    : board_(board), maps_(maps), pins_(std::move(pins)), options_(options), series_(options.series) {}
+Exporter::Exporter(const Board& board, const kernel::Maps& maps, kernel::Pins pins,
+                   ExporterOptions options)
+    : board_(board),
+      maps_(maps),
+      pins_(std::move(pins)),
+      options_(options),
+      series_(options.series) {}
 
 std::shared_ptr<const std::string> Exporter::exposition(Clock::time_point now) {
   if (!text_ || now - rendered_at_ >= options_.keep) {
@@ -65,7 +70,8 @@ Readings Exporter::collect(Clock::time_point now) {
   add_maps(readings);
   if (const auto events = kernel::read_events(pins_); events.ok())
     for (std::size_t event = 0; event < events->size(); ++event)
-      readings.events.push_back({kernel::event_label(static_cast<weft_event>(event)), (*events)[event]});
+      readings.events.push_back(
+          {kernel::event_label(static_cast<weft_event>(event)), (*events)[event]});
   readings.process = read_process();
   return readings;
 }

@@ -1,8 +1,8 @@
-// The edge of the metrics: reads the mapped arrays, the names, the snapshot and /proc into Readings and
-// renders them. Belongs to the thread that serves HTTP.
+// The edge of the metrics: reads the mapped arrays, the names, the snapshot and /proc into Readings
+// and renders them. Belongs to the thread that serves HTTP.
 //
-// A scrape walks memory, not hashes: names are read again when the configuration has another generation,
-// hash maps are counted every few seconds at most.
+// A scrape walks memory, not hashes: names are read again when the configuration has another
+// generation, hash maps are counted every few seconds at most.
 #pragma once
 
 #include <memory>
@@ -17,14 +17,16 @@ namespace weft::observe {
 
 struct ExporterOptions {
   SeriesOptions series;
-  std::chrono::milliseconds keep = std::chrono::milliseconds(100);  // a storm of scrapes costs one rendering
+  std::chrono::milliseconds keep =
+      std::chrono::milliseconds(100);  // a storm of scrapes costs one rendering
   std::chrono::seconds count_hashes_every = std::chrono::seconds(10);
 };
 
 class Exporter {
  public:
   // All outlive the exporter; `maps` is never replaced meanwhile.
-  Exporter(const Board& board, const kernel::Maps& maps, kernel::Pins pins, ExporterOptions options = {});
+  Exporter(const Board& board, const kernel::Maps& maps, kernel::Pins pins,
+           ExporterOptions options = {});
 
   // Never null.
   std::shared_ptr<const std::string> exposition(Clock::time_point now);

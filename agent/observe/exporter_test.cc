@@ -29,7 +29,8 @@ TEST_F(ExporterTest, ReadsTheProcess) {
   EXPECT_GT(process.resident_bytes, 1u << 20);
   EXPECT_GT(process.open_fds, 2u);
   EXPECT_GT(process.max_fds, process.open_fds);
-  const auto wall = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const auto wall =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   EXPECT_GT(process.start_time_seconds, wall - 3600);
   EXPECT_LE(process.start_time_seconds, wall);
 }

@@ -1,5 +1,5 @@
-// Every metric of weftd, written down once: name, type, labels, meaning. Rendering takes them from here,
-// and a test compares this table with the one that people read (docs/metrics.md).
+// Every metric of weftd, written down once: name, type, labels, meaning. Rendering takes them from
+// here, and a test compares this table with the one that people read (docs/metrics.md).
 #pragma once
 
 #include <array>

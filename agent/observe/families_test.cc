@@ -47,8 +47,8 @@ TEST(Families, AreTheOnesInTheDocs) {
     std::string labels;
     for (std::size_t i = 0; i < info.label_count(); ++i)
       labels += std::string(i ? ", " : "") + info.labels[i];
-    table.insert(std::string(info.name) + " | " + to_text(info.type) + " | " + labels + " | " + info.help +
-                 " | ");
+    table.insert(std::string(info.name) + " | " + to_text(info.type) + " | " + labels + " | " +
+                 info.help + " | ");
   }
   EXPECT_EQ(documented(4), table);
 }
@@ -57,14 +57,16 @@ TEST(Families, EventsAreTheOnesInTheDocs) {
   std::set<std::string> events;
   for (int i = 0; i < WEFT_EVENT_COUNT; ++i) {
     const auto event = static_cast<weft_event>(i);
-    events.insert(std::string(kernel::event_label(event)) + " | " + kernel::event_help(event) + " | ");
+    events.insert(std::string(kernel::event_label(event)) + " | " + kernel::event_help(event) +
+                  " | ");
   }
   EXPECT_EQ(documented(2), events);
 }
 
 TEST(Families, CountersAndOnlyCountersEndInTotal) {
   for (const auto& info : families())
-    EXPECT_EQ(std::string(info.name).ends_with("_total"), info.type == FamilyType::kCounter) << info.name;
+    EXPECT_EQ(std::string(info.name).ends_with("_total"), info.type == FamilyType::kCounter)
+        << info.name;
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ TEST(Health, NotReadySaysWhatStandsInTheWay) {
   Snapshot snapshot;
   EXPECT_EQ(why_not_ready(snapshot), "the first configuration is not in the kernel yet");
   snapshot.apply.last_error = "cannot write weft_names: E";
-  EXPECT_EQ(why_not_ready(snapshot), "the configuration cannot be written: cannot write weft_names: E");
+  EXPECT_EQ(why_not_ready(snapshot),
+            "the configuration cannot be written: cannot write weft_names: E");
   snapshot.held_back = true;
   snapshot.held_back_text = "9 of 10 endpoints would go";
   EXPECT_EQ(why_not_ready(snapshot), "held back: 9 of 10 endpoints would go");

@@ -32,7 +32,8 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::size_t kHeaderLimit = 8192;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
-// A body that answers share: an exposition is megabytes, and 32 clients may be fetching it. Null: none.
+// A body that answers share: an exposition is megabytes, and 32 clients may be fetching it. Null:
+// none.
 struct SharedBody {
   using value_type = std::shared_ptr<const std::string>;
   class writer {
@@ -82,7 +83,8 @@ Answer answer_to(http::verb method, std::string_view target, const HttpHandlers&
 // What a request that is none deserves; nothing where the client merely went away or stalled.
 std::optional<Answer> answer_to(beast::error_code error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow)
-    return sentence(http::status::request_header_fields_too_large, "the request's header is over 8 KB");
+    return sentence(http::status::request_header_fields_too_large,
+                    "the request's header is over 8 KB");
   if (error.category() != make_error_code(http::error::bad_method).category() ||
       error == http::error::end_of_stream || error == http::error::partial_message)
     return std::nullopt;
@@ -94,7 +96,8 @@ Response response_of(const Answer& answer, unsigned version, bool with_body) {
   response.set(http::field::server, "weftd");
   response.set(http::field::content_type, answer.type);
   response.set(http::field::cache_control, "no-store");
-  if (answer.status == http::status::method_not_allowed) response.set(http::field::allow, "GET, HEAD");
+  if (answer.status == http::status::method_not_allowed)
+    response.set(http::field::allow, "GET, HEAD");
   response.keep_alive(false);
   response.content_length(answer.text->size());
   if (with_body) response.body() = answer.text;
@@ -134,7 +137,8 @@ struct HttpServer::State {
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
   asio::steady_timer room{io};  // cancelled when a session ends
-  std::list<Session> sessions;  // oldest first; destroyed before io, whose frames only refer to them
+  // Oldest first; destroyed before io, whose frames only refer to them.
+  std::list<Session> sessions;
   std::uint16_t port = 0;
   std::thread thread;
 
@@ -148,8 +152,8 @@ struct HttpServer::State {
     if (!error) acceptor.bind(*endpoint, error);
     if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (error)
-      return absl::ErrnoToStatus(error.value(),
-                                 "--metrics " + options.address + ": cannot listen; give a free address");
+      return absl::ErrnoToStatus(
+          error.value(), "--metrics " + options.address + ": cannot listen; give a free address");
     port = acceptor.local_endpoint().port();
     return absl::OkStatus();
   }
@@ -174,7 +178,8 @@ struct HttpServer::State {
         co_await room.async_wait(kAwait);
         continue;
       }
-      const auto session = sessions.insert(sessions.end(), Session{beast::tcp_stream(std::move(socket))});
+      const auto session =
+          sessions.insert(sessions.end(), Session{beast::tcp_stream(std::move(socket))});
       asio::co_spawn(io, serve(session->stream), [this, session](std::exception_ptr) {
         sessions.erase(session);
         room.cancel();

@@ -1,5 +1,5 @@
-// /metrics, /healthz and /readyz, on a thread of its own: whatever clients do, the control thread does not
-// notice. One request a connection; bounded connections, header size and time.
+// /metrics, /healthz and /readyz, on a thread of its own: whatever clients do, the control thread
+// does not notice. One request a connection; bounded connections, header size and time.
 #pragma once
 
 #include <absl/status/statusor.h>
@@ -16,14 +16,15 @@ namespace weft::observe {
 // Called on the server's thread only.
 struct HttpHandlers {
   std::function<std::shared_ptr<const std::string>()> metrics;  // never null
-  std::function<std::string()> unhealthy;  // why; empty: /healthz answers 200
-  std::function<std::string()> not_ready;  // why; empty: /readyz answers 200
+  std::function<std::string()> unhealthy;                       // why; empty: /healthz answers 200
+  std::function<std::string()> not_ready;                       // why; empty: /readyz answers 200
 };
 
 struct HttpOptions {
   std::string address = "0.0.0.0:15020";  // --metrics; "[::]:15020" for IPv6
   std::size_t max_connections = 32;
-  std::chrono::milliseconds timeout = std::chrono::seconds(10);  // for a request, and for its answer
+  std::chrono::milliseconds timeout =
+      std::chrono::seconds(10);  // for a request, and for its answer
   // While all connections are taken, the oldest one is given up once it has had this long.
   std::chrono::milliseconds patience = std::chrono::seconds(1);
 };
@@ -31,7 +32,8 @@ struct HttpOptions {
 class HttpServer {
  public:
   // Listens when it returns. Errors name --metrics.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> start(const HttpOptions& options, HttpHandlers handlers);
+  static absl::StatusOr<std::unique_ptr<HttpServer>> start(const HttpOptions& options,
+                                                           HttpHandlers handlers);
   ~HttpServer();  // ends all connections
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

@@ -58,12 +58,14 @@ struct HttpServerTest : testing::Test {
 
   void start(HttpOptions options = {}) {
     if (options.address == HttpOptions{}.address) options.address = "127.0.0.1:0";
-    auto started = HttpServer::start(options, {.metrics = [this] {
-                                                 ++renderings;
-                                                 return std::make_shared<const std::string>(body);
-                                               },
-                                               .unhealthy = [this] { return unhealthy; },
-                                               .not_ready = [this] { return not_ready; }});
+    auto started =
+        HttpServer::start(options, {.metrics =
+                                        [this] {
+                                          ++renderings;
+                                          return std::make_shared<const std::string>(body);
+                                        },
+                                    .unhealthy = [this] { return unhealthy; },
+                                    .not_ready = [this] { return not_ready; }});
     ASSERT_TRUE(started.ok()) << started.status();
     server = *std::move(started);
   }
@@ -72,14 +74,17 @@ struct HttpServerTest : testing::Test {
     send_all(fd, request);
     return read_all(fd).value_or("(reset or timed out)");
   }
-  std::string get(const std::string& path) { return ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"); }
+  std::string get(const std::string& path) {
+    return ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
+  }
 };
 
 TEST_F(HttpServerTest, ServesMetrics) {
   start();
   const auto answer = get("/metrics");
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\n")) << answer;
-  EXPECT_NE(answer.find("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"), std::string::npos);
+  EXPECT_NE(answer.find("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+            std::string::npos);
   EXPECT_NE(answer.find("Content-Length: 13\r\n"), std::string::npos) << answer;
   EXPECT_TRUE(answer.ends_with("\r\n\r\nweft_ready 1\n")) << answer;
 }
@@ -135,7 +140,9 @@ TEST_F(HttpServerTest, AStalledClientIsGivenUp) {
 }
 
 TEST_F(HttpServerTest, StalledClientsOnAllConnectionsDoNotKeepOthersOut) {
-  start({.max_connections = 4, .timeout = std::chrono::hours(1), .patience = std::chrono::milliseconds(20)});
+  start({.max_connections = 4,
+         .timeout = std::chrono::hours(1),
+         .patience = std::chrono::milliseconds(20)});
   std::vector<base::Fd> stalled;
   for (int i = 0; i < 8; ++i) stalled.push_back(dial(server->port()));
   EXPECT_TRUE(get("/healthz").starts_with("HTTP/1.1 200 "));
@@ -151,7 +158,7 @@ TEST_F(HttpServerTest, AReaderThatTakesNothingDelaysNobody) {
 
 TEST_F(HttpServerTest, AHundredScrapesAtOnceAreAllAnswered) {
   body = std::string(1 << 20, 'x');
-  start();
+  start({.timeout = std::chrono::hours(1), .patience = std::chrono::hours(1)});
   std::vector<std::future<std::size_t>> scrapes;
   for (int i = 0; i < 100; ++i)
     scrapes.push_back(std::async(std::launch::async, [&] { return get("/metrics").size(); }));
@@ -182,8 +189,10 @@ TEST_F(HttpServerTest, ErrorsNameTheFlag) {
   const auto taken = "127.0.0.1:" + std::to_string(server->port());
   const auto second = HttpServer::start({.address = taken}, {});
   ASSERT_FALSE(second.ok());
-  EXPECT_NE(second.status().message().find("--metrics " + taken), absl::string_view::npos) << second.status();
-  for (const char* odd : {"", "15020", "localhost:15020", "0.0.0.0:70000", "::1:15020", "[0.0.0.0]:1", "[]:1"}) {
+  EXPECT_NE(second.status().message().find("--metrics " + taken), absl::string_view::npos)
+      << second.status();
+  for (const char* odd :
+       {"", "15020", "localhost:15020", "0.0.0.0:70000", "::1:15020", "[0.0.0.0]:1", "[]:1"}) {
     const auto status = HttpServer::start({.address = odd}, {}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << odd;
     EXPECT_NE(status.message().find("--metrics"), absl::string_view::npos) << status;

@@ -18,9 +18,12 @@ using Values = std::initializer_list<std::string_view>;
 
 prometheus::MetricType type_of(FamilyType type) {
   switch (type) {
-    case FamilyType::kCounter: return prometheus::MetricType::Counter;
-    case FamilyType::kGauge: return prometheus::MetricType::Gauge;
-    case FamilyType::kHistogram: return prometheus::MetricType::Histogram;
+    case FamilyType::kCounter:
+      return prometheus::MetricType::Counter;
+    case FamilyType::kGauge:
+      return prometheus::MetricType::Gauge;
+    case FamilyType::kHistogram:
+      return prometheus::MetricType::Histogram;
   }
   return prometheus::MetricType::Untyped;
 }
@@ -37,16 +40,20 @@ class Sheet {
     }
   }
 
-  void counter(Family family, Values labels, double value) { add(family, labels).counter.value = value; }
-  void gauge(Family family, Values labels, double value) { add(family, labels).gauge.value = value; }
+  void counter(Family family, Values labels, double value) {
+    add(family, labels).counter.value = value;
+  }
+  void gauge(Family family, Values labels, double value) {
+    add(family, labels).gauge.value = value;
+  }
   void histogram(Family family, const Histogram& values) {
     auto& to = add(family, {}).histogram;
     to.sample_sum = values.sum;
     for (std::size_t i = 0; i < values.buckets.size(); ++i) {
       to.sample_count += values.buckets[i];
       const bool last = i == std::size(Histogram::kBounds);
-      to.bucket.push_back(
-          {to.sample_count, last ? std::numeric_limits<double>::infinity() : Histogram::kBounds[i]});
+      to.bucket.push_back({to.sample_count,
+                           last ? std::numeric_limits<double>::infinity() : Histogram::kBounds[i]});
     }
   }
 
@@ -59,7 +66,8 @@ class Sheet {
  private:
   prometheus::ClientMetric& add(Family family, Values labels) {
     const auto& info = families()[static_cast<std::size_t>(family)];
-    if (labels.size() != info.label_count()) std::abort();  // a bug in this file; every test would meet it
+    if (labels.size() != info.label_count())
+      std::abort();  // a bug in this file; every test would meet it
     auto& metric = families_[static_cast<std::size_t>(family)].metric.emplace_back();
     metric.label.reserve(labels.size());
     for (const auto value : labels)
@@ -89,11 +97,14 @@ void add_service(Sheet& sheet, const ServiceReading& s) {
   if (s.opened && s.udp)
     sheet.counter(Family::kUdpOpened, {host, s.name, s.namespace_name, port}, s.opened);
   if (s.opened && !s.udp)
-    sheet.counter(Family::kTcpOpened, {"source", host, s.name, s.namespace_name, "tcp", port}, s.opened);
+    sheet.counter(Family::kTcpOpened, {"source", host, s.name, s.namespace_name, "tcp", port},
+                  s.opened);
   if (s.failed && !s.udp)
-    sheet.counter(Family::kTcpFailed, {"source", host, s.name, s.namespace_name, "tcp", port}, s.failed);
-  const std::pair<const char*, std::uint64_t> reasons[] = {
-      {"no_endpoint", s.refused_no_endpoint}, {"family", s.refused_family}, {"stale", s.refused_stale}};
+    sheet.counter(Family::kTcpFailed, {"source", host, s.name, s.namespace_name, "tcp", port},
+                  s.failed);
+  const std::pair<const char*, std::uint64_t> reasons[] = {{"no_endpoint", s.refused_no_endpoint},
+                                                           {"family", s.refused_family},
+                                                           {"stale", s.refused_stale}};
   for (const auto& [reason, count] : reasons)
     if (count)
       sheet.counter(Family::kRefused,
@@ -128,7 +139,8 @@ void add_configuration(Sheet& sheet, const Readings& r) {
   sheet.gauge(Family::kServicesRefused, {}, r.services_refused);
   sheet.counter(Family::kMapWrites, {}, r.apply.writes_total);
   for (std::size_t i = 0; i < r.notices.size(); ++i)
-    sheet.gauge(Family::kManifestNotices, {model::to_text(static_cast<model::Severity>(i))}, r.notices[i]);
+    sheet.gauge(Family::kManifestNotices, {model::to_text(static_cast<model::Severity>(i))},
+                r.notices[i]);
   sheet.gauge(Family::kPolicyNotEnforced, {},
               r.notices[static_cast<std::size_t>(model::Severity::kNotEnforced)]);
   sheet.gauge(Family::kHoldBackActive, {}, r.held_back);

@@ -24,7 +24,8 @@ Readings everything() {
   r.propagation_seconds.observe(30);
   r.services_refused = 1;
   r.notices = {4, 3, 2, 1};
-  r.services = {{"shop", "web", 80, false, 5, 1, 2, 3, 4}, {"shop", "dns", 53, true, 7, 0, 1, 0, 0}};
+  r.services = {{"shop", "web", 80, false, 5, 1, 2, 3, 4},
+                {"shop", "dns", 53, true, 7, 0, 1, 0, 0}};
   r.endpoints = {{"shop", "web", 80, false, "10.0.0.1:8080", 2, 5, 1, 1500},
                  {"shop", "web", 80, false, "[fd00::1]:8080", 1, 0, 0, 0}};
   r.endpoint_counts = {3, 1, 2};
@@ -51,7 +52,8 @@ std::string promtool(const std::string& exposition) {
   FILE* pipe = popen(("promtool check metrics < " + std::string(path) + " 2>&1").c_str(), "r");
   std::string output;
   char buffer[4096];
-  while (const std::size_t size = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, size);
+  while (const std::size_t size = fread(buffer, 1, sizeof buffer, pipe))
+    output.append(buffer, size);
   const int status = pclose(pipe);
   unlink(path);
   return status == 0 ? output : output + "exit " + std::to_string(WEXITSTATUS(status));
@@ -71,7 +73,8 @@ TEST(Metrics, PromtoolTestCanFail) {
 TEST(Metrics, EveryFamilyOfTheTableIsWritten) {
   const std::string text = render(everything());
   for (const auto& info : families()) {
-    EXPECT_TRUE(has_line(text, "# TYPE " + std::string(info.name) + " " + to_text(info.type))) << info.name;
+    EXPECT_TRUE(has_line(text, "# TYPE " + std::string(info.name) + " " + to_text(info.type)))
+        << info.name;
     EXPECT_TRUE(has_line(text, "# HELP " + std::string(info.name) + " " + info.help)) << info.name;
   }
 }
@@ -79,7 +82,8 @@ TEST(Metrics, EveryFamilyOfTheTableIsWritten) {
 TEST(Metrics, ConnectionsAreCountedUnderIstiosNames) {
   const std::string text = render(everything());
   const std::string labels =
-      "{reporter=\"source\",destination_service=\"web.shop.svc.cluster.local\",destination_service_name="
+      "{reporter=\"source\",destination_service=\"web.shop.svc.cluster.local\",destination_service_"
+      "name="
       "\"web\",destination_service_namespace=\"shop\",request_protocol=\"tcp\",port=\"80\"}";
   EXPECT_TRUE(has_line(text, "istio_tcp_connections_opened_total" + labels + " 5")) << text;
   EXPECT_TRUE(has_line(text, "istio_tcp_connections_failed_total" + labels + " 1")) << text;
@@ -87,15 +91,19 @@ TEST(Metrics, ConnectionsAreCountedUnderIstiosNames) {
 
 TEST(Metrics, UdpIsNotCountedAsTcp) {
   const std::string text = render(everything());
-  EXPECT_EQ(text.find("istio_tcp_connections_opened_total{reporter=\"source\",destination_service=\"dns"),
+  EXPECT_EQ(
+      text.find("istio_tcp_connections_opened_total{reporter=\"source\",destination_service=\"dns"),
+      std::string::npos);
+  EXPECT_NE(text.find("weft_udp_flows_opened_total{destination_service=\"dns.shop"),
             std::string::npos);
-  EXPECT_NE(text.find("weft_udp_flows_opened_total{destination_service=\"dns.shop"), std::string::npos);
-  EXPECT_NE(text.find("request_protocol=\"udp\",port=\"53\",reason=\"no_endpoint\"} 1"), std::string::npos);
+  EXPECT_NE(text.find("request_protocol=\"udp\",port=\"53\",reason=\"no_endpoint\"} 1"),
+            std::string::npos);
 }
 
 TEST(Metrics, RefusalsCarryTheirReason) {
   const std::string text = render(everything());
-  for (const char* end : {"reason=\"no_endpoint\"} 2", "reason=\"family\"} 3", "reason=\"stale\"} 4"})
+  for (const char* end :
+       {"reason=\"no_endpoint\"} 2", "reason=\"family\"} 3", "reason=\"stale\"} 4"})
     EXPECT_NE(text.find(end), std::string::npos) << end;
 }
 
@@ -131,7 +139,9 @@ TEST(Metrics, ASourceIsInOneState) {
 
 TEST(Metrics, AnOddSourceNameDoesNotSpoilTheScrape) {
   Readings r;
-  r.sources = {{"dir:m\xff\"\n\xc3\xa9", "synced", 1}, {"dir:twice", "synced", 1}, {"dir:twice", "error", 1}};
+  r.sources = {{"dir:m\xff\"\n\xc3\xa9", "synced", 1},
+               {"dir:twice", "synced", 1},
+               {"dir:twice", "error", 1}};
   const std::string text = render(r);
   EXPECT_EQ(promtool(text), "");
   EXPECT_NE(text.find("uri=\"dir:m%FF\\\"%0A%C3%A9\""), std::string::npos) << text;

@@ -1,4 +1,5 @@
-// Everything one exposition says, as a value: collecting it touches maps and /proc, rendering it is pure.
+// Everything one exposition says, as a value: collecting it touches maps and /proc, rendering it is
+// pure.
 #pragma once
 
 #include <array>

@@ -30,8 +30,8 @@ auto identity(const EndpointReading& e) {
   return std::tie(e.namespace_name, e.service, e.port, e.udp, e.endpoint);
 }
 
-// Two ids of one address: what a killed writer left, until the next cleaning. A scrape with two series
-// of one name would be thrown away as a whole.
+// Two ids of one address: what a killed writer left, until the next cleaning. A scrape with two
+// series of one name would be thrown away as a whole.
 void join_twins(std::vector<EndpointReading>& endpoints) {
   std::sort(endpoints.begin(), endpoints.end(),
             [](const auto& a, const auto& b) { return identity(a) < identity(b); });
@@ -64,7 +64,8 @@ void Series::set_names(std::vector<ServiceName> names) {
   for (auto& name : names) {
     if (name.index >= group_of_.size()) group_of_.resize(name.index + 1, kNone);
     const auto index = name.index;
-    if (groups_.empty() || identity(groups_.back()) != identity(name)) groups_.push_back(std::move(name));
+    if (groups_.empty() || identity(groups_.back()) != identity(name))
+      groups_.push_back(std::move(name));
     group_of_[index] = groups_.size() - 1;
   }
 }
@@ -93,8 +94,9 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
     if (group_of_[index] == kNone) continue;
     const auto& state = arrays.service_states[index];
     auto& sum = sums[group_of_[index]];
-    const std::uint64_t values[] = {read(state.opened), read(state.failed), read(state.refused_no_endpoint),
-                                    read(state.refused_family), read(state.refused_stale)};
+    const std::uint64_t values[] = {read(state.opened), read(state.failed),
+                                    read(state.refused_no_endpoint), read(state.refused_family),
+                                    read(state.refused_stale)};
     std::uint64_t total = 0;
     for (const auto value : values) total += value;
     if (!total) {
@@ -123,7 +125,8 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
   }
 }
 
-void Series::collect_endpoints(const ArraysView& arrays, Clock::time_point now, Readings& readings) {
+void Series::collect_endpoints(const ArraysView& arrays, Clock::time_point now,
+                               Readings& readings) {
   const std::size_t end = std::min(arrays.endpoints.size(), arrays.endpoint_states.size());
   auto& counts = readings.endpoint_counts;
   std::size_t series = 0;

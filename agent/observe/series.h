@@ -1,5 +1,5 @@
-// Which services and endpoints an exposition speaks of: those that moved, not those that have been idle
-// for long, and no more than a cap. Works on plain arrays, so that tests need no kernel.
+// Which services and endpoints an exposition speaks of: those that moved, not those that have been
+// idle for long, and no more than a cap. Works on plain arrays, so that tests need no kernel.
 #pragma once
 
 #include <chrono>
@@ -15,8 +15,8 @@
 namespace weft::observe {
 
 struct SeriesOptions {
-  // After this long without a change a series is left out, until it moves again; its counter goes on
-  // from where it was.
+  // After this long without a change a series is left out, until it moves again; its counter goes
+  // on from where it was.
   std::chrono::seconds idle = std::chrono::minutes(10);
   std::size_t max_endpoint_series = 10000;
   std::size_t max_service_series = 20000;
@@ -41,7 +41,8 @@ class Series {
  public:
   explicit Series(const SeriesOptions& options) : options_(options) {}
 
-  // Replaces all names. Indexes of one name, port and protocol (its IPv4 and its IPv6 half) become one.
+  // Replaces all names. Indexes of one name, port and protocol (its IPv4 and its IPv6 half) become
+  // one.
   void set_names(std::vector<ServiceName> names);
 
   // Fills services, endpoints, endpoint_counts and the two dropped counters.

@@ -32,7 +32,9 @@ struct SeriesTest : testing::Test {
   Clock::time_point now = Clock::time_point(std::chrono::hours(1));
 
   SeriesTest() {
-    series.set_names({{1, "shop", "web", 80, false}, {2, "shop", "web", 80, false}, {3, "shop", "db", 5432, false}});
+    series.set_names({{1, "shop", "web", 80, false},
+                      {2, "shop", "web", 80, false},
+                      {3, "shop", "db", 5432, false}});
     arrays.endpoint(1, 1, "10.0.0.1");
     arrays.endpoint(2, 2, "fd00::1");
     arrays.endpoint(3, 3, "10.0.0.3", WEFT_ENDPOINT_DRAINING);
@@ -74,8 +76,10 @@ TEST_F(SeriesTest, NamesEndpointsOfBothFamilies) {
   arrays.endpoint_states[2].rtt_us = 20;
   const auto readings = collect();
   ASSERT_EQ(readings.endpoints.size(), 2u);
-  EXPECT_EQ(readings.endpoints[0], (EndpointReading{"shop", "web", 80, false, "10.0.0.1:8080", 0, 3, 0, 0}));
-  EXPECT_EQ(readings.endpoints[1], (EndpointReading{"shop", "web", 80, false, "[fd00::1]:8080", 0, 0, 1, 20}));
+  EXPECT_EQ(readings.endpoints[0],
+            (EndpointReading{"shop", "web", 80, false, "10.0.0.1:8080", 0, 3, 0, 0}));
+  EXPECT_EQ(readings.endpoints[1],
+            (EndpointReading{"shop", "web", 80, false, "[fd00::1]:8080", 0, 0, 1, 20}));
 }
 
 TEST_F(SeriesTest, IdleSeriesExpireAndComeBackWhenTheyMove) {
@@ -125,7 +129,9 @@ TEST_F(SeriesTest, TheCapIsKeptAndVisible) {
   arrays.service_states[3].opened = 1;
   arrays.service_states[3].failed = 1;
   Series capped(SeriesOptions{.max_endpoint_series = 4, .max_service_series = 2});
-  capped.set_names({{1, "shop", "web", 80, false}, {2, "shop", "web", 80, false}, {3, "shop", "db", 5432, false}});
+  capped.set_names({{1, "shop", "web", 80, false},
+                    {2, "shop", "web", 80, false},
+                    {3, "shop", "db", 5432, false}});
   auto readings = collect(capped);
   EXPECT_EQ(readings.endpoints.size(), 2u);
   EXPECT_EQ(readings.endpoints_dropped, 2u);

@@ -1,5 +1,5 @@
-// What the agent knows beside the kernel maps: an immutable value that the control thread replaces after
-// every change and that the metrics thread and the admin socket read.
+// What the agent knows beside the kernel maps: an immutable value that the control thread replaces
+// after every change and that the metrics thread and the admin socket read.
 #pragma once
 
 #include <chrono>
@@ -19,23 +19,24 @@ using Clock = std::chrono::steady_clock;
 
 struct SourceStatus {
   std::string uri;
-  std::string state;  // "starting", "synced", "error"
-  std::string error;  // why, where the state is "error"
+  std::string state;            // "starting", "synced", "error"
+  std::string error;            // why, where the state is "error"
   Clock::time_point changed{};  // when it last said anything
   std::uint64_t updates = 0;
 };
 
 struct ApplyStatus {
-  std::uint64_t plans = 0;            // non-empty ones since start
+  std::uint64_t plans = 0;  // non-empty ones since start
   std::uint64_t failures = 0;
-  std::uint64_t writes_total = 0;     // map entries written since start
+  std::uint64_t writes_total = 0;  // map entries written since start
   std::uint64_t last_writes = 0;
   std::chrono::nanoseconds last_duration{};  // compile, diff and writes
-  std::string last_error;             // empty: the last try went well
+  std::string last_error;                    // empty: the last try went well
   bool retrying = false;
 };
 
-// Fixed buckets, as Prometheus wants them; one writer (the control thread), values copied into snapshots.
+// Fixed buckets, as Prometheus wants them; one writer (the control thread), values copied into
+// snapshots.
 struct Histogram {
   static constexpr double kBounds[] = {0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
                                        0.05,   0.1,    0.5,   1,     2,     10};
@@ -48,16 +49,16 @@ struct Snapshot {
   std::string version, node;
   Clock::time_point started{};
   std::uint64_t generation = 0;
-  bool ready = false;           // the first whole state is in the kernel
+  bool ready = false;  // the first whole state is in the kernel
   std::vector<SourceStatus> sources;
   std::vector<kernel::Feature> features;
   model::MeshPtr mesh = std::make_shared<model::Mesh>();  // never null
-  bool held_back = false;       // a mass removal waits for confirmation
-  std::string held_back_text;   // one line: how many of how many, until when, how to confirm
+  bool held_back = false;                                 // a mass removal waits for confirmation
+  std::string held_back_text;        // one line: how many of how many, until when, how to confirm
   std::vector<std::string> refused;  // services that no map had room for
   ApplyStatus apply;
   Histogram apply_seconds;        // weft_config_apply_duration_seconds
-  Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event -> in the kernel
+  Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event to kernel
 };
 using SnapshotPtr = std::shared_ptr<const Snapshot>;
 
