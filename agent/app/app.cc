@@ -49,6 +49,26 @@ kernel::DatapathOptions datapath_options(const Options& options) {
   return result;
 }
 
+// How long the map writes themselves took: what a slow apply is asked first.
+class TimedSink : public kernel::MapSink {
+ public:
+  explicit TimedSink(kernel::Maps& maps) : writer_(maps) {}
+  absl::Status write(std::span<const reconcile::MapOp> ops) override {
+    const auto begin = Clock::now();
+    auto status = writer_.write(ops);
+    last = Clock::now() - begin;
+    return status;
+  }
+  Clock::duration last{};
+
+ private:
+  kernel::MapWriter writer_;
+};
+
+std::int64_t in_us(Clock::duration duration) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+}
+
 class App {
  public:
   App(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual)
@@ -131,6 +151,10 @@ class App {
     if (!begun_) {
       for (const auto& source : sources_)
         if (!source->status().synced) return publish();
+      for (const auto& source : sources_)
+        log::info("source", {{"uri", source->uri()},
+                             {"units", source->status().updates},
+                             {"read_ms", in_us(Clock::now() - snapshot_.started) / 1000}});
       return begin();
     }
     reconcile(uri, first_event);
@@ -166,6 +190,8 @@ class App {
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
     if (!attached_ && !attach()) return;
+    if (!snapshot_.ready)
+      log::info("ready", {{"writes", result.written.entries}, {"since_sources_us", in_us(Clock::now() - since)}});
     snapshot_.ready = true;
     snapshot_.generation = result.generation;
     note_held_back(result);
@@ -190,7 +216,8 @@ class App {
                        {"records", result.written.records},
                        {"frontends", result.written.frontends},
                        {"erased", result.written.erased},
-                       {"took_us", std::chrono::duration_cast<std::chrono::microseconds>(took).count()},
+                       {"took_us", in_us(took)},
+                       {"map_writes_us", result.written.entries ? in_us(writer_.last) : 0},
                        {"cause", cause}});
   }
 
@@ -387,7 +414,7 @@ class App {
   const Options& options_;
   asio::io_context control_{1};
   std::unique_ptr<kernel::Datapath> datapath_;
-  kernel::MapWriter writer_;
+  TimedSink writer_;
   reconcile::Reconciler reconciler_;
   model::Merger merger_;
   std::vector<std::unique_ptr<sources::Source>> sources_;

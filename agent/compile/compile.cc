@@ -212,6 +212,29 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
   return changes;
 }
 
+// A service that was refused or held back keeps its old place, but not the addresses that the mesh has given
+// to others: two services never claim one frontend.
+void yield_frontends(const std::map<model::ServiceKey, Change>& changes,
+                     const std::set<model::ServiceKey>& pending, MapState& desired) {
+  if (pending.empty()) return;
+  std::set<std::pair<model::Address, PortKey>> claimed;
+  for (const auto& [key, change] : changes) {
+    const auto* service = pending.contains(key) ? nullptr : desired.services.find(key);
+    if (!service) continue;
+    for (const auto& port : (*service)->ports)
+      for (const auto& address : port.frontends) claimed.emplace(address, port.key);
+  }
+  for (const auto& key : pending) {
+    const auto* service = desired.services.find(key);
+    if (!service) continue;
+    auto kept = std::make_shared<PlacedService>(**service);
+    for (auto& port : kept->ports)
+      std::erase_if(port.frontends,
+                    [&](const auto& address) { return claimed.contains({address, port.key}); });
+    if (!(*kept == **service)) desired.set(key, std::move(kept));
+  }
+}
+
 // Labels in use; after a comparison of everything, those that nobody uses are dropped.
 std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Input& input, Ids& ids,
                                                                       const MapState& desired) {
@@ -282,6 +305,7 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
       output.desired.set(key, std::move(placed));
     }
   }
+  yield_frontends(changes, output.pending, output.desired);
   output.desired.labels = labels_of(input, ids, output.desired);
   return output;
 }

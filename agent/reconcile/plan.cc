@@ -52,7 +52,7 @@ class Differ {
     for (auto* phase : {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges,
                         &phases_.records, &phases_.upserts, &phases_.erases})
       append(plan.ops, *phase);
-    for (auto* phase : {&phases_.cleared_endpoints, &phases_.cleared_records, &phases_.erased_infos,
+    for (auto* phase : {&phases_.cleared_records, &phases_.cleared_endpoints, &phases_.erased_infos,
                         &phases_.erased_labels})
       append(plan.cleanup, *phase);
     if (!plan.ops.empty()) {

@@ -7,7 +7,7 @@
 //   2. records                                    one atomic store moves a service to its new range
 //   3. frontends: upserts, then erases
 //   -- an RCU grace period: no program still holds anything of the old state --
-//   4. endpoints, records and names that nothing points to any more
+//   4. records, endpoints and names that nothing points to any more
 // Hence at every prefix a frontend names a published record, a record a range that is whole and names
 // its service, a slot an endpoint in use.
 #pragma once

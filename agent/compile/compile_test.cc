@@ -1,0 +1,294 @@
+#include "agent/compile/compile.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/random_mesh.h"
+
+namespace weft::compile {
+namespace {
+
+using model::EndpointState;
+using model::Family;
+
+model::Address address(const std::string& text) { return *model::Address::parse(text); }
+
+model::Endpoint endpoint(const std::string& text, EndpointState state = EndpointState::kReady) {
+  model::Endpoint result;
+  result.address = address(text);
+  result.port = 8080;
+  result.state = state;
+  return result;
+}
+
+model::Service service(const std::string& name, const std::vector<std::string>& addresses,
+                       std::vector<model::Endpoint> endpoints) {
+  model::Service result;
+  result.key = {"shop", name};
+  for (const auto& text : addresses) result.addresses.push_back(address(text));
+  result.ports.push_back({"http", 80, model::Protocol::kTcp, std::move(endpoints)});
+  return result;
+}
+
+std::vector<model::Endpoint> many(int count, int subnet = 0) {
+  std::vector<model::Endpoint> all;
+  for (int i = 0; i < count; ++i)
+    all.push_back(endpoint("10.0." + std::to_string(subnet) + "." + std::to_string(i + 1)));
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
+  return all;
+}
+
+model::Mesh mesh_of(const std::vector<model::Service>& services) {
+  model::Mesh mesh;
+  for (const auto& s : services) mesh.services.set(s.key, std::make_shared<const model::Service>(s));
+  return mesh;
+}
+
+Output compile_all(const model::Mesh& mesh, const MapState& placed, Ids& ids, bool allow_mass_removal = false) {
+  Input input;
+  input.after = &mesh;
+  input.placed = &placed;
+  input.allow_mass_removal = allow_mass_removal;
+  return compile(input, ids, placed.generation + 1);
+}
+
+const PlacedService& placed(const MapState& state, const std::string& name) {
+  const auto* found = state.services.find({"shop", name});
+  if (!found) throw std::out_of_range(name + " is not placed");
+  return **found;
+}
+
+struct Use {
+  std::uint32_t services, endpoints, slots, frontends;
+  auto operator<=>(const Use&) const = default;
+};
+Use use_of(const Ids& ids) {
+  return {ids.services.used(), ids.endpoints.used(), ids.slots.used(), ids.frontends_used};
+}
+
+TEST(LayOut, KeepsFamiliesApart) {
+  const auto layouts = lay_out(service("web", {"10.96.0.1", "fd00::1"}, {endpoint("10.0.0.1"), endpoint("fd01::1")}));
+  ASSERT_EQ(layouts.size(), 2u);
+  EXPECT_EQ(layouts[0].key.family, Family::kIpv4);
+  EXPECT_EQ(layouts[0].endpoints, (std::vector{endpoint("10.0.0.1")}));
+  EXPECT_EQ(layouts[1].key.family, Family::kIpv6);
+  EXPECT_EQ(layouts[1].endpoints, (std::vector{endpoint("fd01::1")}));
+}
+
+TEST(LayOut, FallsBackToTheOtherFamilysEndpoints) {
+  const auto layouts = lay_out(service("web", {"fd00::1"}, {endpoint("10.0.0.1")}));
+  ASSERT_EQ(layouts.size(), 1u);
+  EXPECT_EQ(layouts[0].key.family, Family::kIpv6);
+  EXPECT_EQ(layouts[0].endpoints.size(), 1u);
+  EXPECT_EQ(layouts[0].slots.size(), 1u);
+}
+
+TEST(LayOut, ListsServicesWithoutAddresses) {
+  const auto layouts = lay_out(service("web", {}, {endpoint("fd01::1")}));
+  ASSERT_EQ(layouts.size(), 1u);
+  EXPECT_EQ(layouts[0].key.family, Family::kIpv6);
+  EXPECT_TRUE(layouts[0].frontends.empty());
+}
+
+TEST(LayOut, LeavesNotReadyEndpointsOutOfTheSlots) {
+  const auto layouts = lay_out(
+      service("web", {"10.96.0.1"}, {endpoint("10.0.0.1"), endpoint("10.0.0.2", EndpointState::kNotReady)}));
+  EXPECT_EQ(layouts[0].endpoints.size(), 2u);
+  EXPECT_EQ(layouts[0].slots, std::vector<std::uint32_t>{0});
+}
+
+TEST(Compile, KeepsNumbersOfWhatStays) {
+  Ids ids{Limits{}};
+  const auto first = compile_all(mesh_of({service("a", {"10.96.0.1"}, many(3))}), {}, ids).desired;
+  auto changed = service("a", {"10.96.0.1"}, many(4));
+  changed.ports[0].endpoints[1].state = EndpointState::kNotReady;
+  const auto second = compile_all(mesh_of({changed}), first, ids).desired;
+  const auto &before = placed(first, "a").ports[0], &after = placed(second, "a").ports[0];
+  EXPECT_EQ(after.index, before.index);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(after.endpoints[i].id, before.endpoints[i].id);
+  EXPECT_NE(after.base, before.base) << "a published range is never written again";
+  EXPECT_NE(after.publication, before.publication);
+}
+
+TEST(Compile, DoesNotTouchWhatDidNotChange) {
+  Ids ids{Limits{}};
+  const auto mesh = mesh_of({service("a", {"10.96.0.1"}, many(3)), service("b", {"10.96.0.2"}, many(2))});
+  const auto first = compile_all(mesh, {}, ids).desired;
+  const auto used = use_of(ids);
+  const auto again = compile_all(mesh, first, ids).desired;
+  EXPECT_EQ(again.services.find({"shop", "a"})->get(), first.services.find({"shop", "a"})->get());
+  EXPECT_EQ(again.labels, first.labels);
+  EXPECT_EQ(use_of(ids), used);
+}
+
+TEST(Compile, PublishesAnewOnlyWhereSlotsOrSelectionChange) {
+  Ids ids{Limits{}};
+  auto web = service("a", {"10.96.0.1"}, many(3));
+  const auto first = compile_all(mesh_of({web}), {}, ids).desired;
+  web.ports[0].endpoints[0].node = "n1";
+  const auto named = compile_all(mesh_of({web}), first, ids).desired;
+  EXPECT_EQ(placed(named, "a").ports[0].record(), placed(first, "a").ports[0].record());
+  web.affinity = std::chrono::seconds(30);
+  const auto sticky = compile_all(mesh_of({web}), named, ids).desired;
+  EXPECT_NE(placed(sticky, "a").ports[0].record(), placed(first, "a").ports[0].record());
+}
+
+TEST(Compile, KeepsAServiceWithNobodyReadyAsRefusing) {
+  Ids ids{Limits{}};
+  const auto state =
+      compile_all(mesh_of({service("a", {"10.96.0.1"}, {endpoint("10.0.0.1", EndpointState::kNotReady)})}), {}, ids)
+          .desired;
+  const auto& port = placed(state, "a").ports[0];
+  EXPECT_EQ(weft_record_count(port.record()), 0u);
+  EXPECT_NE(port.record(), 0u) << "0 is what an unused record reads";
+  EXPECT_EQ(ids.slots.used(), 0u);
+}
+
+// Every limit in turn is one too small; the refusal names the flag, and nobody else is touched.
+struct Tight {
+  const char* name;
+  Limits limits;
+  const char* flag;
+};
+class Capacity : public testing::TestWithParam<Tight> {};
+
+TEST_P(Capacity, RefusesByNameAndTakesNothing) {
+  Ids ids(GetParam().limits);
+  const auto small = service("a", {"10.96.0.1"}, many(2));
+  const auto first = compile_all(mesh_of({small}), {}, ids);
+  ASSERT_TRUE(first.refused.empty()) << first.refused[0];
+  const auto used = use_of(ids);
+
+  const auto large = service("b", {"10.96.0.2", "10.96.0.3"}, many(3, 1));
+  const auto second = compile_all(mesh_of({small, large}), first.desired, ids);
+  ASSERT_EQ(second.refused.size(), 1u);
+  EXPECT_TRUE(second.refused[0].starts_with("shop/b: ")) << second.refused[0];
+  EXPECT_NE(second.refused[0].find(GetParam().flag), std::string::npos) << second.refused[0];
+  EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "b"}}));
+  EXPECT_EQ(second.desired.services.find({"shop", "b"}), nullptr);
+  EXPECT_EQ(second.desired.services.find({"shop", "a"})->get(), first.desired.services.find({"shop", "a"})->get());
+  EXPECT_EQ(use_of(ids), used) << "a refused service took something";
+}
+
+TEST_P(Capacity, LeavesAServiceThatOutgrowsItsPlaceWhereItIs) {
+  Ids ids(GetParam().limits);
+  const auto first = compile_all(mesh_of({service("a", {"10.96.0.1"}, many(2))}), {}, ids);
+  const auto used = use_of(ids);
+  auto grown = service("a", {"10.96.0.1", "10.96.0.2", "10.96.0.3"}, many(5));
+  grown.ports.push_back({"more", 81, model::Protocol::kTcp, many(5)});
+  const auto second = compile_all(mesh_of({grown}), first.desired, ids);
+  ASSERT_EQ(second.refused.size(), 1u);
+  EXPECT_EQ(placed(second.desired, "a"), placed(first.desired, "a"));
+  EXPECT_EQ(use_of(ids), used);
+}
+
+// "a" takes 1 service, 1 frontend, 2 endpoints (ids from 1 up), 4 slots.
+INSTANTIATE_TEST_SUITE_P(
+    All, Capacity,
+    testing::Values(Tight{"Services", {.services = 2}, "--max-services"},
+                    Tight{"Frontends", {.frontends = 2}, "--max-services"},
+                    Tight{"Endpoints", {.endpoints = 5}, "--max-endpoints"},
+                    Tight{"Slots", {.slots = 8}, "--max-endpoints"}),
+    [](const auto& tight) { return tight.param.name; });
+
+TEST(Compile, PlacesARefusedServiceOnceThereIsRoom) {
+  Ids ids(Limits{.endpoints = 5});
+  const auto a = service("a", {"10.96.0.1"}, many(3));
+  const auto b = service("b", {"10.96.0.2"}, many(3, 1));
+  const auto both = mesh_of({a, b});
+  const auto first = compile_all(both, {}, ids);
+  ASSERT_EQ(first.pending.size(), 1u);
+
+  const auto smaller = mesh_of({service("a", {"10.96.0.1"}, {})});
+  auto only_b = smaller;
+  only_b.services.set(b.key, *both.services.find(b.key));  // the same pointer: "unchanged"
+  Input input{&both, &only_b, &first.desired, first.pending, true};
+  const auto second = compile(input, ids, 2);
+  EXPECT_FALSE(second.pending.empty()) << "the endpoints of a are still held: no grace period has passed";
+  Releases releases;
+  for (const auto& e : placed(first.desired, "a").ports[0].endpoints) releases.endpoints.push_back(e.id);
+  ids.release(releases);
+  Input again{&only_b, &only_b, &second.desired, second.pending, true};
+  const auto third = compile(again, ids, 3);
+  EXPECT_TRUE(third.pending.empty());
+  EXPECT_NE(third.desired.services.find(b.key), nullptr);
+}
+
+TEST(Compile, HoldsBackALossOfMoreThanHalfAndAppliesTheRest) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
+  const auto first = compile_all(mesh_of({a, b}), {}, ids);
+  const auto c = service("c", {"10.96.0.3"}, many(1, 2));
+  auto sticky = b;
+  sticky.ports[0].endpoints.resize(2);
+  const auto second = compile_all(mesh_of({sticky, c}), first.desired, ids);
+  EXPECT_TRUE(second.held_back);
+  EXPECT_EQ(second.endpoints_before, 8u);
+  EXPECT_EQ(second.endpoints_after, 3u);
+  EXPECT_EQ(placed(second.desired, "a"), placed(first.desired, "a"));
+  EXPECT_EQ(placed(second.desired, "b"), placed(first.desired, "b"));
+  EXPECT_NE(second.desired.services.find({"shop", "c"}), nullptr);
+  EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
+
+  const auto confirmed = compile_all(mesh_of({sticky, c}), second.desired, ids, true);
+  EXPECT_FALSE(confirmed.held_back);
+  EXPECT_EQ(confirmed.desired.endpoint_count, 3u);
+}
+
+TEST(Compile, AppliesALossOfHalf) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
+  const auto first = compile_all(mesh_of({a, b}), {}, ids);
+  const auto second = compile_all(mesh_of({b}), first.desired, ids);
+  EXPECT_FALSE(second.held_back);
+  EXPECT_EQ(second.desired.services.find({"shop", "a"}), nullptr);
+}
+
+TEST(Compile, GivesAnAddressOfAHeldBackServiceToItsNewOwnerOnly) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(4));
+  const auto first = compile_all(mesh_of({a}), {}, ids);
+  const auto second = compile_all(mesh_of({service("b", {"10.96.0.1"}, many(1, 1))}), first.desired, ids);
+  ASSERT_TRUE(second.held_back);
+  EXPECT_EQ(placed(second.desired, "b").ports[0].frontends.size(), 1u);
+  EXPECT_TRUE(placed(second.desired, "a").ports[0].frontends.empty()) << "two services claim one frontend";
+}
+
+// The mesh tells all there is to say: whether it came in one step or in many, the layout is the same
+// but for the numbers, and comparing everything finds nothing that following the changes missed.
+TEST(Compile, FindsTheSameStepByStepAsAllAtOnce) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    tests::RandomMesh random(seed);
+    Ids ids{Limits{}};
+    MapState state;
+    model::MeshPtr before;
+    for (int step = 0; step < 20; ++step) {
+      const auto mesh = random.next();
+      Input input{before.get(), mesh.get(), &state, {}, true};
+      state = compile(input, ids, step + 1).desired;
+      before = mesh;
+    }
+    auto everything = compile_all(*before, state, ids, true).desired;
+    state.services.for_each([&](const auto& s) {
+      const auto* other = everything.services.find(s->key);
+      ASSERT_NE(other, nullptr);
+      EXPECT_EQ(other->get(), s.get()) << to_text(*s) << to_text(**other);
+    });
+    EXPECT_EQ(everything.services.size(), state.services.size());
+    EXPECT_EQ(everything.endpoint_count, state.endpoint_count);
+    before->services.for_each([&](const auto& s) {
+      const auto layouts = lay_out(*s);
+      const auto& ports = (*state.services.find(s->key))->ports;
+      ASSERT_EQ(ports.size(), layouts.size());
+      for (std::size_t i = 0; i < ports.size(); ++i) {
+        EXPECT_EQ(ports[i].frontends, layouts[i].frontends);
+        ASSERT_EQ(ports[i].slots.size(), layouts[i].slots.size());
+        for (std::size_t n = 0; n < ports[i].slots.size(); ++n)
+          EXPECT_EQ(ports[i].slots[n], ports[i].endpoints[layouts[i].slots[n]].id);
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace weft::compile

@@ -1,0 +1,161 @@
+// The law of merge(): the mesh depends on the set of units alone, never on the order they came in nor on
+// what was asked in between. Random units are small and crowded, so that ids, addresses, hosts and
+// endpoints collide all the time.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "mesh/model/merge.h"
+#include "mesh/model/test_objects.h"
+
+namespace weft::model {
+namespace {
+
+using Units = std::map<std::string, std::shared_ptr<const Unit>>;
+
+class Generator {
+ public:
+  explicit Generator(unsigned seed) : random_(seed) {}
+
+  unsigned below(unsigned n) { return std::uniform_int_distribution<unsigned>(0, n - 1)(random_); }
+  bool chance(unsigned percent) { return below(100) < percent; }
+  std::mt19937& engine() { return random_; }
+
+  std::shared_ptr<const Unit> unit(const std::string& file) {
+    file_ = std::make_shared<const std::string>(file);
+    std::vector<Object> objects;
+    std::vector<Notice> notices;
+    for (unsigned i = below(5); i > 0; --i) objects.push_back(object(static_cast<int>(i)));
+    if (chance(20)) notices.push_back({Severity::kWarning, {file_, 1}, "", "w" + std::to_string(below(2))});
+    return test::unit(std::move(objects), std::move(notices));
+  }
+
+ private:
+  Object object(int line) {
+    switch (below(8)) {
+      case 0:
+      case 1:
+      case 2:
+        return with_meta(service(), line);
+      case 3:
+      case 4:
+        return with_meta(slice(), line);
+      case 5:
+      case 6:
+        return with_meta(pod(), line);
+    }
+    static constexpr const char* kHosts[] = {"s0", "s1.n1", "s2.n0.svc.cluster.local", "*.n0"};
+    return with_meta(test::rule("", kHosts[below(4)], static_cast<Balancer>(below(3))), line);
+  }
+
+  template <class T>
+  T with_meta(T object, int line) {
+    object.meta.namespace_name = "n" + std::to_string(below(2));
+    object.meta.name = "s" + std::to_string(below(4));
+    if (chance(40)) object.meta.created = below(3);
+    // Now and then objects of an API server, which have no file, or two versions on one line.
+    if (chance(80)) object.meta.origin = {file_, chance(80) ? line : 1};
+    return object;
+  }
+
+  Address service_address() { return test::address("10.96.0." + std::to_string(below(4))); }
+  Address pod_address() { return test::address("10.0.0." + std::to_string(below(6))); }
+  Labels labels() {
+    Labels result;
+    for (const char* key : {"a", "b"})
+      if (chance(60)) result[key] = std::to_string(below(2));
+    return result;
+  }
+
+  ServiceObject service() {
+    ServiceObject result;
+    if (chance(80)) result.cluster_ips.push_back(service_address());
+    if (chance(50)) result.external_ips.push_back(service_address());
+    result.headless = chance(10);
+    result.unserved_type = chance(10);
+    result.publish_not_ready = chance(20);
+    if (chance(70)) result.selector = labels();
+    if (chance(10)) result.balancer = Balancer::kSourceHash;
+    for (unsigned i = 1 + below(2); i > 0; --i) {
+      ServicePortSpec port{chance(50) ? "" : "p", static_cast<std::uint16_t>(80 + below(2)), Protocol::kTcp, {}};
+      if (chance(30)) port.target = TargetPort(std::string("http"));
+      result.ports.push_back(port);
+    }
+    return result;
+  }
+
+  EndpointSliceObject slice() {
+    EndpointSliceObject result;
+    if (chance(90)) result.service = "s" + std::to_string(below(4));
+    for (unsigned i = below(4); i > 0; --i) {
+      result.endpoints.push_back(test::slice_endpoint(pod_address().to_text(), chance(70), chance(70), chance(30)));
+      result.endpoints.back().zone = chance(50) ? "z" : "";
+    }
+    if (chance(80)) result.ports.push_back({chance(50) ? "" : "p", 8080, Protocol::kTcp});
+    if (chance(30)) result.ports.push_back({{}, 8081, Protocol::kTcp});
+    return result;
+  }
+
+  PodObject pod() {
+    auto result = test::pod("", pod_address().to_text(), labels(), chance(70));
+    result.terminating = chance(20);
+    result.finished = chance(10);
+    if (chance(50)) result.ports.push_back({"http", 9000, Protocol::kTcp});
+    return result;
+  }
+
+  std::mt19937 random_;
+  std::shared_ptr<const std::string> file_;
+};
+
+std::string all_of(const Mesh& mesh) {
+  std::string text = to_text(mesh);
+  for (const auto& notice : *mesh.notices) text += notice.to_text() + "\n";
+  return text;
+}
+
+TEST(Merge, DependsOnTheSetOfUnitsAndNotOnTheWayThere) {
+  for (unsigned seed = 0; seed < 400; ++seed) {
+    Generator generator(seed);
+    Merger merger;
+    Units units;
+    for (unsigned step = 0; step < 40; ++step) {
+      const auto name = "u" + std::to_string(generator.below(8));
+      const auto unit = generator.chance(25) ? nullptr : generator.unit(name);
+      merger.set(name, unit);
+      if (unit)
+        units[name] = unit;
+      else
+        units.erase(name);
+      if (generator.chance(50)) continue;
+      ASSERT_EQ(all_of(*merger.build()), all_of(*merge(units))) << "seed " << seed << " step " << step;
+    }
+  }
+}
+
+TEST(Merge, GivesTheSameMeshInWhateverOrderUnitsCome) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    Generator generator(seed);
+    std::vector<std::pair<std::string, std::shared_ptr<const Unit>>> units;
+    for (int i = 0; i < 12; ++i) units.emplace_back("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
+    const auto expected = all_of(*merge({units.begin(), units.end()}));
+    for (int round = 0; round < 4; ++round) {
+      std::shuffle(units.begin(), units.end(), generator.engine());
+      Merger merger;
+      for (const auto& [name, unit] : units) merger.set(name, unit);
+      ASSERT_EQ(all_of(*merger.build()), expected) << "seed " << seed;
+    }
+  }
+}
+
+TEST(Merge, OfNothingLeftIsEmpty) {
+  Generator generator(7);
+  Merger merger;
+  for (int i = 0; i < 20; ++i) merger.set("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
+  merger.build();
+  for (int i = 0; i < 20; ++i) merger.set("u" + std::to_string(i), nullptr);
+  EXPECT_EQ(all_of(*merger.build()), "");
+}
+
+}  // namespace
+}  // namespace weft::model
