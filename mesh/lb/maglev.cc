@@ -1,7 +1,6 @@
 // Maglev hashing (Eisenbud et al., NSDI 2016, 3.4): every candidate gets nearly the same share of the
 // table, and one that leaves takes little but its own slots with it.
 #include <algorithm>
-#include <numeric>
 
 #include "mesh/lb/policy.h"
 
@@ -25,40 +24,44 @@ std::uint64_t hash(const model::Endpoint& endpoint, std::uint64_t seed) {
 }
 
 struct Walk {
-  std::uint32_t endpoint;
-  std::uint64_t next;
-  std::uint64_t skip;
-  unsigned turns;  // per round: the weight
+  std::uint32_t endpoint = 0;
+  std::uint64_t next = 0;
+  std::uint64_t skip = 0;
+  unsigned credit = 0;  // the heaviest takes a slot in each round, the others as their weights add up to it
 };
 
 }  // namespace
 
 std::vector<std::uint32_t> fill_maglev(const std::vector<model::Endpoint>& endpoints,
                                        std::span<const std::uint32_t> candidates) {
-  if (candidates.size() < 2) return {candidates.begin(), candidates.end()};
+  std::vector<Walk> walks;
+  unsigned heaviest = 0;
+  for (const auto i : candidates) {
+    if (endpoints[i].weight) walks.push_back({.endpoint = i});
+    heaviest = std::max(heaviest, unsigned{endpoints[i].weight});
+  }
+  if (walks.empty()) return {};
+  if (walks.size() == 1) return {walks[0].endpoint};
+
   const auto fits = std::find_if(std::begin(kSizes), std::end(kSizes), [&](std::uint32_t size) {
-    return size >= candidates.size() * kSlotsEach;
+    return size >= walks.size() * kSlotsEach;
   });
   const std::uint32_t size = fits == std::end(kSizes) ? kSizes[std::size(kSizes) - 1] : *fits;
-
-  unsigned divisor = 0;
-  for (const auto i : candidates) divisor = std::gcd(divisor, unsigned{endpoints[i].weight});
-  std::vector<Walk> walks;
-  for (const auto i : candidates)
-    if (endpoints[i].weight)
-      walks.push_back({i, hash(endpoints[i], 1) % size, 1 + hash(endpoints[i], 2) % (size - 1),
-                       endpoints[i].weight / divisor});
-  if (walks.empty()) return {};
-
+  for (auto& walk : walks) {
+    walk.next = hash(endpoints[walk.endpoint], 1) % size;
+    walk.skip = 1 + hash(endpoints[walk.endpoint], 2) % (size - 1);
+  }
   constexpr std::uint32_t kFree = ~0u;
   std::vector<std::uint32_t> table(size, kFree);
   for (std::uint32_t filled = 0;;)
-    for (auto& walk : walks)
-      for (unsigned turn = 0; turn < walk.turns; ++turn) {
-        while (table[walk.next] != kFree) walk.next = (walk.next + walk.skip) % size;
-        table[walk.next] = walk.endpoint;
-        if (++filled == size) return table;
-      }
+    for (auto& walk : walks) {
+      walk.credit += endpoints[walk.endpoint].weight;
+      if (walk.credit < heaviest) continue;
+      walk.credit -= heaviest;
+      while (table[walk.next] != kFree) walk.next = (walk.next + walk.skip) % size;
+      table[walk.next] = walk.endpoint;
+      if (++filled == size) return table;
+    }
 }
 
 }  // namespace weft::lb

@@ -139,6 +139,17 @@ TEST(Maglev, GivesSharesByWeight) {
   for (const std::uint32_t other : {1, 2, 3}) EXPECT_NEAR(share.at(other), 1.0 / 6, 0.02);
 }
 
+TEST(Maglev, ServesEverybodyWhereWeightsAreLargerThanTheTable) {
+  auto three = endpoints(3);
+  three[0].weight = three[1].weight = 65535;
+  three[2].weight = 32768;
+  const auto share = shares(fill_maglev(three, everyone(three)));
+  ASSERT_EQ(share.size(), 3u);
+  EXPECT_NEAR(share.at(0), 0.4, 0.02);
+  EXPECT_NEAR(share.at(1), 0.4, 0.02);
+  EXPECT_NEAR(share.at(2), 0.2, 0.02);
+}
+
 TEST(Maglev, DependsOnAddressesAndNotOnPositions) {
   const auto ten = endpoints(10);
   // The same ten behind one that is no candidate: every index is one higher, nothing else changes.
@@ -153,8 +164,9 @@ TEST(Maglev, DependsOnAddressesAndNotOnPositions) {
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(a[i] + 1, b[i]);
 }
 
-// Of the keys that are not the leaver's own, how many change hands. Sizes on either side of the step
-// are equal here; where the table itself grows, keys are dealt anew.
+// The leaver's own keys, 1/N of all, must move. Others follow since the fill is a race for slots: at 50
+// slots each that is 2 to 3 % of all keys, whatever N is; so up to some 30 endpoints at most 2/N move.
+// Table sizes before and after are equal here; where the table itself grows, keys are dealt anew.
 TEST(Maglev, MovesLittleButTheLeaversOwn) {
   for (const int count : {4, 9, 17, 60, 150})
     for (std::uint64_t seed = 1; seed <= 5; ++seed) {
@@ -170,7 +182,8 @@ TEST(Maglev, MovesLittleButTheLeaversOwn) {
         moved += before[i] != after[i];
         ASSERT_NE(after[i], leaver);
       }
-      EXPECT_LE(moved / before.size(), 2.0 / count) << count << " endpoints, seed " << seed;
+      EXPECT_LE(moved / before.size(), std::max(2.0 / count, 1.0 / count + 0.03))
+          << count << " endpoints, seed " << seed;
     }
 }
 
