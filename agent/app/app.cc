@@ -1,5 +1,6 @@
 #include "agent/app/app.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -192,6 +193,7 @@ class App {
     if (!attached_ && !attach()) return;
     if (!snapshot_.ready)
       log::info("ready", {{"writes", result.written.entries}, {"since_sources_us", in_us(Clock::now() - since)}});
+    if (!snapshot_.ready) malloc_trim(0);  // reading and the first plan took far more than what stays
     snapshot_.ready = true;
     snapshot_.generation = result.generation;
     note_held_back(result);

@@ -19,6 +19,7 @@ struct Status {
   std::string error;            // what is wrong now, for people; empty: nothing
   Clock::time_point changed{};  // when it last published anything
   std::uint64_t updates = 0;    // units published
+  std::uint64_t reads = 0;      // files read, or answers of a server
 };
 
 struct Events {

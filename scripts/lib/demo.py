@@ -83,7 +83,7 @@ def show_balancing(report, node):
     report.check(
         "the application sees the service address as its peer",
         one["peer"] == (V4, 80),
-        one["peer"] or one["error"],
+        "%s:%d" % one["peer"] if one["peer"] else one["error"],
     )
     direct = node["client"].run(client.ask, node["backend-1"].v4, 8080)
     report.check(

@@ -1,11 +1,9 @@
 #include "control_plane/sources/directory/directory_source.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -16,80 +14,51 @@
 #include <optional>
 #include <set>
 
+#include "control_plane/sources/directory/file.h"
 #include "control_plane/sources/directory/watcher.h"
+#include "mesh/base/log.h"
 #include "mesh/base/text.h"
-#include "mesh/manifest/reader.h"
 
 namespace weft::sources {
 namespace {
 
 namespace asio = boost::asio;
 
-constexpr int kMaxDepth = 32;  // of directories: symlinks may form loops
+// How often to look at what inotify does not tell about: no watches left, links that lead nowhere.
 constexpr auto kPoll = std::chrono::seconds(1);
 
-// What tells one state of a file from another without reading it.
-struct Identity {
-  dev_t device = 0;
-  ino_t inode = 0;
-  off_t size = -1;
-  timespec modified{}, changed{};
+bool is_gone(int error) { return error == ENOENT || error == ENOTDIR; }
 
-  bool operator==(const Identity& o) const {
-    return device == o.device && inode == o.inode && size == o.size && modified.tv_sec == o.modified.tv_sec &&
-           modified.tv_nsec == o.modified.tv_nsec && changed.tv_sec == o.changed.tv_sec &&
-           changed.tv_nsec == o.changed.tv_nsec;
-  }
-};
-
-Identity identity_of(const struct stat& info) {
-  return {info.st_dev, info.st_ino, info.st_size, info.st_mtim, info.st_ctim};
+bool equal(const model::Unit& a, const model::Unit& b) {
+  const auto same = [](const auto& x, const auto& y) { return x == y || *x == *y; };
+  return std::equal(a.objects.begin(), a.objects.end(), b.objects.begin(), b.objects.end(), same) &&
+         a.notices == b.notices;
 }
 
-std::vector<std::string> names_in(const std::string& directory) {
-  std::vector<std::string> names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> handle(opendir(directory.c_str()), closedir);
-  if (!handle) return names;
-  while (const dirent* entry = readdir(handle.get()))
-    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
-  std::sort(names.begin(), names.end());
-  return names;
+std::string root_of(const std::string& uri) {
+  std::string root = uri.substr(std::strlen("dir:"));
+  while (root.size() > 1 && root.back() == '/') root.pop_back();
+  return root.empty() ? "." : root;
 }
 
-manifest::ParseResult unreadable(const std::string& path, const std::string& why) {
-  manifest::ParseResult result;
-  result.unidentified_rejection = true;
-  result.notices.push_back(
-      {model::Severity::kRejected, {std::make_shared<const std::string>(path), 0}, "", why});
-  return result;
-}
-
-// The whole file, or why not.
-absl::StatusOr<std::string> read_file(const std::string& path, off_t size) {
-  const base::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a FIFO must not hang us
-  if (!fd) return absl::InternalError(std::string("cannot be read: ") + std::strerror(errno));
-  std::string bytes(static_cast<std::size_t>(size) + 1, '\0');  // one more, to see that it grew
-  std::size_t have = 0;
-  for (;;) {
-    const ssize_t got = read(fd.get(), bytes.data() + have, bytes.size() - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::InternalError(std::string("cannot be read: ") + std::strerror(errno));
-    if (got == 0) break;
-    have += static_cast<std::size_t>(got);
-    if (have > manifest::kMaxFileBytes) return absl::InternalError("is over 64 MB: split it");
-    if (have == bytes.size()) bytes.resize(bytes.size() * 2);
-  }
-  bytes.resize(have);
-  return bytes;
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  std::string text = std::filesystem::absolute(path, ignored).lexically_normal();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
 }
 
 class DirectorySource : public Source {
  public:
   DirectorySource(asio::io_context& control, std::string uri, Events events)
-      : uri_(std::move(uri)), events_(std::move(events)), control_(control), descriptor_(control), poll_(control) {
-    root_ = uri_.substr(std::strlen("dir:"));
-    while (root_.size() > 1 && root_.back() == '/') root_.pop_back();
-    parent_ = std::filesystem::absolute(root_).lexically_normal().parent_path();
+      : uri_(std::move(uri)),
+        root_(root_of(uri_)),
+        absolute_root_(absolute(root_)),
+        parent_(std::filesystem::path(absolute_root_).parent_path()),
+        events_(std::move(events)),
+        control_(control),
+        descriptor_(control),
+        timer_(control) {
     status_.changed = Clock::now();
   }
   ~DirectorySource() override {
@@ -100,16 +69,16 @@ class DirectorySource : public Source {
   const Status& status() const override { return status_; }
 
   void start() override {
-    asio::post(control_, [this] {
+    asio::post(control_, [this, alive = std::weak_ptr<int>(alive_)] {
+      if (alive.expired()) return;
       if (auto watcher = Watcher::create(); watcher.ok()) {
         watcher_.emplace(*std::move(watcher));
         descriptor_.assign(watcher_->fd());
       } else {
-        trouble_ = base::message_of(watcher.status());
+        no_watcher_ = base::message_of(watcher.status());
       }
       const auto now = Clock::now();
       look_at_everything();
-      status_.synced = true;
       finish(now);
       wait();
     });
@@ -118,8 +87,12 @@ class DirectorySource : public Source {
  private:
   struct File {
     Identity identity;
-    std::shared_ptr<const model::Unit> unit;
+    bool unreadable = false;
+    std::shared_ptr<const model::Unit> unit;  // never null
   };
+  enum class Why { kEvent, kScan };  // an event says that something changed; a scan looks whether
+
+  // --- being told ---
 
   void wait() {
     if (!watcher_) return;
@@ -133,117 +106,179 @@ class DirectorySource : public Source {
   }
 
   void handle(const Changes& changes) {
-    if (changes.lost) return look_at_everything();
-    // Events of the parent are about the root's own name, or about nothing.
-    for (const auto& path : changes.gone) {
-      if (path == root_ || path == absolute_root()) {
-        look_at_everything();
-        return;
-      }
-      if (is_ours(path) && !std::filesystem::is_directory(path)) remove_below(path);
-    }
-    for (const auto& path : changes.directories) {
-      if (path == absolute_root() || path == parent_) return look_at_everything();
-      if (is_ours(path)) scan(path, 0);
-    }
+    const auto about_root = [this](const auto& paths) {
+      return paths.contains(root_) || paths.contains(absolute_root_) || paths.contains(parent_);
+    };
+    if (changes.lost || about_root(changes.gone) || about_root(changes.directories) ||
+        changes.paths.contains(absolute_root_))
+      return look_at_everything();
+    for (const auto& path : changes.gone)
+      if (is_ours(path)) look_at(path, 0, Why::kEvent);
+    for (const auto& path : changes.directories)
+      if (is_ours(path)) look_at(path, 0, Why::kEvent);
     for (const auto& path : changes.paths)
-      if (is_ours(path)) look_at(path);
+      if (is_ours(path)) look_at(path, 0, Why::kEvent);
+    for (const auto& path : changes.touched)
+      if (is_ours(path)) look_if_other(path);
   }
 
-  bool is_ours(const std::string& path) const {
-    return path == root_ || (path.starts_with(root_) && path[root_.size()] == '/');
+  bool is_ours(const std::string& path) const { return is_below(path, root_); }
+  static bool is_below(const std::string& path, const std::string& directory) {
+    return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
   }
-  std::string absolute_root() const { return parent_ + "/" + std::filesystem::path(root_).filename().string(); }
 
-  void watch(const std::string& directory) {
-    if (!watcher_) return;
-    if (auto status = watcher_->watch(directory); !status.ok() && !absl::IsNotFound(status))
-      trouble_ = base::message_of(status);
-  }
+  // --- looking ---
 
   void look_at_everything() {
-    trouble_.clear();
-    if (!parent_.empty()) watch(parent_);
+    unsettled_.erase(root_);
+    if (parent_ != absolute_root_) watch(parent_, &Watcher::watch_names);
     struct stat info;
-    if (stat(root_.c_str(), &info)) {
-      gone_ = "directory " + root_ + " is gone or cannot be read (" + std::strerror(errno) +
-              "); it is taken up again when it is back";
-      if (watcher_) watcher_->forget(root_);
-      remove_below(root_);
+    if (stat(root_.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+      gone_.clear();
+      status_.synced |= scan(root_, 0);
       return;
     }
-    gone_.clear();
-    if (S_ISDIR(info.st_mode)) return scan(root_, 0);
-    gone_ = root_ + " is not a directory";
-    remove_below(root_);
+    const int error = errno;
+    gone_ = "directory " + root_ +
+            (is_gone(error) ? " is gone" : std::string(" cannot be read: ") + std::strerror(error)) +
+            "; it is taken up again when it is back";
+    // The parent's watch tells when it is back; without one only looking does.
+    if (!watching(parent_) || !is_gone(error)) unsettled_.insert(root_);
+    if (is_gone(error)) remove_below(root_);
+  }
+
+  // Whatever the path is now. Whether anything of it is in the mesh.
+  bool look_at(const std::string& path, int depth, Why why) {
+    unsettled_.erase(path);
+    struct stat info;
+    const bool is_link = lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
+    if (stat(path.c_str(), &info)) {
+      if (is_link || !is_gone(errno)) unsettled_.insert(path);
+      if (!is_gone(errno)) return true;
+    } else if (S_ISDIR(info.st_mode)) {
+      remove(path);  // a file of that name
+      if (depth < kMaxDirectoryDepth && !(is_link && leads_back(parent_of(path), info))) {
+        scan(path, depth);
+        return true;
+      }
+    } else if (S_ISREG(info.st_mode) && is_manifest_name(name_of(path))) {
+      if (is_link) watch(path, &Watcher::watch_file);
+      remove_below(path);  // a directory of that name
+      return read(path, info, why);
+    }
+    if (watcher_) watcher_->forget(path);
+    remove_below(path);
+    remove(path);
+    return false;
+  }
+
+  // Attributes or links changed. The content may be half written, so it is read only where it is another
+  // file's by now, or could not be read before.
+  void look_if_other(const std::string& path) {
+    const auto known = files_.find(path);
+    struct stat info;
+    if (known == files_.end() || known->second.unreadable || stat(path.c_str(), &info) ||
+        !known->second.identity.is_file(info))
+      look_at(path, 0, Why::kEvent);
   }
 
   // The watch comes first: what is made between the watch and the look is found by either.
-  void scan(const std::string& directory, int depth) {
-    watch(directory);
-    std::set<std::string> seen;
-    for (const auto& name : names_in(directory)) {
-      const std::string path = directory + "/" + name;
-      struct stat info;
-      if (stat(path.c_str(), &info)) continue;
-      if (S_ISDIR(info.st_mode)) {
-        if (depth < kMaxDepth && !is_loop(directory, info)) scan(path, depth + 1);
-      } else if (is_manifest_name(name)) {
-        look_at(path);
-      } else {
-        continue;
-      }
-      seen.insert(path);
+  // Whether the directory could be read.
+  bool scan(const std::string& directory, int depth) {
+    watch(directory, &Watcher::watch_directory);
+    const auto names = names_in(directory);
+    if (absl::IsNotFound(names.status())) {
+      remove_below(directory);
+      return false;
     }
-    // What lay here and is no more.
-    std::vector<std::string> lost;
-    for (auto at = files_.lower_bound(directory + "/"); at != files_.end() && at->first.starts_with(directory + "/"); ++at) {
-      const auto child = at->first.substr(0, at->first.find('/', directory.size() + 1));
-      if (!seen.contains(child)) lost.push_back(at->first);
+    if (!names.ok()) {
+      trouble(directory, names.status());
+      return false;
     }
-    for (const auto& path : lost) remove(path);
+    std::set<std::string> present;
+    for (const auto& name : *names)
+      if (const std::string path = directory + "/" + name; look_at(path, depth + 1, Why::kScan)) present.insert(path);
+    if (watcher_) watcher_->forget_all_but(directory, present);
+    remove_below(directory, &present);
+    return true;
   }
 
-  // A symlink back to a directory we came through.
-  static bool is_loop(const std::string& directory, const struct stat& info) {
-    std::string at = directory;
-    for (;;) {
-      struct stat above;
-      if (stat(at.c_str(), &above) == 0 && above.st_dev == info.st_dev && above.st_ino == info.st_ino) return true;
-      const auto slash = at.rfind('/');
-      if (slash == std::string::npos || slash == 0) return false;
-      at.resize(slash);
+  bool read(const std::string& path, const struct stat& info, Why why) {
+    const auto known = files_.find(path);
+    const bool have = known != files_.end() && !known->second.unreadable;
+    if (why == Why::kScan && have && known->second.identity.proves_unchanged(info)) return true;
+    if (why == Why::kScan && have && info.st_size == 0 && !known->second.unit->objects.empty() &&
+        unsettled_.insert(path).second)
+      return true;  // somebody truncated it to write it anew; believed when it is still so at the next look
+    ++status_.reads;
+    const auto reading = read_file(path);
+    if (absl::IsNotFound(reading.status())) {
+      remove(path);
+      return false;
     }
-  }
-
-  void look_at(const std::string& path) {
-    struct stat info;
-    if (stat(path.c_str(), &info) || !S_ISREG(info.st_mode)) return remove(path);
-    auto& file = files_[path];
-    const auto identity = identity_of(info);
-    if (file.unit && file.identity == identity) return;
-    file.identity = identity;
-    file.unit = manifest::carry_over(file.unit, parse(path, info.st_size));
+    File& file = known != files_.end() ? known->second : files_[path];
+    file.identity = reading.ok() ? reading->identity : Identity();
+    file.unreadable = !reading.ok();
+    const auto format = path.ends_with(".json") ? manifest::Format::kJson : manifest::Format::kYaml;
+    auto unit = manifest::carry_over(file.unit, reading.ok() ? manifest::parse(reading->bytes, path, format)
+                                                             : unreadable(path, base::message_of(reading.status())));
+    if (file.unit && equal(*file.unit, *unit)) return true;
+    file.unit = std::move(unit);
     publish(path, file.unit);
+    return true;
   }
 
-  static manifest::ParseResult parse(const std::string& path, off_t size) {
-    if (size > static_cast<off_t>(manifest::kMaxFileBytes)) return unreadable(path, "is over 64 MB: split it");
-    const auto bytes = read_file(path, size);
-    if (!bytes.ok()) return unreadable(path, base::message_of(bytes.status()));
-    return manifest::parse(*bytes, path, path.ends_with(".json") ? manifest::Format::kJson : manifest::Format::kYaml);
+  // --- what inotify cannot tell ---
+
+  void watch(const std::string& path, absl::Status (Watcher::*how)(const std::string&)) {
+    if (!watcher_) {
+      unsettled_.insert(path == parent_ ? root_ : path);
+    } else if (auto status = (*watcher_.*how)(path); !status.ok() && !absl::IsNotFound(status)) {
+      trouble(path == parent_ ? root_ : path, status);
+    } else if (!status.ok() && path == parent_) {
+      unsettled_.insert(root_);
+    }
   }
+
+  void trouble(const std::string& path, const absl::Status& status) {
+    trouble_ = base::message_of(status);
+    unsettled_.insert(path);
+  }
+
+  void poll() {
+    if (unsettled_.empty() || polling_) return;
+    polling_ = true;
+    timer_.expires_after(kPoll);
+    timer_.async_wait([this](auto error) {
+      if (error) return;
+      polling_ = false;
+      const auto now = Clock::now();
+      trouble_.clear();
+      const auto again = unsettled_;
+      for (const auto& path : again)
+        if (path == root_)
+          look_at_everything();
+        else
+          look_at(path, 0, Why::kEvent);
+      finish(now);
+    });
+  }
+
+  // --- telling ---
 
   void remove(const std::string& path) {
     if (files_.erase(path)) publish(path, nullptr);
   }
 
-  void remove_below(const std::string& directory) {
-    if (watcher_) watcher_->forget(directory);
+  // Files below a directory, but for those under these entries of it.
+  void remove_below(const std::string& directory, const std::set<std::string>* present = nullptr) {
+    const auto below = directory + "/";
     std::vector<std::string> lost;
-    for (auto at = files_.lower_bound(directory + "/"); at != files_.end() && at->first.starts_with(directory + "/"); ++at)
-      lost.push_back(at->first);
+    for (auto at = files_.lower_bound(below); at != files_.end() && at->first.starts_with(below); ++at)
+      if (!present || !present->contains(at->first.substr(0, at->first.find('/', below.size()))))
+        lost.push_back(at->first);
     for (const auto& path : lost) remove(path);
+    if (!present && watcher_) watcher_->forget_all_but(directory, {});
   }
 
   void publish(const std::string& path, std::shared_ptr<const model::Unit> unit) {
@@ -253,66 +288,38 @@ class DirectorySource : public Source {
   }
 
   void finish(Clock::time_point first_event) {
-    const std::string error = !gone_.empty() ? gone_ : trouble_;
-    const bool tell = changed_ || error != status_.error || !told_;
+    const std::string& error = !gone_.empty() ? gone_ : !no_watcher_.empty() ? no_watcher_ : trouble_;
+    const bool other_error = error != status_.error;
+    if (other_error && error.empty()) log::info("source", {{"uri", uri_}, {"state", "in order again"}});
+    if (other_error && !error.empty()) log::warning("source", {{"uri", uri_}, {"error", error}});
     if (changed_) status_.changed = Clock::now();
     status_.error = error;
+    const bool tell = changed_ || other_error || status_.synced != told_synced_;
     changed_ = false;
-    told_ = true;
-    // Without watches, and while the root's parent may be gone too, looking is all there is.
-    if (!error.empty()) poll();
+    told_synced_ = status_.synced;
+    poll();
     if (tell) events_.batch(first_event);
   }
 
-  void poll() {
-    poll_.expires_after(kPoll);
-    poll_.async_wait([this](auto error) {
-      if (error) return;
-      const auto now = Clock::now();
-      look_at_everything();
-      finish(now);
-    });
-  }
+  bool watching(const std::string& path) const { return watcher_ && !unsettled_.contains(root_) && path == parent_; }
+  static std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+  static std::string_view name_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
-  std::string uri_;
+  const std::string uri_, root_, absolute_root_, parent_;
   Events events_;
   asio::io_context& control_;
   std::optional<Watcher> watcher_;
   asio::posix::stream_descriptor descriptor_;
-  asio::steady_timer poll_;
-  std::string root_, parent_;
+  asio::steady_timer timer_;
   std::map<std::string, File> files_;  // by path
-  std::string gone_, trouble_;         // what is wrong with the root; with watching
-  bool changed_ = false;
-  bool told_ = false;
+  std::set<std::string> unsettled_;    // paths that only looking tells about
+  std::string gone_, no_watcher_, trouble_;
+  bool polling_ = false, changed_ = false, told_synced_ = false;
   Status status_;
+  const std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
-void list_below(const std::string& directory, int depth, std::vector<std::string>& files) {
-  for (const auto& name : names_in(directory)) {
-    const std::string path = directory + "/" + name;
-    struct stat info;
-    if (stat(path.c_str(), &info)) continue;
-    if (S_ISDIR(info.st_mode) && depth < kMaxDepth)
-      list_below(path, depth + 1, files);
-    else if (S_ISREG(info.st_mode) && is_manifest_name(name))
-      files.push_back(path);
-  }
-}
-
 }  // namespace
-
-bool is_manifest_name(std::string_view name) {
-  return !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json"));
-}
-
-std::vector<std::string> list_manifests(const std::string& root) {
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(root, ignored)) return {root};
-  std::vector<std::string> files;
-  list_below(root, 0, files);
-  return files;
-}
 
 std::unique_ptr<Source> make_directory_source(asio::io_context& control, const std::string& uri, Events events) {
   return std::make_unique<DirectorySource>(control, uri, std::move(events));

@@ -13,9 +13,9 @@ from weftlab import weftd as lab
 _ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../../..")
 
 
-def tool(*words, cpu=None):
+def tool(*words, cpu=0):
     """Runs weft_crr to its end where this is called (a pod's worker) and returns what it printed."""
-    prefix = ["taskset", "-c", str(cpu)] if cpu is not None else []
+    prefix = ["taskset", "-c", str(cpu)]
     done = subprocess.run(
         [*prefix, lab.binary("weft_crr", "tests"), *map(str, words)],
         stdout=subprocess.PIPE,

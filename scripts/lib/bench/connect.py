@@ -63,7 +63,7 @@ class Weft:
             kernel.enter_cgroup(self.node.agent_cgroup)
             kernel.enter_netns(f"{kernel.NETNS_DIR}/{self.node.netns}")
 
-        with open(self.log, "ab") as log:
+        with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [*self.command, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=enter
             )

@@ -117,13 +117,13 @@ def nftables_rules(count, dialled, real):
         chain = f"service-{index:05}"
         choices = ", ".join(f"{i} : {endpoint} . {TARGET}" for i, endpoint in enumerate(endpoints))
         chains.append(
-            f"  chain {chain} {{ ip protocol tcp dnat to numgen random mod {len(endpoints)} map {{ {choices} }} }}"
+            f"  chain {chain} {{ ip protocol tcp dnat ip to numgen random mod {len(endpoints)} map {{ {choices} }}; }}"
         )
         elements.append(f"{service_address(index)} . tcp . {PORT} : goto {chain}")
     return "\n".join(
         ["table ip kube-proxy {", *chains,
          "  map service-ips { type ipv4_addr . inet_proto . inet_service : verdict",
          "    elements = { " + ",\n      ".join(elements) + " } }",
-         "  chain services { ip daddr . meta l4proto . th dport vmap @service-ips }",
-         "  chain nat-output { type nat hook output priority -100; jump services }", "}", ""]
+         "  chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }",
+         "  chain nat-output { type nat hook output priority -100; jump services; }", "}", ""]
     )
