@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <random>
@@ -38,7 +40,10 @@ class FakeMaps : public kernel::MapSink {
  public:
   absl::Status write(std::span<const reconcile::MapOp> ops) override {
     for (const auto& op : ops) {
-      if (fail_one_in_ && rng_() % fail_one_in_ == 0) return absl::UnavailableError("made to fail");
+      if (failures_left_ && rng_() % 10 == 0) {
+        --failures_left_;
+        return absl::UnavailableError("made to fail");
+      }
       apply(op);
       ++writes_;
     }
@@ -49,9 +54,9 @@ class FakeMaps : public kernel::MapSink {
     std::visit([this](const auto& o) { one(o); }, op);
   }
 
-  // From here on one operation in n fails; 0: none.
-  void fail_one_in(unsigned n, std::uint64_t seed) {
-    fail_one_in_ = n;
+  // From here on one operation in ten fails, until that many have: a long plan would never get through.
+  void make_fail(unsigned failures, std::uint64_t seed) {
+    failures_left_ = failures;
     rng_.seed(seed);
   }
   std::size_t writes() const { return writes_; }
@@ -84,8 +89,9 @@ class FakeMaps : public kernel::MapSink {
     for (const auto& [frontend, index] : frontends_)
       text += "frontend " + text_of(frontend) + " -> " + number(index) + "\n";
     for (const auto& [index, word] : records_) text += record_text(index, word);
-    for (const auto& [id, endpoint] : endpoints_)
-      text += "endpoint " + number(id) + " " + hex(&endpoint, sizeof endpoint) + "\n";
+    for (std::size_t id = 0; id < endpoints_.size(); ++id)
+      if (endpoints_[id].word)
+        text += "endpoint " + number(id) + " " + hex(&endpoints_[id], sizeof endpoints_[id]) + "\n";
     for (const auto& [index, info] : infos_)
       text += "info " + number(index) + " " + info.namespace_name + "/" + info.name + ":" + info.port_name +
               " " + number(ntohs(info.port)) + "/" + number(info.proto) + "/" + number(info.family) + "\n";
@@ -113,11 +119,13 @@ class FakeMaps : public kernel::MapSink {
     return at == map.end() ? 0 : at->second;
   }
 
+  std::uint64_t slot(std::size_t at) const { return at < slots_.size() ? slots_[at] : 0; }
+
   std::string record_text(std::uint32_t index, std::uint64_t word) const {
     std::string text = "record " + number(index) + " " + hex(&word, sizeof word);
     const std::uint32_t count = weft_record_count(word);
     for (std::uint32_t i = 0; count && i < count + WEFT_SLOT_HEADER; ++i)
-      text += " " + number(value_or_0(slots_, weft_record_base(word) + i));
+      text += " " + number(slot(weft_record_base(word) + i));
     return text + "\n";
   }
 
@@ -125,17 +133,16 @@ class FakeMaps : public kernel::MapSink {
     const std::uint32_t base = weft_record_base(word), count = weft_record_count(word);
     for (std::uint32_t i = 0; i < count + WEFT_SLOT_HEADER; ++i) {
       if (i == 1) continue;  // the generation: names no owner
-      const std::uint64_t slot = value_or_0(slots_, base + i);
-      if (weft_slot_owner(slot) != index)
+      const std::uint64_t word_at = slot(base + i);
+      if (weft_slot_owner(word_at) != index)
         found.push_back("record " + number(index) + ": slot " + number(base + i) + " belongs to " +
-                        number(weft_slot_owner(slot)));
+                        number(weft_slot_owner(word_at)));
       if (i < WEFT_SLOT_HEADER) continue;
-      const auto endpoint = endpoints_.find(weft_slot_low(slot));
-      if (endpoint == endpoints_.end())
-        found.push_back("record " + number(index) + ": endpoint " + number(weft_slot_low(slot)) + " is unused");
-      else if (weft_endpoint_service(endpoint->second.word) != index)
-        found.push_back("record " + number(index) + ": endpoint " + number(weft_slot_low(slot)) +
-                        " belongs to " + number(weft_endpoint_service(endpoint->second.word)));
+      const std::uint32_t id = weft_slot_low(word_at);
+      const std::uint64_t endpoint = id < endpoints_.size() ? endpoints_[id].word : 0;
+      if (!(weft_endpoint_flags(endpoint) & WEFT_ENDPOINT_USED) || weft_endpoint_service(endpoint) != index)
+        found.push_back("record " + number(index) + ": endpoint " + number(id) + " belongs to " +
+                        number(weft_endpoint_service(endpoint)));
     }
   }
 
@@ -143,9 +150,13 @@ class FakeMaps : public kernel::MapSink {
   void one(const reconcile::CommitGeneration& op) { generation_ = op.generation; }
   void one(const reconcile::WriteLabel& op) { labels_[op.id] = op.text; }
   void one(const reconcile::WriteInfo& op) { infos_[op.index] = op.info; }
-  void one(const reconcile::WriteEndpoint& op) { endpoints_[op.id] = op.endpoint; }
+  void one(const reconcile::WriteEndpoint& op) {
+    if (endpoints_.size() <= op.id) endpoints_.resize(op.id + 1);
+    endpoints_[op.id] = op.endpoint;
+  }
   void one(const reconcile::WriteRange& op) {
-    for (std::size_t i = 0; i < op.words.size(); ++i) slots_[op.base + i] = op.words[i];
+    if (slots_.size() < op.base + op.words.size()) slots_.resize(op.base + op.words.size());
+    std::copy(op.words.begin(), op.words.end(), slots_.begin() + op.base);
   }
   void one(const reconcile::PublishRecord& op) { records_[op.index] = op.word; }
   void one(const reconcile::UpsertFrontend& op) { frontends_[bytes_of(op.key)] = op.index; }
@@ -153,33 +164,38 @@ class FakeMaps : public kernel::MapSink {
     const auto at = frontends_.find(bytes_of(op.key));
     if (at != frontends_.end() && at->second == op.index) frontends_.erase(at);
   }
-  void one(const reconcile::ClearEndpoint& op) { endpoints_.erase(op.id); }
+  void one(const reconcile::ClearEndpoint& op) { endpoints_[op.id] = {}; }
   void one(const reconcile::ClearRecord& op) { records_.erase(op.index); }
   void one(const reconcile::EraseInfo& op) { infos_.erase(op.index); }
   void one(const reconcile::EraseLabel& op) { labels_.erase(op.id); }
 
   std::map<FrontendBytes, std::uint32_t> frontends_;
   std::map<std::uint32_t, std::uint64_t> records_;
-  std::map<std::uint32_t, std::uint64_t> slots_;
-  std::map<std::uint32_t, weft_endpoint> endpoints_;
+  std::vector<std::uint64_t> slots_;
+  std::vector<weft_endpoint> endpoints_;  // word 0: free
   std::map<std::uint32_t, weft_service_info> infos_;
   std::map<std::uint32_t, std::string> labels_;
   std::uint64_t generation_ = 0;
-  unsigned fail_one_in_ = 0;
+  unsigned failures_left_ = 0;
   std::mt19937_64 rng_;
   std::size_t writes_ = 0;
 };
 
-// The plan's writes one word at a time: a writer may be killed inside a slot range too.
-inline std::vector<reconcile::MapOp> word_by_word(const std::vector<reconcile::MapOp>& ops) {
-  std::vector<reconcile::MapOp> words;
+// Slot ranges in two pieces: a writer may be killed inside one.
+inline std::vector<reconcile::MapOp> in_pieces(const std::vector<reconcile::MapOp>& ops) {
+  std::vector<reconcile::MapOp> pieces;
   for (const auto& op : ops) {
     const auto* range = std::get_if<reconcile::WriteRange>(&op);
-    if (!range) words.push_back(op);
-    for (std::size_t i = 0; range && i < range->words.size(); ++i)
-      words.push_back(reconcile::WriteRange{static_cast<std::uint32_t>(range->base + i), {range->words[i]}});
+    if (!range || range->words.size() < 2) {
+      pieces.push_back(op);
+      continue;
+    }
+    const auto middle = range->words.begin() + range->words.size() / 2;
+    const auto half = static_cast<std::uint32_t>(range->words.size() / 2);
+    pieces.push_back(reconcile::WriteRange{range->base, {range->words.begin(), middle}});
+    pieces.push_back(reconcile::WriteRange{range->base + half, {middle, range->words.end()}});
   }
-  return words;
+  return pieces;
 }
 
 }  // namespace weft::tests

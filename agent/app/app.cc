@@ -150,8 +150,10 @@ class App {
 
   void on_batch(const std::string& uri, Clock::time_point first_event) {
     if (!begun_) {
-      for (const auto& source : sources_)
-        if (!source->status().synced) return publish();
+      if (!all_synced()) {
+        log_troubles();
+        return publish();
+      }
       for (const auto& source : sources_)
         log::info("source", {{"uri", source->uri()},
                              {"units", source->status().updates},
@@ -159,6 +161,24 @@ class App {
       return begin();
     }
     reconcile(uri, first_event);
+  }
+
+  bool all_synced() const {
+    return std::all_of(sources_.begin(), sources_.end(), [](const auto& source) { return source->status().synced; });
+  }
+
+  // Each trouble of a source once, when it begins and when it is over.
+  void log_troubles() {
+    for (const auto& source : sources_) {
+      auto& known = troubles_[source->uri()];
+      const auto& error = source->status().error;
+      if (error == known) continue;
+      if (error.empty())
+        log::info("source", {{"uri", source->uri()}, {"state", "well again"}});
+      else
+        log::error("source", {{"uri", source->uri()}, {"error", error}});
+      known = error;
+    }
   }
 
   void begin() {
@@ -170,9 +190,10 @@ class App {
   void reconcile(const std::string& cause, Clock::time_point since) {
     const auto begin = Clock::now();
     snapshot_.mesh = merger_.build();
+    log_troubles();
     log_notices();
     if (refuse_unenforceable()) return;
-    finish_apply(reconciler_.apply(snapshot_.mesh, options_.allow_empty || confirmed_), cause, begin, since);
+    finish_apply(reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()}), cause, begin, since);
   }
 
   void finish_apply(reconcile::Result result, const std::string& cause, Clock::time_point begin,
@@ -437,6 +458,7 @@ class App {
   int exit_code_ = 0;
   std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
   std::set<std::string> logged_notices_;
+  std::map<std::string, std::string> troubles_;  // by source URI
   std::vector<std::function<void()>> audits_;
   kernel::Background background_;  // last: its tasks use everything above
 };

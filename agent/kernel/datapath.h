@@ -81,6 +81,8 @@ class Datapath {
 // Pinned links as they are, whoever made them; also without an agent.
 std::vector<Hook> read_hooks(const Pins& pins, const std::string& cgroup);
 const std::vector<std::string>& hook_names();
+// Where the cgroup of that id is now; empty where it is gone or cannot be looked up.
+std::string cgroup_path(std::uint64_t id);
 
 // Removes links and pins. Absent is fine.
 absl::Status uninstall(const Pins& pins);

@@ -1,6 +1,7 @@
 #include "agent/kernel/pins.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -9,8 +10,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
+#include <sstream>
+
+#include "agent/kernel/datapath.h"
+#include "mesh/base/fd.h"
 
 namespace weft::kernel {
 namespace {
@@ -70,6 +77,29 @@ std::uint64_t cgroup_id(const std::string& path) {
   // kernfs gives a cgroup's id as its inode number on 64-bit machines.
   struct stat info;
   return stat(path.c_str(), &info) ? 0 : info.st_ino;
+}
+
+std::string cgroup_path(std::uint64_t id) {
+  // kernfs file handles are the id itself (FILEID_KERNFS, fs/kernfs/mount.c).
+  constexpr int kKernfsHandle = 0xfe;
+  alignas(file_handle) unsigned char room[sizeof(file_handle) + sizeof id] = {};
+  auto* wanted = reinterpret_cast<file_handle*>(room);
+  wanted->handle_bytes = sizeof id;
+  wanted->handle_type = kKernfsHandle;
+  std::memcpy(room + sizeof(file_handle), &id, sizeof id);
+  std::ifstream mounts("/proc/self/mounts");
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream words(line);
+    std::string device, path, type;
+    if (!(words >> device >> path >> type) || type != "cgroup2") continue;
+    const base::Fd root(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const base::Fd cgroup(root ? open_by_handle_at(root.get(), wanted, O_PATH | O_CLOEXEC) : -1);
+    if (!cgroup) continue;
+    char text[4096];
+    const auto length = readlink(("/proc/self/fd/" + std::to_string(cgroup.get())).c_str(), text, sizeof text);
+    if (length > 0) return {text, static_cast<std::size_t>(length)};
+  }
+  return "";
 }
 
 }  // namespace weft::kernel

@@ -17,8 +17,8 @@ using compile::Limits;
 using compile::MapState;
 using tests::FakeMaps;
 
-constexpr int kRounds = 60;
-constexpr int kSteps = 25;
+constexpr int kRounds = 100;
+constexpr int kSteps = 20;
 
 std::string first_line(const std::vector<std::string>& lines) { return lines.empty() ? "" : lines[0]; }
 
@@ -54,7 +54,7 @@ std::set<tests::FrontendBytes> serving(const FakeMaps& maps) {
 void apply_watched(FakeMaps& maps, const std::vector<MapOp>& ops,
                    const std::set<tests::FrontendBytes>& must_serve) {
   std::size_t done = 0;
-  for (const auto& op : tests::word_by_word(ops)) {
+  for (const auto& op : tests::in_pieces(ops)) {
     maps.apply(op);
     ++done;
     ASSERT_EQ(first_line(maps.broken()), "") << "after " << done << " operations";
@@ -224,13 +224,13 @@ TEST(Plan, EndsTheSameWhereOneWriteInTenFails) {
     Story story(seed, Limits{});
     for (int step = 0; step < kSteps; ++step) {
       story.plan_next(true);
-      story.maps_.fail_one_in(10, seed * 1000 + step);
+      story.maps_.make_fail(20, seed * 1000 + step);
       while (!story.maps_.write(story.plan_.ops).ok())
         ASSERT_EQ(first_line(story.maps_.broken()), "") << "step " << step;
       const auto cleanup = story.plan_.cleanup;
       while (!story.maps_.write(cleanup).ok())
         ASSERT_EQ(first_line(story.maps_.broken()), "") << "step " << step;
-      story.maps_.fail_one_in(0, 0);
+      story.maps_.make_fail(0, 0);
       story.ids_.release(story.plan_.releases);
       story.finish_plan();
       story.waiting_.clear();

@@ -38,10 +38,10 @@ Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits, com
                        compile::MapState numbering)
     : sink_(sink), ids_(limits, numbering), in_maps_(std::move(in_maps)), placed_(std::move(numbering)) {}
 
-Result Reconciler::apply(model::MeshPtr mesh, bool allow_mass_removal) {
+Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   if (failed_) {
     waiting_ = std::move(mesh);
-    waiting_allow_ = allow_mass_removal;
+    waiting_caution_ = caution;
     return failed_->result;
   }
   const std::uint64_t generation = placed_.generation + 1;
@@ -50,7 +50,8 @@ Result Reconciler::apply(model::MeshPtr mesh, bool allow_mass_removal) {
   input.after = mesh.get();
   input.placed = &placed_;
   input.pending = pending_;
-  input.allow_mass_removal = allow_mass_removal;
+  input.allow_mass_removal = caution.allow_mass_removal;
+  input.keep_absent = caution.keep_absent;
   auto output = compile::compile(input, ids_, generation);
 
   Attempt attempt;
@@ -62,7 +63,11 @@ Result Reconciler::apply(model::MeshPtr mesh, bool allow_mass_removal) {
     if (auto* commit = std::get_if<CommitGeneration>(&op)) commit->generation = generation;
   }
   const bool rebuilding = in_maps_.services.size() == 0 && placed_.services.size() != 0;
-  if (rebuilding) keep_lives(attempt.plan, placed_);
+  if (rebuilding) {
+    keep_lives(attempt.plan, placed_);
+    // What only the state left behind used needs no clearing here, but its numbers must be given back.
+    attempt.plan.releases = diff(placed_, attempt.desired).releases;
+  }
   attempt.result.written = size_of(attempt.plan);
   attempt.result.generation = attempt.desired.generation;
   attempt.result.held_back = output.held_back;
@@ -80,7 +85,6 @@ Result Reconciler::run(Attempt attempt) {
     failed_ = std::move(attempt);
     return failed_->result;
   }
-  // Numbers that only the state left behind used (a rebuild) need no clearing, but must be given back.
   in_maps_ = attempt.desired;
   placed_ = std::move(attempt.desired);
   if (!attempt.plan.cleanup.empty() || !attempt.plan.releases.empty())
@@ -93,7 +97,7 @@ Result Reconciler::retry() {
   Attempt attempt = *std::exchange(failed_, std::nullopt);
   Result result = run(std::move(attempt));
   if (!result.status.ok() || !waiting_) return result;
-  return apply(std::exchange(waiting_, nullptr), waiting_allow_);
+  return apply(std::exchange(waiting_, nullptr), waiting_caution_);
 }
 
 std::optional<Cleanup> Reconciler::take_cleanup() {

@@ -45,7 +45,11 @@ class Reconciler {
   Reconciler(kernel::MapSink& sink, const compile::Limits& limits, compile::MapState in_maps,
              compile::MapState numbering);
 
-  Result apply(model::MeshPtr mesh, bool allow_mass_removal);
+  struct Caution {
+    bool allow_mass_removal = false;  // compile::Input
+    bool keep_absent = false;
+  };
+  Result apply(model::MeshPtr mesh, Caution caution);
   // Tries the failed plan again, then the newest mesh that waited behind it.
   Result retry();
   bool failed() const { return failed_.has_value(); }
@@ -75,7 +79,7 @@ class Reconciler {
   compile::MapState placed_;
   model::MeshPtr mesh_;  // that placed_ was compiled from; null: compare everything
   model::MeshPtr waiting_;
-  bool waiting_allow_ = false;
+  Caution waiting_caution_;
   std::set<model::ServiceKey> pending_;
   std::optional<Attempt> failed_;
   std::vector<Cleanup> cleanups_;

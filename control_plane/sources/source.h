@@ -1,5 +1,5 @@
-// What every source of the mesh has in common: it publishes units of objects and knows nothing of what
-// becomes of them. Runs on the control thread; its callbacks are called there.
+// What every source of the mesh has in common: it publishes units of objects and knows nothing of
+// what becomes of them. Runs on the control thread; its callbacks are called there.
 #pragma once
 
 #include <chrono>
@@ -25,8 +25,8 @@ struct Status {
 struct Events {
   // The unit of that name is now this; null: it is gone.
   std::function<void(const std::string& name, std::shared_ptr<const model::Unit> unit)> unit;
-  // All units of one change have been published, or status() changed. `first_event` is when the source
-  // first heard of it, for the propagation metric.
+  // All units of one change have been published, or status() changed. `first_event` is when the
+  // source first heard of it, for the propagation metric.
   std::function<void(Clock::time_point first_event)> batch;
 };
 

@@ -219,6 +219,11 @@ class YamlReader {
 }  // namespace
 
 Stop read_yaml(std::string_view bytes, const OnDocument& on_document) {
+  // libfyaml takes a NUL for the end of its input: a file of zeros, as a power cut leaves it, would read as
+  // an empty one.
+  if (const auto nul = bytes.find('\0'); nul != std::string_view::npos)
+    return {"holds a NUL byte: it was damaged, or is no text",
+            1 + static_cast<int>(std::count(bytes.begin(), bytes.begin() + nul, '\n'))};
   fy_diag_cfg diagnostics;
   fy_diag_cfg_default(&diagnostics);
   fy_diag* diag = fy_diag_create(&diagnostics);

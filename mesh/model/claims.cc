@@ -57,7 +57,8 @@ void Claims::remove(const ServiceKey& key, const ObjectPtr& service) {
 }
 
 Claims::Losers Claims::decide(const Address& address, const Claim& claim) {
-  std::vector<std::pair<ServiceKey, ObjectPtr>> by_age(claim.claimants.begin(), claim.claimants.end());
+  std::vector<std::pair<ServiceKey, ObjectPtr>> by_age(claim.claimants.begin(),
+                                                       claim.claimants.end());
   std::sort(by_age.begin(), by_age.end(), [](const auto& a, const auto& b) {
     return older(service_of(a.second), service_of(b.second));
   });

@@ -1,9 +1,10 @@
-// Which service an address belongs to where several name it. Apart from merge.cc because it is the one rule
-// by which a service changes although nothing of its own did: when a rival comes, goes or changes.
+// Which service an address belongs to where several name it. Apart from merge.cc because it is the
+// one rule by which a service changes although nothing of its own did: when a rival comes, goes or
+// changes.
 //
-// Oldest first (creationTimestamp, then namespace/name), a service gets the address unless an older one
-// that got it is in the way: a cluster IP is shared with nobody, an external IP with everybody who has
-// other {port, protocol}s.
+// Oldest first (creationTimestamp, then namespace/name), a service gets the address unless an older
+// one that got it is in the way: a cluster IP is shared with nobody, an external IP with everybody
+// who has other {port, protocol}s.
 #pragma once
 
 #include <functional>
@@ -17,7 +18,8 @@
 
 namespace weft::model {
 
-// Addresses that a service would be served under, sorted and unique: none of headless and unserved ones.
+// Addresses that a service would be served under, sorted and unique: none of headless and unserved
+// ones.
 std::vector<Address> addresses_of(const ServiceObject& service);
 
 class Claims {
@@ -31,7 +33,8 @@ class Claims {
   // Decides again where something changed, and says whose result is another one than before.
   void settle(const std::function<void(const ServiceKey&)>& changed);
 
-  // Who has the address in this service's place; null where it has it itself. As of the last settle().
+  // Who has the address in this service's place; null where it has it itself. As of the last
+  // settle().
   const ServiceObject* in_the_way(const ServiceKey& key, const Address& address) const;
 
  private:

@@ -67,7 +67,8 @@ void Inventory::change(const ObjectPtr& object, bool present) {
   std::visit(Visit{*this, object, present}, *object);
 }
 
-void Inventory::change_service(const ServiceObject& service, const ObjectPtr& object, bool present) {
+void Inventory::change_service(const ServiceObject& service, const ObjectPtr& object,
+                               bool present) {
   const ServiceKey key{service.meta.namespace_name, service.meta.name};
   dirty_.insert(key);
   if (present) {
@@ -95,8 +96,10 @@ void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool p
     const auto keys = space.selecting.find(label);
     if (keys == space.selecting.end()) continue;
     for (const auto& key : keys->second)
-      // Where slices speak for a service its pods are not looked at; the last slice to go says so itself.
-      if (!slices_.contains(key) && selects(service(key)->selector, pod.meta.labels)) dirty_.insert(key);
+      // Where slices speak for a service its pods are not looked at; the last slice to go says so
+      // itself.
+      if (!slices_.contains(key) && selects(service(key)->selector, pod.meta.labels))
+        dirty_.insert(key);
   }
 }
 

@@ -1,6 +1,6 @@
-// The objects in force, indexed both ways: a service finds its slices, pods and rules without looking at
-// anybody else's, and a change finds the services it touches. That is what makes one change among 10,000
-// services cost one service.
+// The objects in force, indexed both ways: a service finds its slices, pods and rules without
+// looking at anybody else's, and a change finds the services it touches. That is what makes one
+// change among 10,000 services cost one service.
 #pragma once
 
 #include <map>
@@ -19,8 +19,8 @@
 namespace weft::model {
 
 // The Service that a DestinationRule's host means: "web", "web.shop", "web.shop.svc" or
-// "web.shop.svc.cluster.local", relative to the rule's namespace as Istio resolves hosts. Nothing for a
-// name that can be no Service's.
+// "web.shop.svc.cluster.local", relative to the rule's namespace as Istio resolves hosts. Nothing
+// for a name that can be no Service's.
 std::optional<ServiceKey> host_to_key(std::string_view host, std::string_view namespace_name);
 
 class Inventory {
@@ -43,7 +43,7 @@ class Inventory {
  private:
   using Label = std::pair<std::string, std::string>;
   struct Namespace {
-    std::map<Label, ById> pods;                      // a pod stands under each of its labels
+    std::map<Label, ById> pods;                       // a pod stands under each of its labels
     std::map<Label, std::set<ServiceKey>> selecting;  // a service under the first of its selector
   };
 

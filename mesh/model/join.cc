@@ -7,13 +7,14 @@ namespace weft::model {
 namespace {
 
 EndpointState state_of(bool ready, bool serving, bool terminating, bool publish_not_ready) {
-  // Terminating comes first: publishNotReadyAddresses makes the API call such an endpoint ready, but
-  // it is on its way out all the same.
+  // Terminating comes first: publishNotReadyAddresses makes the API call such an endpoint ready,
+  // but it is on its way out all the same.
   if (terminating) return serving ? EndpointState::kDraining : EndpointState::kNotReady;
   return ready || publish_not_ready ? EndpointState::kReady : EndpointState::kNotReady;
 }
 
-// The number that a service port leads to on this pod; nothing where the pod has no port of that name.
+// The number that a service port leads to on this pod; nothing where the pod has no port of that
+// name.
 std::optional<std::uint16_t> target_on(const PodObject& pod, const ServicePortSpec& port) {
   if (!port.target) return port.port;
   if (const auto* number = std::get_if<std::uint16_t>(&*port.target)) return *number;
@@ -26,16 +27,19 @@ std::optional<std::uint16_t> target_on(const PodObject& pod, const ServicePortSp
 }  // namespace
 
 bool selects(const Labels& selector, const Labels& labels) {
-  return !selector.empty() && std::all_of(selector.begin(), selector.end(), [&](const auto& wanted) {
-    const auto label = labels.find(wanted.first);
-    return label != labels.end() && label->second == wanted.second;
-  });
+  return !selector.empty() &&
+         std::all_of(selector.begin(), selector.end(), [&](const auto& wanted) {
+           const auto label = labels.find(wanted.first);
+           return label != labels.end() && label->second == wanted.second;
+         });
 }
 
-void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& service, const ServicePortSpec& port,
-                         std::vector<Endpoint>& endpoints) {
+void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& service,
+                         const ServicePortSpec& port, std::vector<Endpoint>& endpoints) {
   for (const auto& candidate : slice.ports) {
-    if (candidate.name.value_or("") != port.name || candidate.protocol != port.protocol || !candidate.port) continue;
+    if (candidate.name.value_or("") != port.name || candidate.protocol != port.protocol ||
+        !candidate.port)
+      continue;
     for (const auto& e : slice.endpoints) {
       Endpoint endpoint;
       endpoint.address = e.address;
@@ -48,8 +52,8 @@ void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& 
   }
 }
 
-void add_pod_endpoint(const PodObject& pod, const ServiceObject& service, const ServicePortSpec& port,
-                      std::vector<Endpoint>& endpoints) {
+void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
+                      const ServicePortSpec& port, std::vector<Endpoint>& endpoints) {
   if (pod.finished || !selects(service.selector, pod.meta.labels)) return;
   const auto target = target_on(pod, port);
   if (!target) return;
@@ -67,11 +71,13 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service, const 
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
-    return std::tie(a.address, a.port, a.state, a.zone, a.node) < std::tie(b.address, b.port, b.state, b.zone, b.node);
+    return std::tie(a.address, a.port, a.state, a.zone, a.node) <
+           std::tie(b.address, b.port, b.state, b.zone, b.node);
   });
-  endpoints.erase(std::unique(endpoints.begin(), endpoints.end(),
-                              [&](const Endpoint& a, const Endpoint& b) { return where(a) == where(b); }),
-                  endpoints.end());
+  endpoints.erase(
+      std::unique(endpoints.begin(), endpoints.end(),
+                  [&](const Endpoint& a, const Endpoint& b) { return where(a) == where(b); }),
+      endpoints.end());
 }
 
 }  // namespace weft::model

@@ -57,15 +57,17 @@ std::vector<Address> own_addresses(const ServiceObject& service, const Claims& c
       own.push_back(address);
       continue;
     }
-    notices.push_back({Severity::kRejected, service.meta.origin, "Service " + key.to_text(),
-                       "address " + address.to_text() + " belongs to Service " +
-                           key_of(rival->meta).to_text() + in_file(rival->meta.origin) +
-                           ", which is older: not served here; give one of the two another address"});
+    notices.push_back(
+        {Severity::kRejected, service.meta.origin, "Service " + key.to_text(),
+         "address " + address.to_text() + " belongs to Service " + key_of(rival->meta).to_text() +
+             in_file(rival->meta.origin) +
+             ", which is older: not served here; give one of the two another address"});
   }
   return own;
 }
 
-Service join(const ServiceObject& object, const Inventory& inventory, std::vector<Notice>& notices) {
+Service join(const ServiceObject& object, const Inventory& inventory,
+             std::vector<Notice>& notices) {
   Service service;
   service.key = key_of(object.meta);
   service.affinity = object.affinity;
@@ -115,7 +117,9 @@ struct Merger::State {
     std::string unit;
     std::size_t position = 0;  // in the unit
 
-    auto order() const { return std::tuple_cat(age_of(meta_of(*object)), std::tie(unit, position)); }
+    auto order() const {
+      return std::tuple_cat(age_of(meta_of(*object)), std::tie(unit, position));
+    }
   };
   using Documents = std::vector<Document>;
 
@@ -208,7 +212,8 @@ void Merger::State::rebuild(const ServiceKey& key, BucketTable<Service>& table) 
   }
   std::vector<Notice> notices;
   auto service = join(*object, inventory, notices);
-  if (!old || !(**old == service)) table.set(key, std::make_shared<const Service>(std::move(service)));
+  if (!old || !(**old == service))
+    table.set(key, std::make_shared<const Service>(std::move(service)));
   say(service_notices, key, std::move(notices));
 }
 

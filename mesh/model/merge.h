@@ -1,13 +1,17 @@
-// Many units of objects -> one Mesh. Pure: no I/O, no clock; what it returns depends only on the set of
-// units it holds, never on the order they came in (merge_test.cc checks that with random orders).
+// Many units of objects -> one Mesh. Pure: no I/O, no clock; what it returns depends only on the
+// set of units it holds, never on the order they came in (merge_test.cc checks that with random
+// orders).
 //
 // Rules, so that nobody guesses:
-//   - two documents of one object id: the older wins (creationTimestamp; absent is newest; then file
+//   - two documents of one object id: the older wins (creationTimestamp; absent is newest; then
+//   file
 //     and line), the other is rejected and both are named.
-//   - one address in two services: a cluster IP belongs to one service; an external IP may be shared as
+//   - one address in two services: a cluster IP belongs to one service; an external IP may be
+//   shared as
 //     long as {address, port, protocol} is not. The older service wins (creationTimestamp, then
 //     namespace/name), the younger loses that address only, and both are named.
-//   - endpoints of a service: all slices that name it; if none does and it has a selector, matching Pods.
+//   - endpoints of a service: all slices that name it; if none does and it has a selector, matching
+//   Pods.
 //   - duplicates across slices (an endpoint on the move is in two): the readiest entry wins.
 #pragma once
 

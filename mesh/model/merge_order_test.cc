@@ -1,6 +1,6 @@
-// The law of merge(): the mesh depends on the set of units alone, never on the order they came in nor on
-// what was asked in between. Random units are small and crowded, so that ids, addresses, hosts and
-// endpoints collide all the time.
+// The law of merge(): the mesh depends on the set of units alone, never on the order they came in
+// nor on what was asked in between. Random units are small and crowded, so that ids, addresses,
+// hosts and endpoints collide all the time.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -26,7 +26,8 @@ class Generator {
     std::vector<Object> objects;
     std::vector<Notice> notices;
     for (unsigned i = below(5); i > 0; --i) objects.push_back(object(static_cast<int>(i)));
-    if (chance(20)) notices.push_back({Severity::kWarning, {file_, 1}, "", "w" + std::to_string(below(2))});
+    if (chance(20))
+      notices.push_back({Severity::kWarning, {file_, 1}, "", "w" + std::to_string(below(2))});
     return test::unit(std::move(objects), std::move(notices));
   }
 
@@ -77,7 +78,8 @@ class Generator {
     if (chance(70)) result.selector = labels();
     if (chance(10)) result.balancer = Balancer::kSourceHash;
     for (unsigned i = 1 + below(2); i > 0; --i) {
-      ServicePortSpec port{chance(50) ? "" : "p", static_cast<std::uint16_t>(80 + below(2)), Protocol::kTcp, {}};
+      ServicePortSpec port{
+          chance(50) ? "" : "p", static_cast<std::uint16_t>(80 + below(2)), Protocol::kTcp, {}};
       if (chance(30)) port.target = TargetPort(std::string("http"));
       result.ports.push_back(port);
     }
@@ -88,7 +90,8 @@ class Generator {
     EndpointSliceObject result;
     if (chance(90)) result.service = "s" + std::to_string(below(4));
     for (unsigned i = below(4); i > 0; --i) {
-      result.endpoints.push_back(test::slice_endpoint(pod_address().to_text(), chance(70), chance(70), chance(30)));
+      result.endpoints.push_back(
+          test::slice_endpoint(pod_address().to_text(), chance(70), chance(70), chance(30)));
       result.endpoints.back().zone = chance(50) ? "z" : "";
     }
     if (chance(80)) result.ports.push_back({chance(50) ? "" : "p", 8080, Protocol::kTcp});
@@ -128,7 +131,8 @@ TEST(Merge, DependsOnTheSetOfUnitsAndNotOnTheWayThere) {
       else
         units.erase(name);
       if (generator.chance(50)) continue;
-      ASSERT_EQ(all_of(*merger.build()), all_of(*merge(units))) << "seed " << seed << " step " << step;
+      ASSERT_EQ(all_of(*merger.build()), all_of(*merge(units)))
+          << "seed " << seed << " step " << step;
     }
   }
 }
@@ -137,7 +141,8 @@ TEST(Merge, GivesTheSameMeshInWhateverOrderUnitsCome) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     Generator generator(seed);
     std::vector<std::pair<std::string, std::shared_ptr<const Unit>>> units;
-    for (int i = 0; i < 12; ++i) units.emplace_back("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
+    for (int i = 0; i < 12; ++i)
+      units.emplace_back("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
     const auto expected = all_of(*merge({units.begin(), units.end()}));
     for (int round = 0; round < 4; ++round) {
       std::shuffle(units.begin(), units.end(), generator.engine());
@@ -151,7 +156,8 @@ TEST(Merge, GivesTheSameMeshInWhateverOrderUnitsCome) {
 TEST(Merge, OfNothingLeftIsEmpty) {
   Generator generator(7);
   Merger merger;
-  for (int i = 0; i < 20; ++i) merger.set("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
+  for (int i = 0; i < 20; ++i)
+    merger.set("u" + std::to_string(i), generator.unit("u" + std::to_string(i)));
   merger.build();
   for (int i = 0; i < 20; ++i) merger.set("u" + std::to_string(i), nullptr);
   EXPECT_EQ(all_of(*merger.build()), "");

@@ -56,7 +56,8 @@ T in_line(T object, const std::string& file, int line) {
 
 TEST(ServiceKey, ParsesNamespaceAndName) {
   EXPECT_EQ(ServiceKey::parse("shop/web"), (ServiceKey{"shop", "web"}));
-  for (const char* bad : {"", "web", "/web", "shop/", "/", "a/b/c"}) EXPECT_FALSE(ServiceKey::parse(bad)) << bad;
+  for (const char* bad : {"", "web", "/web", "shop/", "/", "a/b/c"})
+    EXPECT_FALSE(ServiceKey::parse(bad)) << bad;
 }
 
 TEST(Mesh, IsWrittenOneLineAServicePortAndEndpoint) {
@@ -65,49 +66,59 @@ TEST(Mesh, IsWrittenOneLineAServicePortAndEndpoint) {
   auto endpoint = slice_endpoint("10.0.0.1");
   endpoint.zone = "z1";
   endpoint.node = "n1";
-  EXPECT_EQ(to_text(*merged({web, slice("web-1", "web", {endpoint}, {{"http", 8080, Protocol::kTcp}})})),
-            "service shop/web balancer=round-robin affinity=30s 10.96.0.1 fd00::1\n"
-            "  port 80/TCP http\n"
-            "    endpoint 10.0.0.1 port 8080 ready zone=z1 node=n1\n");
+  EXPECT_EQ(
+      to_text(*merged({web, slice("web-1", "web", {endpoint}, {{"http", 8080, Protocol::kTcp}})})),
+      "service shop/web balancer=round-robin affinity=30s 10.96.0.1 fd00::1\n"
+      "  port 80/TCP http\n"
+      "    endpoint 10.0.0.1 port 8080 ready zone=z1 node=n1\n");
 }
 
 TEST(Slices, OfOneServiceAreJoined) {
-  const auto mesh = merged({service("web", {"10.96.0.1"}), slice("web-1", "web", {slice_endpoint("10.0.0.2")}),
-                            slice("web-2", "web", {slice_endpoint("10.0.0.1"), slice_endpoint("fd00::5")}),
-                            slice("other", "api", {slice_endpoint("10.0.0.3")})});
+  const auto mesh =
+      merged({service("web", {"10.96.0.1"}), slice("web-1", "web", {slice_endpoint("10.0.0.2")}),
+              slice("web-2", "web", {slice_endpoint("10.0.0.1"), slice_endpoint("fd00::5")}),
+              slice("other", "api", {slice_endpoint("10.0.0.3")})});
   EXPECT_EQ(endpoints(only(mesh)), "10.0.0.1:8080 ready, 10.0.0.2:8080 ready, fd00::5:8080 ready");
 }
 
 TEST(Slices, GiveTheReadiestOfDuplicates) {
-  const auto mesh = merged({service("web", {"10.96.0.1"}),
-                            slice("web-1", "web", {slice_endpoint("10.0.0.1", false, true, true),
-                                                   slice_endpoint("10.0.0.2", false, false, true)}),
-                            slice("web-2", "web", {slice_endpoint("10.0.0.1"),
-                                                   slice_endpoint("10.0.0.2", false, true, true)})});
+  const auto mesh =
+      merged({service("web", {"10.96.0.1"}),
+              slice("web-1", "web",
+                    {slice_endpoint("10.0.0.1", false, true, true),
+                     slice_endpoint("10.0.0.2", false, false, true)}),
+              slice("web-2", "web",
+                    {slice_endpoint("10.0.0.1"), slice_endpoint("10.0.0.2", false, true, true)})});
   EXPECT_EQ(endpoints(only(mesh)), "10.0.0.1:8080 ready, 10.0.0.2:8080 draining");
 }
 
 TEST(Slices, StateFollowsTheConditions) {
-  const std::vector<SliceEndpoint> all{slice_endpoint("10.0.0.1", true, true, false), slice_endpoint("10.0.0.2", false, true, false),
-                                       slice_endpoint("10.0.0.3", false, true, true), slice_endpoint("10.0.0.4", false, false, true)};
+  const std::vector<SliceEndpoint> all{slice_endpoint("10.0.0.1", true, true, false),
+                                       slice_endpoint("10.0.0.2", false, true, false),
+                                       slice_endpoint("10.0.0.3", false, true, true),
+                                       slice_endpoint("10.0.0.4", false, false, true)};
   auto web = service("web", {"10.96.0.1"});
   EXPECT_EQ(endpoints(only(merged({web, slice("web-1", "web", all)}))),
-            "10.0.0.1:8080 ready, 10.0.0.2:8080 not_ready, 10.0.0.3:8080 draining, 10.0.0.4:8080 not_ready");
+            "10.0.0.1:8080 ready, 10.0.0.2:8080 not_ready, 10.0.0.3:8080 draining, 10.0.0.4:8080 "
+            "not_ready");
   web.publish_not_ready = true;
-  EXPECT_EQ(endpoints(only(merged({web, slice("web-1", "web", all)}))),
-            "10.0.0.1:8080 ready, 10.0.0.2:8080 ready, 10.0.0.3:8080 draining, 10.0.0.4:8080 not_ready");
+  EXPECT_EQ(
+      endpoints(only(merged({web, slice("web-1", "web", all)}))),
+      "10.0.0.1:8080 ready, 10.0.0.2:8080 ready, 10.0.0.3:8080 draining, 10.0.0.4:8080 not_ready");
 }
 
 TEST(Slices, MatchPortsByNameAndProtocolAndGiveTheirOwnNumber) {
-  const auto web = service("web", {"10.96.0.1"}, {{"http", 80, Protocol::kTcp, TargetPort(std::uint16_t{1})},
-                                                  {"dns", 53, Protocol::kUdp, {}},
-                                                  {"dns-tcp", 53, Protocol::kTcp, {}},
-                                                  {"admin", 90, Protocol::kTcp, {}}});
-  const auto mesh = merged({web, slice("web-1", "web", {slice_endpoint("10.0.0.1")},
-                                       {{"http", 8080, Protocol::kTcp},
-                                        {"dns", 5353, Protocol::kUdp},
-                                        {"dns-tcp", 5353, Protocol::kUdp},  // another protocol: no match
-                                        {"admin", {}, Protocol::kTcp}})});  // "all ports": no match
+  const auto web = service("web", {"10.96.0.1"},
+                           {{"http", 80, Protocol::kTcp, TargetPort(std::uint16_t{1})},
+                            {"dns", 53, Protocol::kUdp, {}},
+                            {"dns-tcp", 53, Protocol::kTcp, {}},
+                            {"admin", 90, Protocol::kTcp, {}}});
+  const auto mesh =
+      merged({web, slice("web-1", "web", {slice_endpoint("10.0.0.1")},
+                         {{"http", 8080, Protocol::kTcp},
+                          {"dns", 5353, Protocol::kUdp},
+                          {"dns-tcp", 5353, Protocol::kUdp},  // another protocol: no match
+                          {"admin", {}, Protocol::kTcp}})});  // "all ports": no match
   const auto& ports = only(mesh).ports;
   ASSERT_EQ(ports.size(), 4u);
   EXPECT_EQ(ports[0].name + " " + endpoints(only(mesh), 0), "dns-tcp ");
@@ -118,9 +129,9 @@ TEST(Slices, MatchPortsByNameAndProtocolAndGiveTheirOwnNumber) {
 
 TEST(Slices, WithoutAPortNameMatchAServicePortWithoutName) {
   const auto with = [](std::optional<std::string> name) {
-    return endpoints(only(merged({service("web", {"10.96.0.1"}),
-                                  slice("web-1", "web", {slice_endpoint("10.0.0.1")},
-                                        {{std::move(name), 8080, Protocol::kTcp}})})));
+    return endpoints(only(
+        merged({service("web", {"10.96.0.1"}), slice("web-1", "web", {slice_endpoint("10.0.0.1")},
+                                                     {{std::move(name), 8080, Protocol::kTcp}})})));
   };
   EXPECT_EQ(with(std::nullopt), "10.0.0.1:8080 ready");
   EXPECT_EQ(with(""), "10.0.0.1:8080 ready");
@@ -130,7 +141,8 @@ TEST(Slices, WithoutAPortNameMatchAServicePortWithoutName) {
 TEST(Slices, OfNoServiceAreIgnoredAndNamed) {
   const auto mesh = merged({slice("web-1", "web", {slice_endpoint("10.0.0.1")})});
   EXPECT_EQ(mesh->services.size(), 0u);
-  EXPECT_EQ(notices(mesh), "info: EndpointSlice shop/web-1: ignored: there is no Service shop/web\n");
+  EXPECT_EQ(notices(mesh),
+            "info: EndpointSlice shop/web-1: ignored: there is no Service shop/web\n");
 }
 
 TEST(Slices, BelongToServicesOfTheirOwnNamespaceOnly) {
@@ -141,7 +153,9 @@ TEST(Slices, BelongToServicesOfTheirOwnNamespaceOnly) {
 
 class Pods : public testing::Test {
  protected:
-  Pods() : web_(service("web", {"10.96.0.1"})) { web_.selector = {{"app", "web"}, {"tier", "front"}}; }
+  Pods() : web_(service("web", {"10.96.0.1"})) {
+    web_.selector = {{"app", "web"}, {"tier", "front"}};
+  }
 
   ServiceObject web_;
   const Labels labels_{{"app", "web"}, {"tier", "front"}, {"extra", "1"}};
@@ -149,8 +163,11 @@ class Pods : public testing::Test {
 
 TEST_F(Pods, StandInWhereNoSliceNamesTheService) {
   const auto other = pod("b", "10.0.0.2", {{"app", "web"}});
-  EXPECT_EQ(endpoints(only(merged({web_, pod("a", "10.0.0.1", labels_), other}))), "10.0.0.1:80 ready");
-  EXPECT_EQ(endpoints(only(merged({web_, pod("a", "10.0.0.1", labels_), slice("web-1", "web", {})}))), "");
+  EXPECT_EQ(endpoints(only(merged({web_, pod("a", "10.0.0.1", labels_), other}))),
+            "10.0.0.1:80 ready");
+  EXPECT_EQ(
+      endpoints(only(merged({web_, pod("a", "10.0.0.1", labels_), slice("web-1", "web", {})}))),
+      "");
 }
 
 TEST_F(Pods, AreNotLookedAtWithoutASelector) {
@@ -170,9 +187,11 @@ TEST_F(Pods, StateFollowsReadinessAndTermination) {
   auto finished = pod("e", "10.0.0.5", labels_);
   leaving.terminating = lost.terminating = true;
   finished.finished = true;
-  const std::vector<Object> all{web_, pod("a", "10.0.0.1", labels_), unready, leaving, lost, finished};
-  EXPECT_EQ(endpoints(only(merged(all))),
-            "10.0.0.1:80 ready, 10.0.0.2:80 not_ready, 10.0.0.3:80 draining, 10.0.0.4:80 not_ready");
+  const std::vector<Object> all{web_,    pod("a", "10.0.0.1", labels_), unready, leaving, lost,
+                                finished};
+  EXPECT_EQ(
+      endpoints(only(merged(all))),
+      "10.0.0.1:80 ready, 10.0.0.2:80 not_ready, 10.0.0.3:80 draining, 10.0.0.4:80 not_ready");
   web_.publish_not_ready = true;
   auto published = all;
   published[0] = web_;
@@ -228,7 +247,8 @@ TEST(Services, HeadlessKeepEndpointsAndHaveNoAddress) {
 TEST(Services, OfAnUnservedTypeAreInTheMeshWithNothing) {
   auto web = service("web", {"10.96.0.1"});
   web.unserved_type = true;
-  const auto mesh = merged({web, slice("web-1", "web", {slice_endpoint("10.0.0.1")}), service("api", {"10.96.0.1"})});
+  const auto mesh = merged(
+      {web, slice("web-1", "web", {slice_endpoint("10.0.0.1")}), service("api", {"10.96.0.1"})});
   EXPECT_EQ(addresses(mesh, "web"), "");
   EXPECT_TRUE(only(mesh).ports.empty());
   EXPECT_EQ(addresses(mesh, "api"), "10.96.0.1");
@@ -236,13 +256,15 @@ TEST(Services, OfAnUnservedTypeAreInTheMeshWithNothing) {
 }
 
 TEST(Conflicts, OverAClusterIpAreWonByTheOlderServiceAndNameBoth) {
-  const auto old = in_line(created(service("old", {"10.96.0.1"}, {{"", 81, Protocol::kTcp, {}}}), 100), "a.yaml", 7);
+  const auto old = in_line(
+      created(service("old", {"10.96.0.1"}, {{"", 81, Protocol::kTcp, {}}}), 100), "a.yaml", 7);
   const auto young = in_line(created(service("new", {"10.96.0.1", "10.96.0.2"}), 200), "b.yaml", 3);
   const auto mesh = merged({young, old});
   EXPECT_EQ(addresses(mesh, "old"), "10.96.0.1");
   EXPECT_EQ(addresses(mesh, "new"), "10.96.0.2");
-  EXPECT_EQ(notices(mesh), "b.yaml:3: rejected: Service shop/new: address 10.96.0.1 belongs to Service shop/old "
-                           "(a.yaml:7), which is older: not served here; give one of the two another address\n");
+  EXPECT_EQ(notices(mesh),
+            "b.yaml:3: rejected: Service shop/new: address 10.96.0.1 belongs to Service shop/old "
+            "(a.yaml:7), which is older: not served here; give one of the two another address\n");
 }
 
 TEST(Conflicts, AreSettledByNameWhereNoAgeIsKnown) {
@@ -259,17 +281,21 @@ ServiceObject external(const std::string& name, std::vector<ServicePortSpec> por
 }
 
 TEST(Conflicts, DoNotAriseOverExternalIpsWithOtherPorts) {
-  const auto mesh = merged({external("a", {{"", 80, Protocol::kTcp, {}}}), external("b", {{"", 80, Protocol::kUdp, {}}}),
-                            external("c", {{"", 443, Protocol::kTcp, {}}}), external("d", {{"", 443, Protocol::kTcp, {}}})});
-  EXPECT_EQ(addresses(mesh, "a") + addresses(mesh, "b") + addresses(mesh, "c"), "192.0.2.1192.0.2.1192.0.2.1");
+  const auto mesh = merged({external("a", {{"", 80, Protocol::kTcp, {}}}),
+                            external("b", {{"", 80, Protocol::kUdp, {}}}),
+                            external("c", {{"", 443, Protocol::kTcp, {}}}),
+                            external("d", {{"", 443, Protocol::kTcp, {}}})});
+  EXPECT_EQ(addresses(mesh, "a") + addresses(mesh, "b") + addresses(mesh, "c"),
+            "192.0.2.1192.0.2.1192.0.2.1");
   EXPECT_EQ(addresses(mesh, "d"), "");
   EXPECT_NE(notices(mesh).find("belongs to Service shop/c"), std::string::npos) << notices(mesh);
 }
 
 TEST(Conflicts, AreNotLostToAServiceThatLostTheAddressItself) {
-  const auto mesh = merged({external("a", {{"", 80, Protocol::kTcp, {}}}),
-                            external("b", {{"", 80, Protocol::kTcp, {}}, {"x", 81, Protocol::kTcp, {}}}),
-                            external("c", {{"", 81, Protocol::kTcp, {}}})});
+  const auto mesh =
+      merged({external("a", {{"", 80, Protocol::kTcp, {}}}),
+              external("b", {{"", 80, Protocol::kTcp, {}}, {"x", 81, Protocol::kTcp, {}}}),
+              external("c", {{"", 81, Protocol::kTcp, {}}})});
   EXPECT_EQ(addresses(mesh, "b") + "|" + addresses(mesh, "c"), "|192.0.2.1");
 }
 
@@ -295,8 +321,10 @@ TEST(Versions, OfOneObjectTheOlderIsInForceAndBothAreNamed) {
   const auto second = in_line(created(service("web", {"10.96.0.2"}), 9), "c.yaml", 4);
   const auto mesh = merge({{"1", unit({first})}, {"2", unit({second})}});
   EXPECT_EQ(addresses(mesh, "web"), "10.96.0.2");
-  EXPECT_EQ(notices(mesh), "b.yaml:1: rejected: Service shop/web: is described twice: the one (c.yaml:4) is older and "
-                           "stays in force; remove one of the two\n");
+  EXPECT_EQ(
+      notices(mesh),
+      "b.yaml:1: rejected: Service shop/web: is described twice: the one (c.yaml:4) is older and "
+      "stays in force; remove one of the two\n");
 }
 
 TEST(Versions, WithoutAgeGoByFileAndLine) {
@@ -320,44 +348,57 @@ TEST(Versions, TakeOverWhenTheOlderIsRemoved) {
 
 TEST(Rules, SetTheBalancerOfTheHostsService) {
   for (const char* host : {"web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"})
-    EXPECT_EQ(only(merged({service("web", {}), rule("r", host, Balancer::kRandom)})).balancer, Balancer::kRandom) << host;
+    EXPECT_EQ(only(merged({service("web", {}), rule("r", host, Balancer::kRandom)})).balancer,
+              Balancer::kRandom)
+        << host;
   auto foreign = rule("r", "web", Balancer::kRandom);
   foreign.meta.namespace_name = "other";
   const auto mesh = merged({service("web", {}), foreign});
   EXPECT_EQ(only(mesh).balancer, Balancer::kRoundRobin);
-  EXPECT_EQ(notices(mesh), "warning: DestinationRule other/r: has no effect: there is no Service other/web\n");
+  EXPECT_EQ(notices(mesh),
+            "warning: DestinationRule other/r: has no effect: there is no Service other/web\n");
 }
 
 TEST(Rules, ForNoServiceAreNamed) {
-  for (const char* host : {"*", "*.shop", "*.shop.svc.cluster.local", "web.shop.example.com", ".shop", "web..svc"}) {
+  for (const char* host :
+       {"*", "*.shop", "*.shop.svc.cluster.local", "web.shop.example.com", ".shop", "web..svc"}) {
     const auto mesh = merged({service("web", {}), rule("r", host, Balancer::kRandom)});
     EXPECT_EQ(only(mesh).balancer, Balancer::kRoundRobin) << host;
-    EXPECT_NE(notices(mesh).find("host \"" + std::string(host) + "\" is no Service's"), std::string::npos) << notices(mesh);
+    EXPECT_NE(notices(mesh).find("host \"" + std::string(host) + "\" is no Service's"),
+              std::string::npos)
+        << notices(mesh);
   }
 }
 
 TEST(Rules, YieldToTheServicesOwnAnnotation) {
   auto web = service("web", {});
   web.balancer = Balancer::kSourceHash;
-  EXPECT_EQ(only(merged({web, rule("r", "web", Balancer::kRandom)})).balancer, Balancer::kSourceHash);
+  EXPECT_EQ(only(merged({web, rule("r", "web", Balancer::kRandom)})).balancer,
+            Balancer::kSourceHash);
 }
 
 TEST(Rules, ForOneHostAreWonByTheOlderAndBothAreNamed) {
   auto old = in_line(rule("z", "web", Balancer::kRandom), "z.yaml", 1);
   old.meta.created = 1;
-  const auto mesh = merged({service("web", {}), in_line(rule("a", "web.shop", Balancer::kSourceHash), "a.yaml", 2), old});
+  const auto mesh =
+      merged({service("web", {}),
+              in_line(rule("a", "web.shop", Balancer::kSourceHash), "a.yaml", 2), old});
   EXPECT_EQ(only(mesh).balancer, Balancer::kRandom);
-  EXPECT_EQ(notices(mesh), "a.yaml:2: warning: DestinationRule shop/a: has no effect: DestinationRule shop/z (z.yaml:1) "
-                           "is for the same host, Service shop/web, and older\n");
+  EXPECT_EQ(
+      notices(mesh),
+      "a.yaml:2: warning: DestinationRule shop/a: has no effect: DestinationRule shop/z (z.yaml:1) "
+      "is for the same host, Service shop/web, and older\n");
 }
 
 TEST(Merger, KeepsTheSamePointersWhereNothingChanged) {
   Merger merger;
-  for (const char* name : {"a", "b"}) merger.set(name, unit({service(name, {}), slice(name, name, {slice_endpoint("10.0.0.1")})}));
+  for (const char* name : {"a", "b"})
+    merger.set(name, unit({service(name, {}), slice(name, name, {slice_endpoint("10.0.0.1")})}));
   const auto before = merger.build();
   EXPECT_EQ(merger.build(), before);
   merger.set("a", unit({service("a", {}), slice("a", "a", {slice_endpoint("10.0.0.2")})}));
-  merger.set("b", unit({service("b", {}), slice("b", "b", {slice_endpoint("10.0.0.1")})}));  // equal
+  merger.set("b",
+             unit({service("b", {}), slice("b", "b", {slice_endpoint("10.0.0.1")})}));  // equal
   const auto after = merger.build();
   EXPECT_NE(*before->services.find({"shop", "a"}), *after->services.find({"shop", "a"}));
   EXPECT_EQ(*before->services.find({"shop", "b"}), *after->services.find({"shop", "b"}));

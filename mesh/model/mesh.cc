@@ -6,7 +6,8 @@ namespace weft::model {
 
 std::optional<ServiceKey> ServiceKey::parse(std::string_view text) {
   const auto slash = text.find('/');
-  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size()) return std::nullopt;
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size())
+    return std::nullopt;
   if (text.find('/', slash + 1) != std::string_view::npos) return std::nullopt;
   return ServiceKey{std::string(text.substr(0, slash)), std::string(text.substr(slash + 1))};
 }
@@ -47,8 +48,9 @@ std::string to_text(const Mesh& mesh) {
       text += "  port " + std::to_string(port.port) + "/" + to_text(port.protocol) +
               (port.name.empty() ? "" : " " + port.name) + "\n";
       for (const auto& e : port.endpoints)
-        text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " + to_text(e.state) +
-                (e.zone.empty() ? "" : " zone=" + e.zone) + (e.node.empty() ? "" : " node=" + e.node) + "\n";
+        text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
+                to_text(e.state) + (e.zone.empty() ? "" : " zone=" + e.zone) +
+                (e.node.empty() ? "" : " node=" + e.node) + "\n";
     }
   });
   std::string text;

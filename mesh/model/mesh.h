@@ -1,8 +1,8 @@
 // The mesh as one immutable snapshot: what every later stage reads, whoever discovered it.
 //
-// Services are shared by pointer between snapshots, in buckets that are shared too, so that a change
-// of one service among 10,000 costs the copy of one bucket and a later stage recognises everything
-// that did not change by comparing pointers.
+// Services are shared by pointer between snapshots, in buckets that are shared too, so that a
+// change of one service among 10,000 costs the copy of one bucket and a later stage recognises
+// everything that did not change by comparing pointers.
 #pragma once
 
 #include <algorithm>
@@ -64,7 +64,8 @@ struct ServicePort {
 
 struct Service {
   ServiceKey key;
-  std::vector<Address> addresses;  // cluster and external ones that are really its own; sorted, unique
+  std::vector<Address>
+      addresses;  // cluster and external ones that are really its own; sorted, unique
   std::vector<ServicePort> ports;  // sorted by (port, protocol), unique
   std::optional<std::chrono::seconds> affinity;
   Balancer balancer = Balancer::kRoundRobin;
@@ -75,10 +76,11 @@ struct Service {
 };
 using ServicePtr = std::shared_ptr<const Service>;  // never null where it is stored
 
-std::size_t bucket_of(const ServiceKey& key, std::size_t buckets);  // FNV-1a, the same in every process
+std::size_t bucket_of(const ServiceKey& key,
+                      std::size_t buckets);  // FNV-1a, the same in every process
 
-// An immutable map from keys to shared values in a fixed number of shared buckets. Copying it copies
-// kBuckets pointers. V needs `const ServiceKey& key` or a member `key` of that type.
+// An immutable map from keys to shared values in a fixed number of shared buckets. Copying it
+// copies kBuckets pointers. V needs `const ServiceKey& key` or a member `key` of that type.
 template <class V>
 class BucketTable {
  public:
@@ -120,8 +122,8 @@ class BucketTable {
         for (const auto& value : *bucket) visit(value);
   }
 
-  // visit(const Ptr* before, const Ptr* after) for every key whose pointer differs; null where absent.
-  // Buckets that are shared cost one comparison.
+  // visit(const Ptr* before, const Ptr* after) for every key whose pointer differs; null where
+  // absent. Buckets that are shared cost one comparison.
   template <class F>
   static void for_each_change(const BucketTable& before, const BucketTable& after, F&& visit) {
     static const Bucket kNone;
@@ -157,13 +159,14 @@ class BucketTable {
 
 struct Mesh {
   BucketTable<Service> services;
-  // Of readers and of merge(), sorted by text; what status and check show. Never null; the same pointer
-  // where nothing changed.
+  // Of readers and of merge(), sorted by text; what status and check show. Never null; the same
+  // pointer where nothing changed.
   std::shared_ptr<const std::vector<Notice>> notices = std::make_shared<std::vector<Notice>>();
 };
 using MeshPtr = std::shared_ptr<const Mesh>;
 
-// Canonical text for golden tests and `==` in people's heads: one line per service, port and endpoint.
+// Canonical text for golden tests and `==` in people's heads: one line per service, port and
+// endpoint.
 std::string to_text(const Mesh& mesh);
 
 }  // namespace weft::model

@@ -20,7 +20,8 @@ inline ObjectMeta meta(const std::string& name, const std::string& namespace_nam
   return result;
 }
 
-inline ServiceObject service(const std::string& name, std::initializer_list<const char*> cluster_ips,
+inline ServiceObject service(const std::string& name,
+                             std::initializer_list<const char*> cluster_ips,
                              std::vector<ServicePortSpec> ports = {{"", 80, Protocol::kTcp, {}}}) {
   ServiceObject result;
   result.meta = meta(name);
@@ -50,7 +51,8 @@ inline EndpointSliceObject slice(const std::string& name, const std::string& of,
   return result;
 }
 
-inline PodObject pod(const std::string& name, const std::string& ip, Labels labels, bool ready = true) {
+inline PodObject pod(const std::string& name, const std::string& ip, Labels labels,
+                     bool ready = true) {
   PodObject result;
   result.meta = meta(name);
   result.meta.labels = std::move(labels);
@@ -59,7 +61,8 @@ inline PodObject pod(const std::string& name, const std::string& ip, Labels labe
   return result;
 }
 
-inline DestinationRuleObject rule(const std::string& name, const std::string& host, Balancer balancer) {
+inline DestinationRuleObject rule(const std::string& name, const std::string& host,
+                                  Balancer balancer) {
   DestinationRuleObject result;
   result.meta = meta(name);
   result.host = host;
@@ -67,9 +70,11 @@ inline DestinationRuleObject rule(const std::string& name, const std::string& ho
   return result;
 }
 
-inline std::shared_ptr<const Unit> unit(std::vector<Object> objects, std::vector<Notice> notices = {}) {
+inline std::shared_ptr<const Unit> unit(std::vector<Object> objects,
+                                        std::vector<Notice> notices = {}) {
   auto result = std::make_shared<Unit>();
-  for (auto& object : objects) result->objects.push_back(std::make_shared<const Object>(std::move(object)));
+  for (auto& object : objects)
+    result->objects.push_back(std::make_shared<const Object>(std::move(object)));
   result->notices = std::move(notices);
   return result;
 }

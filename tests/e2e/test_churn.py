@@ -54,9 +54,7 @@ class History:
 class Churn(NodeTest):
     PODS = ["client", "client2", *PODS]
     BACKENDS = []
-    FLAGS = [
-        "--allow-empty"
-    ]  # services shrink by half at every change; that is what is asked for here
+    FLAGS = ["--allow-empty"]  # services shrink by half at every change: here that is wanted
 
     @classmethod
     def prepare(cls):
@@ -116,8 +114,8 @@ class Churn(NodeTest):
                 changes += 1
             if job is None:
                 markers += 1
-                # One plan writes several services: this marker may show before its neighbours do. But
-                # plans come one after the other, so the one with the marker before is done by then.
+                # One plan writes several services: this marker may show before its neighbours do.
+                # But plans come one after the other: the one with the marker before is done then.
                 settled_ns, marked_ns = marked_ns, time.monotonic_ns()
                 self.mark(markers)
                 words = weftlab.weftd.wait_words(MARKER, self.marker_ready)

@@ -187,12 +187,15 @@ class HostileInput(NodeTest):
         cls.write_service("test/web", ["10.96.0.10"], ["a", "b", "c"])
 
     def reject(self, name, text):
+        self.reject_in_place(name, text)
+        self.mesh.remove(name)
+
+    def reject_in_place(self, name, text):
         self.mesh.write_text(name, text)
         wait_until(
             lambda: name in json.dumps(self.weftd.ctl("status")), what=f"status names {name}"
         )
         self.assert_in_turn(self.names("10.96.0.10", 6), ["a", "b", "c"])
-        self.mesh.remove(name)
 
     def test_deep_nesting_is_rejected_by_name(self):
         self.reject("deep.yaml", "a: " + "[" * 5000 + "]" * 5000 + "\n")
@@ -223,6 +226,12 @@ class HostileInput(NodeTest):
 
     def test_binary_noise_is_rejected_by_name(self):
         self.reject("noise.yaml", "\x00\x01\x02: \x7f\n" * 100)
+
+    def test_a_file_of_zeros_as_after_a_power_cut_keeps_its_last_good_version(self):
+        self.serve_service("test/zeros", ["10.96.0.11"], ["a"])
+        self.reject_in_place("test-zeros.yaml", "\x00" * 512)
+        self.assertEqual(self.ask("10.96.0.11")["name"], "a")
+        self.mesh.remove("test-zeros.yaml")
 
 
 if __name__ == "__main__":

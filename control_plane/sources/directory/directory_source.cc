@@ -73,7 +73,10 @@ class DirectorySource : public Source {
       if (alive.expired()) return;
       if (auto watcher = Watcher::create(); watcher.ok()) {
         watcher_.emplace(*std::move(watcher));
-        descriptor_.assign(watcher_->fd());
+        boost::system::error_code refused;
+        descriptor_.assign(watcher_->fd(), refused);
+        if (refused) no_watcher_ = "cannot wait for changes: " + refused.message();
+        if (refused) watcher_.reset();
       } else {
         no_watcher_ = base::message_of(watcher.status());
       }
@@ -124,7 +127,8 @@ class DirectorySource : public Source {
 
   bool is_ours(const std::string& path) const { return is_below(path, root_); }
   static bool is_below(const std::string& path, const std::string& directory) {
-    return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
+    return path.size() > directory.size() && path.starts_with(directory) &&
+           path[directory.size()] == '/';
   }
 
   // --- looking ---
@@ -133,18 +137,22 @@ class DirectorySource : public Source {
     unsettled_.erase(root_);
     if (parent_ != absolute_root_) watch(parent_, &Watcher::watch_names);
     struct stat info;
-    if (stat(root_.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    const int error = stat(root_.c_str(), &info) ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (error == 0) {
       gone_.clear();
       status_.synced |= scan(root_, 0);
       return;
     }
-    const int error = errno;
     gone_ = "directory " + root_ +
-            (is_gone(error) ? " is gone" : std::string(" cannot be read: ") + std::strerror(error)) +
+            (error == ENOENT    ? " is gone"
+             : error == ENOTDIR ? " is not a directory"
+                                : std::string(" cannot be read: ") + std::strerror(error)) +
             "; it is taken up again when it is back";
-    // The parent's watch tells when it is back; without one only looking does.
-    if (!watching(parent_) || !is_gone(error)) unsettled_.insert(root_);
-    if (is_gone(error)) remove_below(root_);
+    // Where it is gone the parent's watch tells when it is back.
+    if (is_gone(error))
+      remove_below(root_);
+    else
+      unsettled_.insert(root_);
   }
 
   // Whatever the path is now. Whether anything of it is in the mesh.
@@ -153,8 +161,9 @@ class DirectorySource : public Source {
     struct stat info;
     const bool is_link = lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
     if (stat(path.c_str(), &info)) {
-      if (is_link || !is_gone(errno)) unsettled_.insert(path);
-      if (!is_gone(errno)) return true;
+      const bool kept = !is_gone(errno);
+      if (is_link || kept) unsettled_.insert(path);
+      if (kept) return true;
     } else if (S_ISDIR(info.st_mode)) {
       remove(path);  // a file of that name
       if (depth < kMaxDirectoryDepth && !(is_link && leads_back(parent_of(path), info))) {
@@ -162,9 +171,10 @@ class DirectorySource : public Source {
         return true;
       }
     } else if (S_ISREG(info.st_mode) && is_manifest_name(name_of(path))) {
+      if (watcher_ && !is_link) watcher_->forget(path);
       if (is_link) watch(path, &Watcher::watch_file);
       remove_below(path);  // a directory of that name
-      return read(path, info, why);
+      return read(path, why);
     }
     if (watcher_) watcher_->forget(path);
     remove_below(path);
@@ -172,12 +182,13 @@ class DirectorySource : public Source {
     return false;
   }
 
-  // Attributes or links changed. The content may be half written, so it is read only where it is another
-  // file's by now, or could not be read before.
+  // Attributes or links changed. The content may be half written, so it is read only where it is
+  // another file's by now, or could not be read before.
   void look_if_other(const std::string& path) {
     const auto known = files_.find(path);
     struct stat info;
-    if (known == files_.end() || known->second.unreadable || stat(path.c_str(), &info) ||
+    if (known == files_.end()) return;  // being written for the first time: its close will be told
+    if (known->second.unreadable || stat(path.c_str(), &info) ||
         !known->second.identity.is_file(info))
       look_at(path, 0, Why::kEvent);
   }
@@ -197,19 +208,28 @@ class DirectorySource : public Source {
     }
     std::set<std::string> present;
     for (const auto& name : *names)
-      if (const std::string path = directory + "/" + name; look_at(path, depth + 1, Why::kScan)) present.insert(path);
+      if (const std::string path = directory + "/" + name; look_at(path, depth + 1, Why::kScan))
+        present.insert(path);
     if (watcher_) watcher_->forget_all_but(directory, present);
     remove_below(directory, &present);
     return true;
   }
 
-  bool read(const std::string& path, const struct stat& info, Why why) {
+  // Whether a scan leaves the file as it is known.
+  bool passes_over(const std::string& path, const File& file) {
+    struct stat info;
+    if (file.unreadable || stat(path.c_str(), &info)) return false;
+    if (file.identity.proves_unchanged(info)) return true;
+    // Somebody truncated it to write it anew, most likely. Believed where it is still empty a
+    // second later.
+    if (info.st_size != 0 || file.unit->objects.empty()) return false;
+    unsettled_.insert(path);
+    return true;
+  }
+
+  bool read(const std::string& path, Why why) {
     const auto known = files_.find(path);
-    const bool have = known != files_.end() && !known->second.unreadable;
-    if (why == Why::kScan && have && known->second.identity.proves_unchanged(info)) return true;
-    if (why == Why::kScan && have && info.st_size == 0 && !known->second.unit->objects.empty() &&
-        unsettled_.insert(path).second)
-      return true;  // somebody truncated it to write it anew; believed when it is still so at the next look
+    if (why == Why::kScan && known != files_.end() && passes_over(path, known->second)) return true;
     ++status_.reads;
     const auto reading = read_file(path);
     if (absl::IsNotFound(reading.status())) {
@@ -220,8 +240,9 @@ class DirectorySource : public Source {
     file.identity = reading.ok() ? reading->identity : Identity();
     file.unreadable = !reading.ok();
     const auto format = path.ends_with(".json") ? manifest::Format::kJson : manifest::Format::kYaml;
-    auto unit = manifest::carry_over(file.unit, reading.ok() ? manifest::parse(reading->bytes, path, format)
-                                                             : unreadable(path, base::message_of(reading.status())));
+    auto unit = manifest::carry_over(
+        file.unit, reading.ok() ? manifest::parse(reading->bytes, path, format)
+                                : unreadable(path, base::message_of(reading.status())));
     if (file.unit && equal(*file.unit, *unit)) return true;
     file.unit = std::move(unit);
     publish(path, file.unit);
@@ -274,7 +295,8 @@ class DirectorySource : public Source {
   void remove_below(const std::string& directory, const std::set<std::string>* present = nullptr) {
     const auto below = directory + "/";
     std::vector<std::string> lost;
-    for (auto at = files_.lower_bound(below); at != files_.end() && at->first.starts_with(below); ++at)
+    for (auto at = files_.lower_bound(below); at != files_.end() && at->first.starts_with(below);
+         ++at)
       if (!present || !present->contains(at->first.substr(0, at->first.find('/', below.size()))))
         lost.push_back(at->first);
     for (const auto& path : lost) remove(path);
@@ -288,12 +310,17 @@ class DirectorySource : public Source {
   }
 
   void finish(Clock::time_point first_event) {
-    const std::string& error = !gone_.empty() ? gone_ : !no_watcher_.empty() ? no_watcher_ : trouble_;
+    const std::string& error = !gone_.empty()         ? gone_
+                               : !no_watcher_.empty() ? no_watcher_
+                                                      : trouble_;
     const bool other_error = error != status_.error;
-    if (other_error && error.empty()) log::info("source", {{"uri", uri_}, {"state", "in order again"}});
+    if (other_error && error.empty())
+      log::info("source", {{"uri", uri_}, {"state", "in order again"}});
     if (other_error && !error.empty()) log::warning("source", {{"uri", uri_}, {"error", error}});
     if (changed_) status_.changed = Clock::now();
     status_.error = error;
+    // A directory that was never there is no empty mesh: somebody has yet to mount it.
+    status_.synced |= gone_.empty();
     const bool tell = changed_ || other_error || status_.synced != told_synced_;
     changed_ = false;
     told_synced_ = status_.synced;
@@ -301,9 +328,10 @@ class DirectorySource : public Source {
     if (tell) events_.batch(first_event);
   }
 
-  bool watching(const std::string& path) const { return watcher_ && !unsettled_.contains(root_) && path == parent_; }
   static std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
-  static std::string_view name_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+  static std::string_view name_of(std::string_view path) {
+    return path.substr(path.rfind('/') + 1);
+  }
 
   const std::string uri_, root_, absolute_root_, parent_;
   Events events_;
@@ -321,7 +349,8 @@ class DirectorySource : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> make_directory_source(asio::io_context& control, const std::string& uri, Events events) {
+std::unique_ptr<Source> make_directory_source(asio::io_context& control, const std::string& uri,
+                                              Events events) {
   return std::make_unique<DirectorySource>(control, uri, std::move(events));
 }
 

@@ -17,8 +17,8 @@ struct Identity {
   ino_t inode = 0;
   off_t size = -1;
   timespec modified{};
-  // The file was quiet when it was read. Time stamps tick in milliseconds: what is written twice in one
-  // tick looks alike, so a young file's identity proves nothing.
+  // The file was quiet when it was read. Time stamps tick in milliseconds: what is written twice in
+  // one tick looks alike, so a young file's identity proves nothing.
   bool settled = false;
 
   static Identity of(const struct stat& info);

@@ -50,9 +50,11 @@ absl::StatusOr<std::vector<std::string>> names_in(const std::string& directory) 
 
 bool leads_back(const std::string& directory, const struct stat& target) {
   std::error_code ignored;
-  for (auto at = std::filesystem::absolute(directory, ignored).lexically_normal();; at = at.parent_path()) {
+  for (auto at = std::filesystem::absolute(directory, ignored).lexically_normal();;
+       at = at.parent_path()) {
     struct stat above;
-    if (stat(at.c_str(), &above) == 0 && above.st_dev == target.st_dev && above.st_ino == target.st_ino)
+    if (stat(at.c_str(), &above) == 0 && above.st_dev == target.st_dev &&
+        above.st_ino == target.st_ino)
       return true;
     if (!at.has_relative_path()) return false;
   }

@@ -16,8 +16,8 @@ inline constexpr int kMaxDirectoryDepth = 32;
 // *.yaml, *.yml and *.json, but nothing that begins with a dot.
 bool is_manifest_name(std::string_view name);
 
-// Names in a directory that do not begin with a dot, sorted. An error is no empty directory: NotFound
-// where it is gone, another where nobody can tell what is in it.
+// Names in a directory that do not begin with a dot, sorted. An error is no empty directory:
+// NotFound where it is gone, another where nobody can tell what is in it.
 absl::StatusOr<std::vector<std::string>> names_in(const std::string& directory);
 
 // Whether a symlink in `directory` that leads to `target` leads back to where we came through.

@@ -23,7 +23,8 @@ bool is_symlink(const std::string& path) {
   return lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
 }
 
-// A file that was only created is being written: its close will be told. A hard link is complete at once.
+// A file that was only created is being written: its close will be told. A hard link is complete at
+// once.
 bool is_hard_link(const std::string& path) {
   struct stat info;
   return lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink > 1;
@@ -34,8 +35,9 @@ bool is_hard_link(const std::string& path) {
 absl::StatusOr<Watcher> Watcher::create() {
   base::Fd fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!fd)
-    return absl::ErrnoToStatus(
-        errno, "cannot start inotify (raise fs.inotify.max_user_instances; changes are looked for every second)");
+    return absl::ErrnoToStatus(errno,
+                               "cannot start inotify (raise fs.inotify.max_user_instances; changes "
+                               "are looked for every second)");
   return Watcher(std::move(fd));
 }
 
@@ -44,7 +46,9 @@ absl::Status Watcher::watch_directory(const std::string& path) {
 }
 
 absl::Status Watcher::watch_names(const std::string& path) {
-  return watch(path, kSelf | kNames | IN_ONLYDIR, true);
+  auto status = watch(path, kSelf | kNames | IN_ONLYDIR, true);
+  if (status.ok()) watches_[paths_[path]].every_name = true;
+  return status;
 }
 
 absl::Status Watcher::watch_file(const std::string& path) {
@@ -56,9 +60,10 @@ absl::Status Watcher::watch(const std::string& path, unsigned mask, bool directo
   const int number = inotify_add_watch(inotify_.get(), path.c_str(), mask | IN_MASK_ADD);
   if (number < 0) {
     if (errno == ENOSPC)
-      return absl::ResourceExhaustedError("cannot watch " + path +
-                                          ": raise fs.inotify.max_user_watches; until then changes there "
-                                          "are looked for every second");
+      return absl::ResourceExhaustedError(
+          "cannot watch " + path +
+          ": raise fs.inotify.max_user_watches; until then changes there "
+          "are looked for every second");
     return absl::ErrnoToStatus(errno, "cannot watch " + path);
   }
   const auto known = paths_.find(path);
@@ -83,13 +88,15 @@ Watcher::Paths::iterator Watcher::drop(Paths::iterator at) {
 void Watcher::forget(const std::string& path) {
   if (const auto at = paths_.find(path); at != paths_.end()) drop(at);
   const auto below = path + "/";
-  for (auto at = paths_.lower_bound(below); at != paths_.end() && at->first.starts_with(below);) at = drop(at);
+  for (auto at = paths_.lower_bound(below); at != paths_.end() && at->first.starts_with(below);)
+    at = drop(at);
 }
 
 void Watcher::forget_all_but(const std::string& directory, const std::set<std::string>& present) {
   const auto below = directory + "/";
   for (auto at = paths_.lower_bound(below); at != paths_.end() && at->first.starts_with(below);)
-    at = present.contains(at->first.substr(0, at->first.find('/', below.size()))) ? std::next(at) : drop(at);
+    at = present.contains(at->first.substr(0, at->first.find('/', below.size()))) ? std::next(at)
+                                                                                  : drop(at);
 }
 
 Changes Watcher::read() {
@@ -115,7 +122,10 @@ void Watcher::fold(int number, unsigned mask, const std::string& name, Changes& 
   const auto watch = watches_.find(number);
   if (watch == watches_.end()) return;  // forgotten while the event was on its way
   if (name.empty()) return fold_self(number, mask, changes);
-  for (const auto& directory : watch->second.paths) fold_entry(directory, mask, name, changes);
+  for (const auto& directory : watch->second.paths) {
+    if (watch->second.every_name) changes.paths.insert(directory + "/" + name);
+    fold_entry(directory, mask, name, changes);
+  }
 }
 
 void Watcher::fold_self(int number, unsigned mask, Changes& changes) {
@@ -133,10 +143,12 @@ void Watcher::fold_self(int number, unsigned mask, Changes& changes) {
   watches_.erase(watch);
 }
 
-void Watcher::fold_entry(const std::string& directory, unsigned mask, const std::string& name, Changes& changes) {
+void Watcher::fold_entry(const std::string& directory, unsigned mask, const std::string& name,
+                         Changes& changes) {
   const std::string path = directory + "/" + name;
   if (name[0] == '.') {
-    // kubectl and ConfigMap volumes swap a hidden symlink, `..data`, that the visible ones lead through.
+    // kubectl and ConfigMap volumes swap a hidden symlink, `..data`, that the visible ones lead
+    // through.
     if (((mask & kArrived) && is_symlink(path)) || ((mask & kLeft) && name.starts_with("..")))
       changes.directories.insert(directory);
   } else if (mask & IN_ISDIR) {
@@ -145,7 +157,8 @@ void Watcher::fold_entry(const std::string& directory, unsigned mask, const std:
   } else {
     // A symlink to a directory that was removed or replaced looks like any other name by now.
     const auto known = paths_.find(path);
-    if ((mask & kNames) && known != paths_.end() && watches_[known->second].directory) changes.gone.insert(path);
+    if ((mask & kNames) && known != paths_.end() && watches_[known->second].directory)
+      changes.gone.insert(path);
     if ((mask & kArrived) && is_symlink(path))
       changes.paths.insert(path);
     else if (!is_manifest_name(name) || ((mask & IN_CREATE) && !is_hard_link(path)))

@@ -13,8 +13,9 @@ namespace weft::sources {
 
 // What one wake-up brought; each path once, however many events it had.
 struct Changes {
-  std::set<std::string> paths;        // written, replaced, removed or new
-  std::set<std::string> touched;      // other attributes or links than before; the content may be half there
+  std::set<std::string> paths;  // written, replaced, removed or new
+  std::set<std::string>
+      touched;  // other attributes or links than before; the content may be half there
   std::set<std::string> directories;  // to scan again
   std::set<std::string> gone;         // directories that were taken away from under their name
   bool lost = false;                  // the kernel dropped events: look at everything
@@ -29,7 +30,7 @@ class Watcher {
   // From now on the path's watch is on what it leads to now. NotFound where that is nothing,
   // ResourceExhausted where fs.inotify.max_user_watches is used up.
   absl::Status watch_directory(const std::string& path);
-  // A directory of which only the names matter.
+  // A directory of which only the names matter: every one that comes or goes is told.
   absl::Status watch_names(const std::string& path);
   // The file behind a symlink, whose own directory nobody watches.
   absl::Status watch_file(const std::string& path);
@@ -46,7 +47,7 @@ class Watcher {
   // Symlinks give one directory several names; the kernel knows it once.
   struct Watch {
     std::set<std::string> paths;
-    bool directory = false;
+    bool directory = false, every_name = false;
   };
   using Paths = std::map<std::string, int>;
 
@@ -55,7 +56,8 @@ class Watcher {
   Paths::iterator drop(Paths::iterator at);
   void fold(int number, unsigned mask, const std::string& name, Changes& changes);
   void fold_self(int number, unsigned mask, Changes& changes);
-  void fold_entry(const std::string& directory, unsigned mask, const std::string& name, Changes& changes);
+  void fold_entry(const std::string& directory, unsigned mask, const std::string& name,
+                  Changes& changes);
 
   base::Fd inotify_;
   std::map<int, Watch> watches_;  // by the kernel's number

@@ -218,7 +218,7 @@ class Weftd:
         }
 
     def metrics(self):
-        """Samples of now: weftd renders at most one exposition in 100 ms, so an older one must age."""
+        """Samples of now: weftd renders once in 100 ms at most, so an older text must age first."""
         time.sleep(0.11)
         status, text = self.page("/metrics")
         if status != 200:

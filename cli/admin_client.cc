@@ -1,0 +1,56 @@
+#include "cli/admin_client.h"
+
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "mesh/base/fd.h"
+
+namespace weft::cli {
+namespace {
+
+constexpr std::size_t kMaxAnswer = 64u << 20;
+constexpr int kTimeoutSeconds = 10;  // twice the agent's own
+
+absl::StatusOr<base::Fd> dial(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return absl::InvalidArgumentError("--run-dir is too long: " + path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  base::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const timeval timeout{kTimeoutSeconds, 0};
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address))
+    return absl::UnavailableError("no agent answers at " + path + " (" + std::strerror(errno) +
+                                  "): start weftd, or point --run-dir at its directory");
+  return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir, const std::string& command,
+                                                 const std::string& service) {
+  auto fd = dial(run_dir + "/weftd.sock");
+  if (!fd.ok()) return fd.status();
+  nlohmann::ordered_json request{{"version", 1}, {"command", command}};
+  if (!service.empty()) request["service"] = service;
+  const std::string line = request.dump() + "\n";
+  if (send(fd->get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size()))
+    return absl::UnavailableError("the agent does not read its admin socket");
+  std::string answer;
+  char buffer[64 * 1024];
+  for (ssize_t got; answer.size() < kMaxAnswer && (got = recv(fd->get(), buffer, sizeof buffer, 0)) != 0;) {
+    if (got < 0) return absl::UnavailableError(std::string("the agent does not answer: ") + std::strerror(errno));
+    answer.append(buffer, static_cast<std::size_t>(got));
+  }
+  auto reply = nlohmann::ordered_json::parse(answer, nullptr, /*allow_exceptions=*/false);
+  if (reply.is_discarded() || !reply.is_object()) return absl::InternalError("the agent's answer is not JSON");
+  if (!reply.value("ok", false)) return absl::FailedPreconditionError(reply.value("error", "the agent refused"));
+  return reply["result"];
+}
+
+}  // namespace weft::cli

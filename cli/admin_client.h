@@ -1,0 +1,15 @@
+// Asks the running agent through its admin socket (agent/observe/admin_protocol.h is the language).
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace weft::cli {
+
+// The answer's "result". Unavailable: no agent listens there. Other errors are the agent's own words.
+absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir, const std::string& command,
+                                                 const std::string& service = "");
+
+}  // namespace weft::cli

@@ -1,0 +1,96 @@
+#include "cli/collect.h"
+
+#include <map>
+
+namespace weft::cli {
+namespace {
+
+const char* balancer_of(std::uint32_t selector) {
+  switch (selector & WEFT_SELECT_MASK) {
+    case WEFT_SELECT_RANDOM:
+      return "random";
+    case WEFT_SELECT_HASH:
+      return "maglev";
+    default:
+      return "round-robin";
+  }
+}
+
+std::map<model::ServiceKey, const compile::PlacedService*> sorted(const compile::MapState& state) {
+  std::map<model::ServiceKey, const compile::PlacedService*> all;
+  state.services.for_each([&](const auto& service) {
+    if (!service->key.namespace_name.empty()) all[service->key] = service.get();
+  });
+  return all;
+}
+
+std::string label(const compile::MapState& state, std::uint32_t id) {
+  const auto known = state.labels->find(id);
+  return known == state.labels->end() ? "" : known->second;
+}
+
+}  // namespace
+
+Json service_json(const compile::PlacedService& service) {
+  Json addresses = Json::array(), ports = Json::array();
+  std::size_t total = 0, ready = 0, draining = 0;
+  std::uint64_t generation = 0;
+  for (const auto& port : service.ports) {
+    for (const auto& address : port.frontends)
+      if (const auto text = address.to_text(); std::find(addresses.begin(), addresses.end(), text) == addresses.end())
+        addresses.push_back(text);
+    const Json entry{{"name", port.name},       {"port", port.key.port}, {"protocol", model::to_text(port.key.protocol)},
+                     {"path", "kernel"},        {"reason", "no rule needs L7"}};
+    if (std::find(ports.begin(), ports.end(), entry) == ports.end()) ports.push_back(entry);
+    total += port.endpoints.size();
+    for (const auto& endpoint : port.endpoints) {
+      ready += endpoint.state == model::EndpointState::kReady;
+      draining += endpoint.state == model::EndpointState::kDraining;
+    }
+    generation = std::max(generation, port.generation);
+  }
+  Json json{{"namespace", service.key.namespace_name},
+            {"name", service.key.name},
+            {"addresses", addresses},
+            {"ports", ports},
+            {"balancer", service.ports.empty() ? "round-robin" : balancer_of(service.ports[0].selector)}};
+  if (!service.ports.empty() && service.ports[0].affinity_seconds)
+    json["affinity_seconds"] = service.ports[0].affinity_seconds;
+  json["endpoints"] = {{"total", total}, {"ready", ready}, {"draining", draining}, {"ejected", 0}};
+  json["generation"] = generation;
+  return json;
+}
+
+Json services_json(const compile::MapState& state) {
+  Json all = Json::array();
+  for (const auto& [key, service] : sorted(state)) all.push_back(service_json(*service));
+  return all;
+}
+
+Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wanted, const StateOf& state_of) {
+  Json all = Json::array();
+  for (const auto& [key, service] : sorted(state)) {
+    if (wanted && key != *wanted) continue;
+    for (const auto& port : service->ports)
+      for (const auto& endpoint : port.endpoints) {
+        const auto counters = state_of(endpoint.id);
+        all.push_back({{"id", endpoint.id},
+                       {"service", key.to_text()},
+                       {"port", port.key.port},
+                       {"protocol", model::to_text(port.key.protocol)},
+                       {"address", endpoint.address.to_text()},
+                       {"target_port", endpoint.port},
+                       {"weight", endpoint.weight},
+                       {"priority", endpoint.priority},
+                       {"zone", label(state, endpoint.zone)},
+                       {"node", label(state, endpoint.node)},
+                       {"state", model::to_text(endpoint.state)},
+                       {"connections",
+                        {{"active", counters.active}, {"opened", counters.opened}, {"failed", counters.failed}}},
+                       {"rtt_us", counters.rtt_us}});
+      }
+  }
+  return all;
+}
+
+}  // namespace weft::cli
