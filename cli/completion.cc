@@ -48,7 +48,7 @@ std::string bash_script(const CLI::App& root) {
             "  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
             "}\n"
             "_weftctl_services() {\n"
-            "  weftctl \"${flags[@]}\" service list 2>/dev/null | awk 'NR>1 {print $1 \"/\" $2}'\n"
+            "  weftctl \"${flags[@]}\" service list 2>/dev/null | awk 'NR>1 {print $1}'\n"
             "}\n"
             "complete -F _weftctl weftctl\n";
   return script;

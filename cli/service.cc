@@ -21,11 +21,11 @@ std::string ports_text(const Json& ports) {
 void print_services(const Json& services) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& s : services)
-    rows.push_back({s["namespace"], s["name"], joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
+    rows.push_back({s["namespace"].get<std::string>() + "/" + s["name"].get<std::string>(), joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
                     std::to_string(s["endpoints"]["ready"].get<int>()) + "/" +
                         std::to_string(s["endpoints"]["total"].get<int>()),
                     std::to_string(s["generation"].get<std::uint64_t>()), "kernel"});
-  print_table({"NAMESPACE", "NAME", "ADDRESSES", "PORTS", "BALANCER", "READY", "GENERATION", "PATH"}, rows);
+  print_table({"SERVICE", "ADDRESSES", "PORTS", "BALANCER", "READY", "GENERATION", "PATH"}, rows);
 }
 
 void list(Context& context) {
