@@ -20,7 +20,6 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
     if (answer->verdict != WEFT_VERDICT_TRANSLATE)
         return weft_refuse();
     weft_reserve(sk, query, answer);
-    weft_count(WEFT_EVENT_CONNECT_TRANSLATED);
     /* There is no handshake to wait for: the flow begins here. */
     if (query->key.proto == IPPROTO_UDP)
         weft_count_opened(answer->service, answer->endpoint, answer->incarnation);

@@ -24,20 +24,24 @@ static __always_inline void weft_note_rtt(const struct weft_socket *socket, __u3
     state->rtt_us = old ? old - old / 8 + sample / 8 : sample;
 }
 
-static __always_inline void weft_on_state(struct bpf_sock *sk, struct weft_socket *socket, __u32 from,
-                                          __u32 to) {
-    if (to != BPF_TCP_CLOSE)
-        return;
+static __always_inline void weft_on_close(struct bpf_sock *sk, struct weft_socket *socket,
+                                          __u32 from) {
     const __u32 error = from == BPF_TCP_SYN_SENT ? weft_error_of(sk) : 0;
     if (weft_release(socket) && error)
         weft_count_failed(socket, error);
 }
 
+/* Most calls are for sockets or moments that are not ours: they leave before the storage is looked up. */
+static __always_inline int weft_is_interesting(const struct bpf_sock_ops *ctx) {
+    const __u32 op = ctx->op;
+    if (op == BPF_SOCK_OPS_STATE_CB)
+        return ctx->args[1] == BPF_TCP_CLOSE;
+    return op == BPF_SOCK_OPS_TCP_CONNECT_CB || op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB;
+}
+
 SEC("sockops")
 int weft_sockops(struct bpf_sock_ops *ctx) {
-    const __u32 op = ctx->op;
-    if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
-        op != BPF_SOCK_OPS_STATE_CB)
+    if (!weft_is_interesting(ctx))
         return 1;
     struct bpf_sock *sk = ctx->sk; /* once: the verifier loses track of a second load */
     if (!sk)
@@ -45,13 +49,14 @@ int weft_sockops(struct bpf_sock_ops *ctx) {
     struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
     if (!socket || !socket->live)
         return 1;
+    const __u32 op = ctx->op;
     if (op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
         bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
     } else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
         weft_count_opened(socket->service, socket->endpoint, socket->incarnation);
         weft_note_rtt(socket, ctx->srtt_us);
     } else {
-        weft_on_state(sk, socket, ctx->args[0], ctx->args[1]);
+        weft_on_close(sk, socket, ctx->args[0]);
     }
     return 1;
 }

@@ -33,7 +33,7 @@ Readings everything() {
   r.endpoints_dropped = 9;
   r.maps = {{"weft_services", 4, 32768}};
   r.sources = {{"dir:mesh", "synced", 1.5}, {"dir:other", "starting", -1}};
-  r.events = {{"connect_translated", 6}};
+  r.events = {{"send_translated", 6}};
   r.process = {1.5, 1.7e9, 1 << 20, 1 << 21, 12, 1024};
   return r;
 }

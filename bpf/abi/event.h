@@ -6,7 +6,6 @@
 
 /* X(enumerator, label, "help") */
 #define WEFT_EVENTS(X)                                                                            \
-    X(CONNECT_TRANSLATED, connect_translated, "connect() calls turned to an endpoint")            \
     X(SEND_TRANSLATED, send_translated, "datagrams of unconnected sockets turned to an endpoint") \
     X(REFUSED_NO_ENDPOINT, refused_no_endpoint, "refused: no endpoint of the service is ready")   \
     X(REFUSED_FAMILY, refused_family, "refused: the socket cannot reach the endpoint's family")   \
