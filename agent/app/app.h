@@ -1,14 +1,16 @@
 // All of weftd's wiring; app.cc reads as the picture in docs/architecture.md.
 #pragma once
 
+#include <memory>
+
 #include "agent/app/options.h"
+#include "agent/compile/map_state.h"
+#include "agent/kernel/datapath.h"
 
 namespace weft::app {
 
-// Runs until SIGTERM or SIGINT; returns the exit code. The data path stays pinned.
-int run(const Options& options);
-
-// weftd --uninstall: links, pins and run directory go. Absent is fine.
-int uninstall(const Options& options);
+// The control thread: sources, reconciler, timers, until a signal or a failure ends it. `actual` is what the
+// maps hold. Returns the exit code.
+int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual);
 
 }  // namespace weft::app

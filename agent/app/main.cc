@@ -1,7 +1,7 @@
 #include <cstdio>
 
-#include "agent/app/app.h"
 #include "agent/app/options.h"
+#include "agent/app/start.h"
 #include "mesh/base/log.h"
 
 int main(int argc, char** argv) {
