@@ -164,7 +164,9 @@ class FakeMaps : public kernel::MapSink {
     const auto at = frontends_.find(bytes_of(op.key));
     if (at != frontends_.end() && at->second == op.index) frontends_.erase(at);
   }
-  void one(const reconcile::ClearEndpoint& op) { endpoints_[op.id] = {}; }
+  void one(const reconcile::ClearEndpoint& op) {
+    if (op.id < endpoints_.size()) endpoints_[op.id] = {};
+  }
   void one(const reconcile::ClearRecord& op) { records_.erase(op.index); }
   void one(const reconcile::EraseInfo& op) { infos_.erase(op.index); }
   void one(const reconcile::EraseLabel& op) { labels_.erase(op.id); }

@@ -42,6 +42,7 @@ class RandomMesh {
     const auto at = services_.find(key);
     if (at == services_.end()) return put(fresh(key));
     if (below(8) == 0) return erase(key);
+    if (below(8) == 0) return hand_over(at->second);
     model::Service service = at->second;
     switch (below(7)) {
       case 0:
@@ -63,6 +64,19 @@ class RandomMesh {
         service.ports[below(service.ports.size())].endpoints = endpoints();
     }
     put(std::move(service));
+  }
+
+  // Its addresses go to another service, and nobody is left behind the old one.
+  void hand_over(model::Service from) {
+    const auto other = services_.upper_bound(from.key);
+    if (other == services_.end()) return;
+    model::Service to = other->second;
+    to.addresses.insert(to.addresses.end(), from.addresses.begin(), from.addresses.end());
+    std::sort(to.addresses.begin(), to.addresses.end());
+    from.addresses.clear();
+    for (auto& port : from.ports) port.endpoints.clear();
+    put(std::move(from));
+    put(std::move(to));
   }
 
   model::Service fresh(const model::ServiceKey& key) {

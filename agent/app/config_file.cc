@@ -8,6 +8,10 @@
 namespace weft::app {
 namespace {
 
+struct DiagnosticsDeleter {
+  void operator()(fy_diag* diagnostics) const { fy_diag_unref(diagnostics); }
+};
+
 struct ParserDeleter {
   void operator()(fy_parser* parser) const { fy_parser_destroy(parser); }
 };
@@ -97,12 +101,23 @@ class Reader {
 }  // namespace
 
 absl::StatusOr<std::vector<ConfigEntry>> parse_config(std::string_view yaml) {
+  // Without diagnostics of its own libfyaml writes to standard error, quiet or not.
+  fy_diag_cfg diagnostics_config;
+  fy_diag_cfg_default(&diagnostics_config);
+  const std::unique_ptr<fy_diag, DiagnosticsDeleter> diagnostics(
+      fy_diag_create(&diagnostics_config));
+  if (!diagnostics) return absl::InternalError("cannot start the YAML parser");
+  fy_diag_set_collect_errors(diagnostics.get(), true);
   fy_parse_cfg config{};
+  config.diag = diagnostics.get();
   config.flags = static_cast<fy_parse_cfg_flags>(FYPCF_QUIET);
   const std::unique_ptr<fy_parser, ParserDeleter> parser(fy_parser_create(&config));
   if (!parser || fy_parser_set_string(parser.get(), yaml.data(), yaml.size()))
     return absl::InternalError("cannot start the YAML parser");
-  return Reader(parser.get()).read();
+  auto entries = Reader(parser.get()).read();
+  // Collected errors hold on to the parser's tokens, and nothing else frees them (0.7.12).
+  fy_diag_reset_error(diagnostics.get());
+  return entries;
 }
 
 }  // namespace weft::app

@@ -151,6 +151,8 @@ class Placer {
       return full("a slot range", layout.slots.size(), WEFT_MAX_COUNT, "nothing: split the service");
     port.slots.reserve(layout.slots.size());
     for (const auto i : layout.slots) port.slots.push_back(port.endpoints[i].id);
+    // The timeout and the generation lie in the range; without one there is nothing to read back.
+    if (port.slots.empty()) port.affinity_seconds = 0;
     if (old && old->slots == port.slots && old->selector == port.selector &&
         old->affinity_seconds == port.affinity_seconds) {
       port.base = old->base;
@@ -159,8 +161,9 @@ class Placer {
       return true;
     }
     port.publication = old ? old->publication + 1 : 1;
-    port.generation = generation_;
+    if (!port.publication) port.publication = 1;  // a record in use is never 0
     if (port.slots.empty()) return true;
+    port.generation = generation_;
     const auto length = range_length(port.slots.size());
     const auto base = ids_.slots.take(length);
     if (!base)

@@ -43,12 +43,12 @@ struct PlacedPort {
   std::uint32_t index = 0;  // into weft_services; stable while the port is in the model
   std::vector<model::Address> frontends;  // sorted; each with key.port and key.protocol
   std::uint32_t selector = WEFT_SELECT_ROTATE;  // without the affinity flag
-  std::uint32_t affinity_seconds = 0;           // 0: none
+  std::uint32_t affinity_seconds = 0;           // 0: none, or no slots to serve from
   std::vector<PlacedEndpoint> endpoints;  // sorted by (address, port)
   std::vector<std::uint32_t> slots;       // endpoint ids in slot order; empty: refused
   std::uint32_t base = 0;                 // of the slot range; 0 and meaningless where slots is empty
   std::uint16_t publication = 0;          // weft_record_generation
-  std::uint64_t generation = 0;           // mesh generation that last published the record
+  std::uint64_t generation = 0;           // mesh generation that published the range; 0 where slots is empty
 
   bool operator==(const PlacedPort&) const = default;
   std::uint64_t record() const {

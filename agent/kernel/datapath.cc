@@ -68,6 +68,23 @@ void set_sizes(datapath* skeleton, const DatapathOptions& options) {
   bpf_map__set_max_entries(skeleton->maps.weft_affinities, options.affinity_entries);
 }
 
+// Whether everything in the maps could keep its number in maps of these sizes.
+bool numbers_fit(const Maps& maps, const compile::Limits& limits) {
+  const auto state = read_state(maps);
+  if (!state.ok()) return false;
+  bool fit = true;
+  std::size_t frontends = 0;
+  state->services.for_each([&](const auto& service) {
+    for (const auto& port : service->ports) {
+      frontends += port.frontends.size();
+      fit &= port.index < limits.services;
+      fit &= std::uint64_t{port.base} + compile::range_length(port.slots.size()) <= limits.slots;
+      for (const auto& endpoint : port.endpoints) fit &= endpoint.id < limits.endpoints;
+    }
+  });
+  return fit && frontends <= limits.frontends;
+}
+
 std::string shape_text(const MapShape& shape) {
   return std::to_string(shape.key_size) + "+" + std::to_string(shape.value_size) + " bytes x " +
          std::to_string(shape.max_entries);
@@ -161,6 +178,9 @@ struct Datapath::State {
       add(to.opened, now.opened, copied_services[index].opened);
       add(to.failed, now.failed, copied_services[index].failed);
       add(to.refused_no_endpoint, now.refused_no_endpoint, copied_services[index].refused_no_endpoint);
+      add(to.refused_family, now.refused_family, copied_services[index].refused_family);
+      add(to.refused_stale, now.refused_stale, copied_services[index].refused_stale);
+      add(to.affinity_full, now.affinity_full, copied_services[index].affinity_full);
     }
   }
 };
@@ -218,8 +238,8 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   if (!misfit.empty()) {
     auto old = Maps::open(pins, Access::kReadOnly);
     state.migrating = true;
-    state.same_layout = old.ok();
-    if (old.ok()) state.left_behind = *std::move(old);
+    state.same_layout = old.ok() && numbers_fit(*old, options.limits);
+    if (state.same_layout) state.left_behind = *std::move(old);
     state.maps_dir = next_maps(pins);
     self->fresh_ = true;
     self->migration_ = misfit;
@@ -268,7 +288,10 @@ absl::Status Datapath::attach() {
 }
 
 absl::Status uninstall(const Pins& pins) {
-  // Links first: once no program runs, the maps are nobody's.
+  // Links first: once no program runs, the maps are nobody's. Detached by name, since a link whose last pin
+  // goes lives on until its inode is freed: hooks would run for a moment after we said they are gone.
+  for (const auto& name : list_pins(pins.links()))
+    if (const base::Fd link(bpf_obj_get(pins.link(name).c_str())); link) bpf_link_detach(link.get());
   for (const auto& dir : {pins.links(), pins.programs(), pins.maps(), next_maps(pins), old_maps(pins)})
     if (auto status = remove_pins(dir); !status.ok()) return status;
   if (rmdir(pins.root.c_str()) && errno != ENOENT && errno != EBUSY && errno != ENOTEMPTY)

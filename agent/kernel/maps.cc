@@ -77,20 +77,37 @@ void read_endpoints(const Maps& maps, Ports& ports) {
               });
 }
 
+// Whether the range is whole and the port's own; its slots are appended.
+bool read_slots(const Maps& maps, std::uint32_t base, std::uint32_t count, PlacedPort& port) {
+  if (std::uint64_t{base} + WEFT_SLOT_HEADER + count > maps.slots.size()) return false;
+  const auto slots = maps.slots.values();
+  if (weft_slot_owner(slots[base]) != port.index) return false;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint64_t slot = slots[base + WEFT_SLOT_HEADER + i];
+    if (weft_slot_owner(slot) != port.index) return false;
+    port.slots.push_back(weft_slot_low(slot));
+  }
+  return true;
+}
+
 void read_range(const Maps& maps, PlacedPort& port) {
   const std::uint64_t word = load(maps.services.at(port.index));
   const std::uint32_t base = weft_record_base(word), count = weft_record_count(word);
-  port.selector = weft_record_selector(word) & WEFT_SELECT_MASK;
   port.publication = weft_record_generation(word);
-  if (!count || std::uint64_t{base} + WEFT_SLOT_HEADER + count > maps.slots.size()) return;
+  if (!word || (count && !read_slots(maps, base, count, port))) {
+    // Never published, or damaged. A selector that no service asks for: whatever is compiled next differs
+    // from it, and so is published.
+    port.selector = WEFT_SELECT_MASK;
+    port.slots.clear();
+    return;
+  }
+  port.selector = weft_record_selector(word) & WEFT_SELECT_MASK;
+  if (!count) return;
   const auto slots = maps.slots.values();
-  if (weft_slot_owner(slots[base]) != port.index) return;
   if (weft_record_selector(word) & WEFT_SELECT_AFFINITY)
     port.affinity_seconds = weft_slot_low(slots[base]);
   port.generation = slots[base + 1];
   port.base = base;
-  for (std::uint32_t i = 0; i < count; ++i)
-    port.slots.push_back(weft_slot_low(slots[base + WEFT_SLOT_HEADER + i]));
 }
 
 absl::Status read_frontends(const Maps& maps, Ports& ports) {

@@ -11,7 +11,7 @@ using compile::PlacedService;
 
 // Operations by phase; the plan is their concatenation.
 struct Phases {
-  std::vector<MapOp> labels, infos, endpoints, ranges, records, upserts, erases;
+  std::vector<MapOp> labels, infos, endpoints, ranges, records, upserts, erases, emptied_records;
   std::vector<MapOp> cleared_endpoints, cleared_records, erased_infos, erased_labels;
 };
 
@@ -50,7 +50,7 @@ class Differ {
       std::move(from.begin(), from.end(), std::back_inserter(to));
     };
     for (auto* phase : {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges,
-                        &phases_.records, &phases_.upserts, &phases_.erases})
+                        &phases_.records, &phases_.upserts, &phases_.erases, &phases_.emptied_records})
       append(plan.ops, *phase);
     for (auto* phase : {&phases_.cleared_records, &phases_.cleared_endpoints, &phases_.erased_infos,
                         &phases_.erased_labels})
@@ -70,8 +70,10 @@ class Differ {
     upsert_endpoints(old, port);
     const bool moved = !port.slots.empty() && (!old || old->publication != port.publication);
     if (moved) phases_.ranges.push_back(WriteRange{port.base, compile::range_words(port)});
-    if (!old || old->record() != port.record())
-      phases_.records.push_back(PublishRecord{port.index, port.record(), old == nullptr});
+    if (!old || old->record() != port.record()) {
+      auto& phase = old && port.slots.empty() ? phases_.emptied_records : phases_.records;
+      phase.push_back(PublishRecord{port.index, port.record(), old == nullptr});
+    }
     for (const auto& address : port.frontends)
       if (!old || !std::binary_search(old->frontends.begin(), old->frontends.end(), address))
         phases_.upserts.push_back(UpsertFrontend{compile::frontend_key(address, port.key), port.index});

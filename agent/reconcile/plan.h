@@ -6,8 +6,9 @@
 //   1. labels, names, endpoints, slot ranges     nobody reads them yet
 //   2. records                                    one atomic store moves a service to its new range
 //   3. frontends: upserts, then erases
+//   4. records of services that are left with nobody: an address that moved on has moved by now
 //   -- an RCU grace period: no program still holds anything of the old state --
-//   4. records, endpoints and names that nothing points to any more
+//   5. records, endpoints and names that nothing points to any more
 // Hence at every prefix a frontend names a published record, a record a range that is whole and names
 // its service, a slot an endpoint in use.
 #pragma once

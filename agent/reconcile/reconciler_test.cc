@@ -12,6 +12,8 @@ using compile::Limits;
 using compile::MapState;
 using tests::FakeMaps;
 
+constexpr Reconciler::Caution kAllow{.allow_mass_removal = true};
+
 std::string content_of(const MapState& state) {
   FakeMaps maps;
   for (const auto& op : diff({}, state).ops) maps.apply(op);
@@ -33,14 +35,14 @@ TEST(Reconciler, MakesTheMapsEqualToTheMeshThoughWritesFail) {
     Reconciler reconciler(maps, Limits{}, {}, {});
     for (int step = 0; step < 20; ++step) {
       maps.make_fail(random.below(30), seed * 1000 + step);
-      const auto result = reconciler.apply(random.next(), {.allow_mass_removal = true});
+      const auto result = reconciler.apply(random.next(), kAllow);
       EXPECT_EQ(result.status.ok(), !reconciler.failed());
       EXPECT_EQ(maps.broken(), std::vector<std::string>{});
       if (random.below(3) == 0) finish_all(reconciler);
     }
     finish_all(reconciler);
     const auto mesh = random.snapshot();
-    ASSERT_TRUE(reconciler.apply(mesh, {.allow_mass_removal = true}).status.ok());
+    ASSERT_TRUE(reconciler.apply(mesh, kAllow).status.ok());
     finish_all(reconciler);
     EXPECT_TRUE(reconciler.settled());
     EXPECT_EQ(reconciler.placed().services.size(), mesh->services.size());
@@ -54,14 +56,14 @@ TEST(Reconciler, WritesNothingWhereNothingChanged) {
   FakeMaps maps;
   Reconciler first(maps, Limits{}, {}, {});
   const auto mesh = random.next();
-  ASSERT_TRUE(first.apply(mesh, {.allow_mass_removal = true}).status.ok());
+  ASSERT_TRUE(first.apply(mesh, kAllow).status.ok());
   finish_all(first);
   const auto writes = maps.writes();
   const auto generation = first.placed().generation;
 
-  EXPECT_EQ(first.apply(mesh, {.allow_mass_removal = true}).written.entries, 0u);
+  EXPECT_EQ(first.apply(mesh, kAllow).written.entries, 0u);
   Reconciler restarted(maps, Limits{}, first.placed(), first.placed());
-  const auto result = restarted.apply(mesh, {.allow_mass_removal = true});
+  const auto result = restarted.apply(mesh, kAllow);
   EXPECT_EQ(result.written.entries, 0u);
   EXPECT_EQ(result.generation, generation);
   EXPECT_EQ(maps.writes(), writes);
@@ -72,13 +74,13 @@ TEST(Reconciler, KeepsOnlyTheNewestMeshThatWaitsBehindAFailedPlan) {
   FakeMaps maps;
   Reconciler reconciler(maps, Limits{}, {}, {});
   maps.make_fail(1, 3);
-  for (int tries = 0; tries < 100 && !reconciler.failed(); ++tries) (void)reconciler.apply(random.next(), {.allow_mass_removal = true});
+  for (int tries = 0; tries < 100 && !reconciler.failed(); ++tries) (void)reconciler.apply(random.next(), kAllow);
   ASSERT_TRUE(reconciler.failed());
-  (void)reconciler.apply(random.next(), {.allow_mass_removal = true});
+  (void)reconciler.apply(random.next(), kAllow);
   const auto newest = random.next();
-  (void)reconciler.apply(newest, true);
+  (void)reconciler.apply(newest, kAllow);
   finish_all(reconciler);
-  EXPECT_EQ(reconciler.apply(newest, true).written.entries, 0u) << "the newest mesh was not applied";
+  EXPECT_EQ(reconciler.apply(newest, kAllow).written.entries, 0u) << "the newest mesh was not applied";
   EXPECT_EQ(reconciler.placed().services.size(), newest->services.size());
 }
 
@@ -107,14 +109,14 @@ TEST(Reconciler, GivesBackTheNumbersThatARebuildLeftBehind) {
   const Limits limits{.services = 3, .frontends = 2, .endpoints = 5, .slots = 8};
   FakeMaps small;
   Reconciler before(small, limits, {}, {});
-  ASSERT_TRUE(before.apply(mesh_of({"a", "b"}), true).refused.empty());
+  ASSERT_TRUE(before.apply(mesh_of({"a", "b"}), kAllow).refused.empty());
 
   FakeMaps large;
   Reconciler rebuilt(large, limits, {}, before.placed());
   const auto mesh = mesh_of({"a", "c"});
-  (void)rebuilt.apply(mesh, {.allow_mass_removal = true});
+  (void)rebuilt.apply(mesh, kAllow);
   finish_all(rebuilt);
-  const auto result = rebuilt.apply(mesh, {.allow_mass_removal = true});
+  const auto result = rebuilt.apply(mesh, kAllow);
   EXPECT_TRUE(result.refused.empty()) << result.refused[0];
   EXPECT_EQ(large.broken(), std::vector<std::string>{});
   EXPECT_EQ(large.content(), content_of(rebuilt.placed()));
@@ -125,7 +127,7 @@ TEST(Reconciler, KeepsCountersOfWhatARebuildCarriesOver) {
   FakeMaps small;
   Reconciler before(small, Limits{}, {}, {});
   const auto mesh = random.next();
-  ASSERT_TRUE(before.apply(mesh, {.allow_mass_removal = true}).status.ok());
+  ASSERT_TRUE(before.apply(mesh, kAllow).status.ok());
 
   struct Watch : kernel::MapSink {
     std::size_t fresh = 0, all = 0;
@@ -138,7 +140,7 @@ TEST(Reconciler, KeepsCountersOfWhatARebuildCarriesOver) {
     }
   } watch;
   Reconciler rebuilt(watch, Limits{}, {}, before.placed());
-  ASSERT_TRUE(rebuilt.apply(mesh, {.allow_mass_removal = true}).status.ok());
+  ASSERT_TRUE(rebuilt.apply(mesh, kAllow).status.ok());
   EXPECT_GT(watch.all, 0u);
   EXPECT_EQ(watch.fresh, 0u);
 }

@@ -1,16 +1,16 @@
-// Fields of one document into values, with every complaint in one place. A kind's decoder asks for fields
-// by name and type; what is wrong becomes a notice with path and line, and the document is rejected; what
-// nobody asked for is reported as unknown.
+// Fields of one document into values, with every complaint in one place. A kind's decoder asks for
+// fields by name and type; what is wrong becomes a notice with path and line, and the document is
+// rejected; what nobody asked for is reported as unknown.
 #pragma once
 
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "mesh/manifest/notices.h"
 #include "mesh/manifest/tree.h"
 #include "mesh/model/notice.h"
 #include "mesh/model/object.h"
@@ -19,44 +19,49 @@ namespace weft::manifest {
 
 class Decoder {
  public:
-  Decoder(std::shared_ptr<const std::string> file, std::string object, std::vector<model::Notice>& notices)
-      : file_(std::move(file)), object_(std::move(object)), notices_(notices) {}
+  Decoder(std::string object, Notices& notices) : object_(std::move(object)), notices_(notices) {}
 
   bool rejected() const { return rejected_; }
-  model::Origin origin(Value at) const { return {file_, at.line()}; }
-  const std::string& object() const { return object_; }
+  model::Origin origin(Value at) const { return notices_.origin(at.line()); }
 
   void reject(Value at, const std::string& message) {
     rejected_ = true;
     note(model::Severity::kRejected, at, message);
   }
   void warn(Value at, const std::string& message) { note(model::Severity::kWarning, at, message); }
-  void not_enforced(Value at, const std::string& message) { note(model::Severity::kNotEnforced, at, message); }
-  void info(Value at, const std::string& message) { note(model::Severity::kInfo, at, message); }
+  // Policy that somebody relies on and that is not kept; `why` may be empty.
+  void not_enforced(Value at, const std::string& field, const std::string& why = "") {
+    note(model::Severity::kNotEnforced, at,
+         field + " is NOT ENFORCED" + (why.empty() ? " by this build" : ": " + why));
+  }
 
-  // Each: nothing where the field is absent or null; nothing and a rejection where the type is wrong.
-  // `path` is the parent's, "spec.ports[0]".
+  // Each: nothing where the field is absent or null; nothing and a rejection where the type is
+  // wrong. `path` is the parent's, "spec.ports[0]".
   Value mapping(Value parent, const std::string& path, std::string_view key);
   Value sequence(Value parent, const std::string& path, std::string_view key);
   std::optional<std::string> text(Value parent, const std::string& path, std::string_view key);
   std::optional<bool> boolean(Value parent, const std::string& path, std::string_view key);
-  std::optional<std::int64_t> integer(Value parent, const std::string& path, std::string_view key, std::int64_t low,
-                                      std::int64_t high);
+  std::optional<std::int64_t> integer(Value parent, const std::string& path, std::string_view key,
+                                      std::int64_t low, std::int64_t high);
   std::optional<std::uint16_t> port(Value parent, const std::string& path, std::string_view key);
   std::optional<model::Address> address(Value value, const std::string& path);
   model::Labels labels(Value parent, const std::string& path, std::string_view key);
+  // TCP where absent; nothing for SCTP, which is no error and not served, and for wrong ones.
+  std::optional<model::Protocol> protocol(Value parent, const std::string& path);
   bool is(Value value, Type type, const std::string& path);
 
-  // A warning for every field of `parent` that is in neither list.
-  void unknown_fields(Value parent, const std::string& path, std::initializer_list<std::string_view> known,
-                      std::initializer_list<std::string_view> quiet = {});
+  // A warning for every field of `parent` that is not listed.
+  void unknown_fields(Value parent, const std::string& path,
+                      std::initializer_list<std::string_view> known,
+                      std::initializer_list<std::string_view> without_effect = {});
 
  private:
-  void note(model::Severity severity, Value at, const std::string& message);
+  void note(model::Severity severity, Value at, const std::string& message) {
+    notices_.add(severity, at.line(), object_, message);
+  }
 
-  std::shared_ptr<const std::string> file_;
   std::string object_;
-  std::vector<model::Notice>& notices_;
+  Notices& notices_;
   bool rejected_ = false;
 };
 
@@ -66,8 +71,13 @@ std::string join_path(const std::string& path, std::string_view key, std::size_t
 bool is_dns_label(std::string_view name);      // RFC 1123, at most 63 bytes
 bool is_dns_subdomain(std::string_view name);  // labels and dots, at most 253 bytes
 
-// metadata, checked. Service names and namespaces are labels, other names subdomains.
-model::ObjectMeta decode_meta(Decoder& decoder, Value document, bool name_is_label);
+// RFC 3339, in seconds since 1970.
+std::optional<std::int64_t> parse_time(std::string_view text);
+
+// metadata, checked. Service names and all namespaces are labels, other names subdomains.
+enum class Name { kLabel, kSubdomain };
+model::ObjectMeta decode_meta(Decoder& decoder, Value document, Name name,
+                              std::initializer_list<std::string_view> known_annotations = {});
 
 // One function a kind, one file each.
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
@@ -75,5 +85,14 @@ void decode_endpoint_slice(Decoder& decoder, Value document, std::vector<model::
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_destination_rule(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+
+// Kinds that no decoder reads: what is said of each.
+struct Remark {
+  model::Severity severity;
+  std::string message;
+};
+Remark remark_on(std::string_view group, std::string_view kind);
+
+bool in_words(std::string_view words, std::string_view word);  // words are separated by spaces
 
 }  // namespace weft::manifest

@@ -5,22 +5,24 @@
 namespace weft::manifest {
 namespace {
 
-void decode_port(Decoder& decoder, Value value, const std::string& path, model::EndpointSliceObject& slice) {
+constexpr char kServiceLabel[] = "kubernetes.io/service-name";
+
+void decode_port(Decoder& decoder, Value value, const std::string& path,
+                 model::EndpointSliceObject& slice) {
   if (!decoder.is(value, Type::kMapping, path)) return;
   model::SlicePort port;
   port.name = decoder.text(value, path, "name");
   port.port = decoder.port(value, path, "port");
-  const auto protocol = decoder.text(value, path, "protocol").value_or("TCP");
+  const auto protocol = decoder.protocol(value, path);
   decoder.unknown_fields(value, path, {"name", "port", "protocol"}, {"appProtocol"});
-  if (protocol == "SCTP") return;  // the Service's port said so
-  if (protocol != "TCP" && protocol != "UDP")
-    return decoder.reject(value["protocol"], path + ".protocol " + quoted(protocol) + " is not TCP, UDP or SCTP");
-  port.protocol = protocol == "TCP" ? model::Protocol::kTcp : model::Protocol::kUdp;
-  slice.ports.push_back(std::move(port));
+  if (!protocol) return;  // of SCTP the Service's port said so
+  port.protocol = *protocol;
+  if (!decoder.rejected()) slice.ports.push_back(std::move(port));
 }
 
-// Nil means true for ready and serving, false for terminating (discovery.k8s.io/v1).
-void decode_conditions(Decoder& decoder, Value value, const std::string& path, model::SliceEndpoint& endpoint) {
+// Nil means true for ready and serving, false for terminating (discovery.k8s.io/v1, kube-proxy).
+void decode_conditions(Decoder& decoder, Value value, const std::string& path,
+                       model::SliceEndpoint& endpoint) {
   const Value conditions = decoder.mapping(value, path, "conditions");
   const auto where = join_path(path, "conditions");
   endpoint.ready = decoder.boolean(conditions, where, "ready").value_or(true);
@@ -29,58 +31,85 @@ void decode_conditions(Decoder& decoder, Value value, const std::string& path, m
   decoder.unknown_fields(conditions, where, {"ready", "serving", "terminating"});
 }
 
-struct Seen {
-  bool several_addresses = false;
-};
+// How many of them are good; the first is the endpoint's.
+std::size_t decode_addresses(Decoder& decoder, Value value, const std::string& path,
+                             model::Family family, model::SliceEndpoint& endpoint) {
+  std::size_t index = 0, good = 0;
+  for (const Value entry : decoder.sequence(value, path, "addresses")) {
+    const auto where = join_path(path, "addresses", index++);
+    const auto address = decoder.address(entry, where);
+    if (!address) continue;
+    if (address->family() != family)
+      decoder.reject(entry,
+                     where + " " + quoted(entry.text()) + " is not of the slice's addressType");
+    else if (good++ == 0)
+      endpoint.address = *address;
+  }
+  if (index == 0) decoder.reject(value, path + ".addresses is missing or empty");
+  return good;
+}
 
-void decode_endpoint(Decoder& decoder, Value value, const std::string& path, model::EndpointSliceObject& slice, Seen& seen) {
+void decode_endpoint(Decoder& decoder, Value value, const std::string& path,
+                     model::EndpointSliceObject& slice, bool& several_seen) {
   if (!decoder.is(value, Type::kMapping, path)) return;
   model::SliceEndpoint endpoint;
-  std::size_t count = 0;
-  for (const Value entry : decoder.sequence(value, path, "addresses")) {
-    const auto where = join_path(path, "addresses", count);
-    const auto address = decoder.address(entry, where);
-    if (address && address->family() != slice.family)
-      decoder.reject(entry, where + " " + quoted(entry.text()) + " is not of the slice's addressType");
-    if (address && count++ == 0) endpoint.address = *address;
-  }
-  if (count == 0 && !decoder.rejected()) return decoder.reject(value, path + ".addresses is missing or empty");
-  if (count > 1 && !seen.several_addresses) {
-    seen.several_addresses = true;
-    decoder.warn(value, path + ".addresses has several: the first is used, as the API allows; write an endpoint each to use all");
+  const auto addresses = decode_addresses(decoder, value, path, slice.family, endpoint);
+  if (addresses > 1 && !several_seen) {
+    several_seen = true;
+    decoder.warn(value, path +
+                            ".addresses has several: the first is used, as kube-proxy does; to use "
+                            "all make each an endpoint of its own");
   }
   decode_conditions(decoder, value, path, endpoint);
   endpoint.zone = decoder.text(value, path, "zone").value_or("");
   endpoint.node = decoder.text(value, path, "nodeName").value_or("");
   decoder.unknown_fields(value, path, {"addresses", "conditions", "zone", "nodeName"},
                          {"hostname", "targetRef", "hints", "deprecatedTopology"});
-  slice.endpoints.push_back(std::move(endpoint));
+  if (!decoder.rejected()) slice.endpoints.push_back(std::move(endpoint));
+}
+
+void decode_service_name(Decoder& decoder, Value document, model::EndpointSliceObject& slice) {
+  const auto label = slice.meta.labels.find(kServiceLabel);
+  const Value at = document["metadata"]["labels"][kServiceLabel];
+  if (label == slice.meta.labels.end() || label->second.empty())
+    return decoder.warn(document, std::string("label ") + kServiceLabel +
+                                      " is missing: it belongs to no Service and has no effect");
+  if (!is_dns_label(label->second))
+    decoder.reject(at, std::string("label ") + kServiceLabel + " " + quoted(label->second) +
+                           " is not a Service's name");
+  slice.service = label->second;
+}
+
+// False: the slice is not read any further.
+bool decode_family(Decoder& decoder, Value document, model::EndpointSliceObject& slice) {
+  const auto type = decoder.text(document, "", "addressType");
+  if (!type) decoder.reject(document, "addressType is missing");
+  if (type == "IPv6") slice.family = model::Family::kIpv6;
+  if (type == "FQDN") {
+    decoder.warn(document["addressType"], "addressType FQDN is not supported: ignored");
+  } else if (type && type != "IPv4" && type != "IPv6") {
+    decoder.reject(document["addressType"],
+                   "addressType " + quoted(*type) + " is not IPv4, IPv6 or FQDN");
+  }
+  return type == "IPv4" || type == "IPv6";
 }
 
 }  // namespace
 
 void decode_endpoint_slice(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::EndpointSliceObject slice;
-  slice.meta = decode_meta(decoder, document, /*name_is_label=*/false);
-  const auto label = slice.meta.labels.find("kubernetes.io/service-name");
-  if (label == slice.meta.labels.end())
-    decoder.warn(document, "label kubernetes.io/service-name is missing: it belongs to no Service and is ignored");
-  else
-    slice.service = label->second;
-  const auto type = decoder.text(document, "", "addressType");
-  if (!type) decoder.reject(document, "addressType is missing");
-  if (type == "FQDN") return decoder.warn(document["addressType"], "addressType FQDN is not supported: ignored");
-  if (type && type != "IPv4" && type != "IPv6")
-    return decoder.reject(document["addressType"], "addressType " + quoted(*type) + " is not IPv4, IPv6 or FQDN");
-  slice.family = type == "IPv6" ? model::Family::kIpv6 : model::Family::kIpv4;
+  slice.meta = decode_meta(decoder, document, Name::kSubdomain);
+  decode_service_name(decoder, document, slice);
+  if (!decode_family(decoder, document, slice)) return;
   std::size_t index = 0;
   for (const Value port : decoder.sequence(document, "", "ports"))
     decode_port(decoder, port, join_path("", "ports", index++), slice);
   index = 0;
-  Seen seen;
+  bool several_seen = false;
   for (const Value endpoint : decoder.sequence(document, "", "endpoints"))
-    decode_endpoint(decoder, endpoint, join_path("", "endpoints", index++), slice, seen);
-  decoder.unknown_fields(document, "", {"apiVersion", "kind", "metadata", "addressType", "ports", "endpoints"});
+    decode_endpoint(decoder, endpoint, join_path("", "endpoints", index++), slice, several_seen);
+  decoder.unknown_fields(document, "",
+                         {"apiVersion", "kind", "metadata", "addressType", "ports", "endpoints"});
   objects.push_back(std::move(slice));
 }
 

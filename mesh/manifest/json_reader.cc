@@ -1,8 +1,7 @@
 // JSON by simdjson's on-demand parser, walked once.
 #include <simdjson.h>
 
-#include <unordered_set>
-
+#include "mesh/manifest/document_builder.h"
 #include "mesh/manifest/reader.h"
 #include "mesh/manifest/text_reader.h"
 
@@ -11,126 +10,147 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
+constexpr char kSpace[] = " \t\r\n";
+
 class JsonReader {
  public:
-  explicit JsonReader(std::string_view bytes) : bytes_(bytes), padded_(bytes) {}
+  explicit JsonReader(std::string_view bytes) : padded_(bytes) {}
 
   Stop read(const OnDocument& on_document) {
+    builder_.start_document(1);
     ondemand::document document;
     if (const auto error = parser_.iterate(padded_).get(document)) return failed(error);
+    ondemand::json_type type;
+    if (const auto error = document.type().get(type)) return failed(error);
+    if (type != ondemand::json_type::object && type != ondemand::json_type::array)
+      return bare_scalar(type);
     ondemand::value root;
-    // A bare scalar cannot be a manifest; get_value refuses it.
     if (const auto error = document.get_value().get(root)) return failed(error);
-    if (const auto error = value(root, 0, {}, 1)) return failed(error);
-    const char* rest;
-    if (document.current_location().get(rest) == simdjson::SUCCESS) return {"has something behind its first value: one object or one List a JSON file", line_};
-    on_document({tree_, first_line_, error_, error_line_});
+    if (const auto error = read_value(root)) return failed(error);
+    const char* rest = nullptr;
+    if (document.current_location().get(rest) == simdjson::SUCCESS)
+      return {"has something behind its first value: a JSON file holds one object or one List",
+              line_of(rest)};
+    on_document(builder_.document());
     return {};
   }
 
  private:
+  // `null` means nothing, as an empty file does. simdjson's walk is not for bare scalars.
+  Stop bare_scalar(ondemand::json_type type) const {
+    std::string_view text(padded_.data(), padded_.size());
+    text.remove_prefix(text.find_first_not_of(kSpace));
+    text.remove_suffix(text.size() - text.find_last_not_of(kSpace) - 1);
+    if (type == ondemand::json_type::null && text == "null") return {};
+    return {"is not an object: a manifest is a mapping with apiVersion and kind", 1};
+  }
+
   Stop failed(simdjson::error_code error) const {
+    if (!builder_.exhausted().empty()) return {builder_.exhausted(), line_};
     return {std::string("is not valid JSON: ") + simdjson::error_message(error), line_};
   }
 
   // Tokens come in order, so lines are counted as we go.
-  int line_of(std::string_view token) {
-    const auto offset = static_cast<std::size_t>(token.data() - padded_.data());
-    for (; counted_ < offset && counted_ < bytes_.size(); ++counted_) line_ += bytes_[counted_] == '\n';
-    if (!first_line_) first_line_ = line_;
+  int line_of(const char* token) {
+    const auto offset = static_cast<std::size_t>(token - padded_.data());
+    for (; counted_ < offset && counted_ < padded_.size(); ++counted_)
+      line_ += padded_.data()[counted_] == '\n';
     return line_;
   }
 
-  void refuse(const std::string& why) {
-    if (!error_.empty()) return;
-    error_ = why;
-    error_line_ = line_;
-  }
-
-  simdjson::error_code value(ondemand::value value, std::uint32_t parent, std::string_view key, int depth) {
-    const int line = line_of(value.raw_json_token());
+  simdjson::error_code read_value(ondemand::value value) {
+    const std::string_view token = value.raw_json_token();
+    const int line = line_of(token.data());
+    if (!builder_.exhausted().empty()) return simdjson::CAPACITY;
     ondemand::json_type type;
     if (const auto error = value.type().get(type)) return error;
-    if (depth > kMaxDepth + 1) {
-      refuse("nests deeper than " + std::to_string(kMaxDepth) + " levels");
-      return simdjson::SUCCESS;  // the iterator skips what is not read
-    }
     switch (type) {
       case ondemand::json_type::object:
-        return object(value, tree_.add(parent, key, Type::kMapping, {}, line), depth);
+        return read_object(value, line);
       case ondemand::json_type::array:
-        return array(value, tree_.add(parent, key, Type::kSequence, {}, line), depth);
-      case ondemand::json_type::string: {
-        std::string_view text;
-        if (const auto error = value.get_string().get(text)) return error;
-        if (text.find('\0') != std::string_view::npos) refuse("a NUL character in a string");
-        tree_.add(parent, key, Type::kString, tree_.keep(text), line);
-        return simdjson::SUCCESS;
-      }
+        return read_array(value, line);
+      case ondemand::json_type::string:
+        return read_string(value, line);
       case ondemand::json_type::number: {
         double number;
-        std::string_view token = value.raw_json_token();
         if (const auto error = value.get_double().get(number)) return error;
-        token = token.substr(0, token.find_last_not_of(" \t\r\n") + 1);
-        tree_.add(parent, key, Type::kNumber, tree_.keep(token), line);
+        const auto end = token.find_last_not_of(kSpace) + 1;
+        builder_.scalar(Type::kNumber, token.substr(0, end), line);
         return simdjson::SUCCESS;
       }
       case ondemand::json_type::boolean: {
         bool truth;
         if (const auto error = value.get_bool().get(truth)) return error;
-        tree_.add(parent, key, Type::kBool, truth ? "true" : "false", line);
+        builder_.scalar(Type::kBool, truth ? "true" : "false", line);
         return simdjson::SUCCESS;
       }
       case ondemand::json_type::null:
-        if (!value.is_null()) return simdjson::N_ATOM_ERROR;
-        tree_.add(parent, key, Type::kNull, {}, line);
+        if (token.substr(0, 4) != "null") return simdjson::N_ATOM_ERROR;
+        if (bool null; value.is_null().get(null) || !null) return simdjson::N_ATOM_ERROR;
+        builder_.scalar(Type::kNull, {}, line);
         return simdjson::SUCCESS;
     }
     return simdjson::TAPE_ERROR;
   }
 
-  simdjson::error_code object(ondemand::value value_of, std::uint32_t node, int depth) {
+  simdjson::error_code read_string(ondemand::value value, int line) {
+    std::string_view text;
+    if (const auto error = value.get_string().get(text)) return error;
+    if (text.find('\0') != std::string_view::npos)
+      builder_.refuse("has a NUL character in a string", line);
+    builder_.scalar(Type::kString, text, line);
+    return simdjson::SUCCESS;
+  }
+
+  simdjson::error_code read_object(ondemand::value value, int line) {
+    if (!builder_.open(Type::kMapping, line)) {
+      builder_.close();
+      return simdjson::SUCCESS;  // the iterator skips what is not read
+    }
     ondemand::object fields;
-    if (const auto error = value_of.get_object().get(fields)) return error;
-    std::unordered_set<std::string_view> keys;
+    if (const auto error = value.get_object().get(fields)) return error;
     for (auto entry : fields) {
       ondemand::field field;
       if (const auto error = std::move(entry).get(field)) return error;
-      std::string_view name;
-      if (const auto error = field.unescaped_key().get(name)) return error;
-      name = tree_.keep(name);
-      if (!keys.insert(name).second) refuse("the key " + quoted(name) + " is there twice");
-      if (const auto error = value(field.value(), node, name, depth + 1)) return error;
+      const int key_line = line_of(field.key().raw());
+      std::string_view key;
+      if (const auto error = field.unescaped_key().get(key)) return error;
+      if (key.find('\0') != std::string_view::npos)
+        builder_.refuse("has a NUL character in a key", key_line);
+      builder_.key(key, key_line);
+      if (const auto error = read_value(field.value())) return error;
     }
+    builder_.close();
     return simdjson::SUCCESS;
   }
 
-  simdjson::error_code array(ondemand::value value_of, std::uint32_t node, int depth) {
+  simdjson::error_code read_array(ondemand::value value, int line) {
+    if (!builder_.open(Type::kSequence, line)) {
+      builder_.close();
+      return simdjson::SUCCESS;  // the iterator skips what is not read
+    }
     ondemand::array items;
-    if (const auto error = value_of.get_array().get(items)) return error;
+    if (const auto error = value.get_array().get(items)) return error;
     for (auto item : items) {
       ondemand::value each;
       if (const auto error = std::move(item).get(each)) return error;
-      if (const auto error = value(each, node, {}, depth + 1)) return error;
+      if (const auto error = read_value(each)) return error;
     }
+    builder_.close();
     return simdjson::SUCCESS;
   }
 
-  std::string_view bytes_;
   simdjson::padded_string padded_;
   ondemand::parser parser_{kMaxFileBytes + 1};
-  Tree tree_;
+  DocumentBuilder builder_;
   std::size_t counted_ = 0;
   int line_ = 1;
-  int first_line_ = 0;
-  std::string error_;
-  int error_line_ = 0;
 };
 
 }  // namespace
 
 Stop read_json(std::string_view bytes, const OnDocument& on_document) {
-  if (bytes.find_first_not_of(" \t\r\n") == std::string_view::npos) return {};
+  if (bytes.find_first_not_of(kSpace) == std::string_view::npos) return {};
   return JsonReader(bytes).read(on_document);
 }
 

@@ -1,5 +1,6 @@
 // v1 Service.
 #include <algorithm>
+#include <set>
 
 #include "mesh/manifest/decode.h"
 #include "mesh/manifest/text_reader.h"
@@ -7,9 +8,20 @@
 namespace weft::manifest {
 namespace {
 
-constexpr std::int64_t kAffinityDefault = 10800, kAffinityMost = 86400;  // seconds, as the API has them
+// Seconds, as the API has them.
+constexpr std::int64_t kAffinityDefault = 10800, kAffinityMost = 86400;
 
-std::optional<model::TargetPort> target_port(Decoder& decoder, Value port, const std::string& path) {
+constexpr std::string_view kBalancer = "weft.mesh/balancer";
+
+// IANA service name, as the API wants a port's name: with a letter, so that no number is one.
+bool is_port_name(const std::string& name) {
+  const bool has_letter =
+      std::any_of(name.begin(), name.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+  return has_letter && is_dns_label(name) && name.size() <= 15;
+}
+
+std::optional<model::TargetPort> target_port(Decoder& decoder, Value port,
+                                             const std::string& path) {
   const Value target = port["targetPort"];
   if (!target.present()) return std::nullopt;
   if (target.type() == Type::kNumber) {
@@ -17,85 +29,128 @@ std::optional<model::TargetPort> target_port(Decoder& decoder, Value port, const
     return number ? std::optional<model::TargetPort>(*number) : std::nullopt;
   }
   const auto name = decoder.text(port, path, "targetPort");
-  if (!name) return std::nullopt;
-  const bool has_letter = std::any_of(name->begin(), name->end(), [](char c) { return c >= 'a' && c <= 'z'; });
-  if (!has_letter || !is_dns_label(*name) || name->size() > 15) {
+  if (name && is_port_name(*name)) return model::TargetPort(*name);
+  if (name)
     decoder.reject(target, path + ".targetPort " + quoted(*name) +
-                               " is not a port's name (at most 15 of a-z, 0-9 and -, with a letter; a number is "
-                               "written without quotes)");
-    return std::nullopt;
-  }
-  return model::TargetPort(*name);
+                               " is not a port's name (at most 15 of a-z, 0-9 and -, with a "
+                               "letter; a number is written without quotes)");
+  return std::nullopt;
 }
 
-void decode_port(Decoder& decoder, Value value, const std::string& path, model::ServiceObject& service) {
+struct SeenPorts {
+  std::set<std::pair<std::uint16_t, model::Protocol>> numbers;
+  std::set<std::string> names;
+};
+
+void reject_duplicates(Decoder& decoder, Value value, const std::string& path,
+                       const model::ServicePortSpec& port, SeenPorts& seen) {
+  if (port.port && !seen.numbers.emplace(port.port, port.protocol).second)
+    decoder.reject(value, path + ".port " + std::to_string(port.port) + "/" +
+                              model::to_text(port.protocol) + " is there twice");
+  if (!port.name.empty() && !seen.names.insert(port.name).second)
+    decoder.reject(value, path + ".name " + quoted(port.name) + " is there twice");
+}
+
+void decode_port(Decoder& decoder, Value value, const std::string& path, SeenPorts& seen,
+                 model::ServiceObject& service) {
   if (!decoder.is(value, Type::kMapping, path)) return;
   model::ServicePortSpec port;
   port.name = decoder.text(value, path, "name").value_or("");
   if (!port.name.empty() && !is_dns_label(port.name))
-    decoder.reject(value["name"], path + ".name " + quoted(port.name) + " is not a DNS label");
-  const auto protocol = decoder.text(value, path, "protocol").value_or("TCP");
-  const auto number = decoder.port(value, path, "port");
+    decoder.reject(value["name"],
+                   path + ".name " + quoted(port.name) + " is not a DNS label (RFC 1123)");
   if (!value["port"].present()) decoder.reject(value, path + ".port is missing");
-  port.port = number.value_or(0);
+  port.port = decoder.port(value, path, "port").value_or(0);
   port.target = target_port(decoder, value, path);
-  decoder.unknown_fields(value, path, {"name", "protocol", "port", "targetPort"}, {"nodePort", "appProtocol"});
-  if (protocol == "SCTP")
-    return decoder.warn(value, path + ".protocol SCTP is not supported: this port is not served");
-  if (protocol != "TCP" && protocol != "UDP")
-    return decoder.reject(value["protocol"], path + ".protocol " + quoted(protocol) + " is not TCP, UDP or SCTP");
-  port.protocol = protocol == "TCP" ? model::Protocol::kTcp : model::Protocol::kUdp;
-  for (const auto& other : service.ports) {
-    if (other.port == port.port && other.protocol == port.protocol)
-      decoder.reject(value, path + ".port " + std::to_string(port.port) + "/" + protocol + " is there twice");
-    if (other.name == port.name)
-      decoder.reject(value, path + ".name " + quoted(port.name) + " is there twice: several ports need names of their own");
+  decoder.unknown_fields(value, path, {"name", "protocol", "port", "targetPort"},
+                         {"nodePort", "appProtocol"});
+  const auto protocol = decoder.protocol(value, path);
+  if (!protocol) {
+    if (!decoder.rejected())
+      decoder.warn(value, path + ".protocol SCTP is not supported: this port is not served");
+    return;
   }
-  service.ports.push_back(std::move(port));
+  port.protocol = *protocol;
+  reject_duplicates(decoder, value, path, port, seen);
+  if (!decoder.rejected()) service.ports.push_back(std::move(port));
 }
 
-void decode_addresses(Decoder& decoder, Value spec, model::ServiceObject& service) {
-  std::vector<std::pair<Value, std::string>> found;
+void decode_ports(Decoder& decoder, Value spec, model::ServiceObject& service) {
+  std::size_t index = 0;
+  SeenPorts seen;
+  for (const Value port : decoder.sequence(spec, "spec", "ports"))
+    decode_port(decoder, port, join_path("spec", "ports", index++), seen, service);
+  const bool unnamed = std::any_of(service.ports.begin(), service.ports.end(),
+                                   [](const auto& port) { return port.name.empty(); });
+  if (index > 1 && unnamed)
+    decoder.reject(spec["ports"], "spec.ports: several ports need a name each");
+}
+
+// In the order they are written, each once.
+class AddressList {
+ public:
+  void add(std::optional<model::Address> address) {
+    if (address && seen_.insert(*address).second) addresses_.push_back(*address);
+  }
+  std::vector<model::Address> take() { return std::move(addresses_); }
+
+ private:
+  std::vector<model::Address> addresses_;
+  std::set<model::Address> seen_;
+};
+
+void decode_cluster_ips(Decoder& decoder, Value spec, model::ServiceObject& service) {
+  AddressList addresses;
+  const auto decode = [&](Value value, const std::string& path) {
+    if (value.type() == Type::kString && value.text() == "None")
+      service.headless = true;
+    else if (value.type() != Type::kString || !value.text().empty())
+      addresses.add(decoder.address(value, path));
+  };
   std::size_t index = 0;
   for (const Value entry : decoder.sequence(spec, "spec", "clusterIPs"))
-    found.emplace_back(entry, join_path("spec", "clusterIPs", index++));
-  if (spec["clusterIP"].present()) found.emplace_back(spec["clusterIP"], "spec.clusterIP");
-  for (const auto& [value, path] : found) {
-    if (value.type() == Type::kString && (value.text() == "None" || value.text().empty())) {
-      service.headless |= value.text() == "None";
-      continue;
-    }
-    const auto address = decoder.address(value, path);
-    if (address && std::find(service.cluster_ips.begin(), service.cluster_ips.end(), *address) == service.cluster_ips.end())
-      service.cluster_ips.push_back(*address);
-  }
+    decode(entry, join_path("spec", "clusterIPs", index++));
+  if (spec["clusterIP"].present()) decode(spec["clusterIP"], "spec.clusterIP");
+  service.cluster_ips = addresses.take();
   if (service.headless && !service.cluster_ips.empty())
     decoder.reject(spec, "spec.clusterIPs holds None beside addresses");
-  index = 0;
+}
+
+void decode_external_ips(Decoder& decoder, Value spec, model::ServiceObject& service) {
+  AddressList addresses;
+  std::size_t index = 0;
   for (const Value entry : decoder.sequence(spec, "spec", "externalIPs"))
-    if (const auto address = decoder.address(entry, join_path("spec", "externalIPs", index++)))
-      service.external_ips.push_back(*address);
+    addresses.add(decoder.address(entry, join_path("spec", "externalIPs", index++)));
+  service.external_ips = addresses.take();
 }
 
 void decode_affinity(Decoder& decoder, Value spec, model::ServiceObject& service) {
+  const std::string path = "spec.sessionAffinityConfig";
   const auto affinity = decoder.text(spec, "spec", "sessionAffinity").value_or("None");
   const Value config = decoder.mapping(spec, "spec", "sessionAffinityConfig");
-  const Value client = decoder.mapping(config, "spec.sessionAffinityConfig", "clientIP");
-  const auto timeout = decoder.integer(client, "spec.sessionAffinityConfig.clientIP", "timeoutSeconds", 1, kAffinityMost);
+  const Value client = decoder.mapping(config, path, "clientIP");
+  const auto timeout =
+      decoder.integer(client, path + ".clientIP", "timeoutSeconds", 1, kAffinityMost);
+  decoder.unknown_fields(config, path, {"clientIP"});
+  decoder.unknown_fields(client, path + ".clientIP", {"timeoutSeconds"});
   if (affinity == "ClientIP")
     service.affinity = std::chrono::seconds(timeout.value_or(kAffinityDefault));
   else if (affinity != "None")
-    decoder.reject(spec["sessionAffinity"], "spec.sessionAffinity " + quoted(affinity) + " is not None or ClientIP");
+    decoder.reject(spec["sessionAffinity"],
+                   "spec.sessionAffinity " + quoted(affinity) + " is not None or ClientIP");
 }
 
 void decode_type(Decoder& decoder, Value spec, model::ServiceObject& service) {
   const auto type = decoder.text(spec, "spec", "type").value_or("ClusterIP");
   if (type == "ExternalName") {
     service.unserved_type = true;
-    decoder.warn(spec["type"], "type ExternalName is not served yet: its name goes to the DNS as it is");
+    decoder.warn(spec["type"],
+                 "spec.type ExternalName is not served yet: its name is left to the DNS");
   } else if (type == "NodePort" || type == "LoadBalancer") {
-    decoder.warn(spec["type"], "type " + type + ": cluster and external IPs are served; node ports and load balancer "
-                                                "addresses are not served yet, they need the packet path");
+    decoder.warn(spec["type"],
+                 "spec.type " + type +
+                     ": cluster and external IPs are served; node ports and load balancer ingress "
+                     "need the packet path, which this build does not have yet");
   } else if (type != "ClusterIP") {
     decoder.reject(spec["type"], "spec.type " + quoted(type) + " is not a Service's type");
   }
@@ -103,55 +158,57 @@ void decode_type(Decoder& decoder, Value spec, model::ServiceObject& service) {
 
 // Fields that change where traffic goes elsewhere, and do not here yet.
 void warn_without_effect(Decoder& decoder, Value spec) {
-  if (decoder.text(spec, "spec", "internalTrafficPolicy").value_or("Cluster") == "Local")
-    decoder.warn(spec["internalTrafficPolicy"], "spec.internalTrafficPolicy Local has no effect yet: endpoints of all nodes are used");
+  for (const char* field : {"internalTrafficPolicy", "externalTrafficPolicy"}) {
+    const auto policy = decoder.text(spec, "spec", field).value_or("Cluster");
+    if (policy == "Local")
+      decoder.warn(spec[field], std::string("spec.") + field +
+                                    " Local has no effect yet: endpoints of all nodes are used");
+    else if (policy != "Cluster")
+      decoder.reject(spec[field], std::string("spec.") + field + " " + quoted(policy) +
+                                      " is not Cluster or Local");
+  }
   if (const auto distribution = decoder.text(spec, "spec", "trafficDistribution"))
-    decoder.warn(spec["trafficDistribution"], "spec.trafficDistribution " + quoted(*distribution) + " has no effect yet");
+    decoder.warn(spec["trafficDistribution"],
+                 "spec.trafficDistribution " + quoted(*distribution) + " has no effect yet");
 }
 
-void decode_annotations(Decoder& decoder, Value document, model::ServiceObject& service) {
-  for (const auto& [key, value] : service.meta.annotations) {
-    const Value at = document["metadata"]["annotations"][key];
-    if (key != "weft.mesh/balancer") {
-      decoder.warn(at, "annotation " + quoted(key) + " is not known to this build: it has no effect");
-    } else if (value == "round-robin") {
-      service.balancer = model::Balancer::kRoundRobin;
-    } else if (value == "random") {
-      service.balancer = model::Balancer::kRandom;
-    } else if (value == "maglev") {
-      service.balancer = model::Balancer::kSourceHash;
-    } else {
-      decoder.not_enforced(at, "annotation weft.mesh/balancer " + quoted(value) +
-                                   " is not one of round-robin, random, maglev: connections are balanced in turn");
-    }
-  }
+void decode_balancer(Decoder& decoder, Value document, model::ServiceObject& service) {
+  const auto found = service.meta.annotations.find(std::string(kBalancer));
+  if (found == service.meta.annotations.end()) return;
+  using model::Balancer;
+  for (const auto balancer : {Balancer::kRoundRobin, Balancer::kRandom, Balancer::kSourceHash})
+    if (found->second == model::to_text(balancer)) service.balancer = balancer;
+  if (!service.balancer)
+    decoder.not_enforced(document["metadata"]["annotations"][kBalancer],
+                         std::string(kBalancer) + " " + quoted(found->second),
+                         "this build has round-robin, random and maglev");
 }
 
 }  // namespace
 
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::ServiceObject service;
-  service.meta = decode_meta(decoder, document, /*name_is_label=*/true);
+  service.meta = decode_meta(decoder, document, Name::kLabel, {kBalancer});
   const Value spec = decoder.mapping(document, "", "spec");
   if (!spec.present()) decoder.reject(document, "spec is missing");
   decode_type(decoder, spec, service);
-  decode_addresses(decoder, spec, service);
+  decode_cluster_ips(decoder, spec, service);
+  decode_external_ips(decoder, spec, service);
   decode_affinity(decoder, spec, service);
-  service.publish_not_ready = decoder.boolean(spec, "spec", "publishNotReadyAddresses").value_or(false);
+  service.publish_not_ready =
+      decoder.boolean(spec, "spec", "publishNotReadyAddresses").value_or(false);
   service.selector = decoder.labels(spec, "spec", "selector");
-  std::size_t index = 0;
-  for (const Value port : decoder.sequence(spec, "spec", "ports"))
-    decode_port(decoder, port, join_path("spec", "ports", index++), service);
-  if (service.ports.size() > 1)
-    for (const auto& port : service.ports)
-      if (port.name.empty()) decoder.reject(spec["ports"], "spec.ports: several ports need a name each");
+  decode_ports(decoder, spec, service);
   warn_without_effect(decoder, spec);
-  decode_annotations(decoder, document, service);
-  decoder.unknown_fields(spec, "spec",
-                         {"type", "clusterIP", "clusterIPs", "externalIPs", "sessionAffinity", "sessionAffinityConfig",
-                          "publishNotReadyAddresses", "selector", "ports", "internalTrafficPolicy", "trafficDistribution"},
-                         {"ipFamilies", "ipFamilyPolicy", "externalName", "externalTrafficPolicy", "healthCheckNodePort",
-                          "loadBalancerIP", "loadBalancerClass", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts"});
+  decode_balancer(decoder, document, service);
+  decoder.unknown_fields(
+      spec, "spec",
+      {"type", "clusterIP", "clusterIPs", "externalIPs", "sessionAffinity", "sessionAffinityConfig",
+       "publishNotReadyAddresses", "selector", "ports", "internalTrafficPolicy",
+       "externalTrafficPolicy", "trafficDistribution"},
+      // Of DNS, and of the addresses that decode_type() says are not served.
+      {"ipFamilies", "ipFamilyPolicy", "externalName", "healthCheckNodePort", "loadBalancerIP",
+       "loadBalancerClass", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts"});
   decoder.unknown_fields(document, "", {"apiVersion", "kind", "metadata", "spec"}, {"status"});
   objects.push_back(std::move(service));
 }

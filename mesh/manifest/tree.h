@@ -1,9 +1,9 @@
-// One document as a small tree: what the YAML and the JSON reader build and every kind decodes from. Flat
-// and transient: 100,000 endpoints are a million nodes for a tenth of a second.
+// One document as a small tree: what the YAML and the JSON reader build and every kind decodes
+// from. Flat and transient: a slice of 100,000 endpoints is over a million nodes for half a second.
 #pragma once
 
 #include <cstdint>
-#include <memory_resource>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,32 +13,46 @@ namespace weft::manifest {
 enum class Type : std::uint8_t { kNull, kBool, kNumber, kString, kSequence, kMapping };
 const char* to_text(Type type);  // "a string", "a list", ...: for messages
 
-struct Node {
-  std::string_view key;   // in a mapping
-  std::string_view text;  // of scalars; lives in the tree
-  std::uint32_t first = 0, last = 0, next = 0;  // children and sibling; 0: none
-  std::int32_t line = 0;  // 1-based
-  Type type = Type::kNull;
-};
-
 class Tree {
  public:
-  Tree() { clear(); }
-  Tree(const Tree&) = delete;
-  Tree& operator=(const Tree&) = delete;
+  Tree();
+  ~Tree();
+  struct Node {
+    std::uint32_t key;                   // in a mapping; see intern()
+    std::uint32_t text_begin, text_end;  // of scalars
+    std::uint32_t first, next;           // child and sibling; 0: none
+    std::uint32_t line : 29;             // 1-based
+    std::uint32_t type : 3;
+  };
+  static_assert(sizeof(Node) == 24);
 
-  void clear();
-  // The new node's number. Parent 0 makes it the root.
-  std::uint32_t add(std::uint32_t parent, std::string_view key, Type type, std::string_view text, int line);
-  std::string_view keep(std::string_view text);  // a copy that lives as long as the tree
-  bool has_child(std::uint32_t parent, std::string_view key) const;
+  void clear();  // keys stay: the documents of a file have the same ones
+  // The new node's number. The first is the root, its parent 0; `before` is the sibling that was
+  // added last, 0 for the first child.
+  std::uint32_t add(std::uint32_t parent, std::uint32_t before, std::uint32_t key, Type type,
+                    std::string_view text, int line);
+  // The same number for the same key.
+  std::uint32_t intern(std::string_view key);
 
-  const Node& operator[](std::uint32_t at) const { return nodes_[at]; }
-  bool empty() const { return nodes_.size() < 2; }
+  const Node& operator[](std::uint32_t at) const { return chunks_[at / kChunk][at % kChunk]; }
+  std::string_view key_text(std::uint32_t key) const { return keys_[key]; }
+  std::string_view text(const Node& node) const {
+    return std::string_view(texts_).substr(node.text_begin, node.text_end - node.text_begin);
+  }
+  bool empty() const { return size_ < 2; }
+  std::size_t keys() const { return keys_.size(); }
 
  private:
-  std::vector<Node> nodes_;  // [0] is nobody, [1] the root
-  std::pmr::monotonic_buffer_resource arena_;
+  static constexpr std::size_t kChunk = 512;  // small: most files are one small object
+
+  Node& at(std::uint32_t at) { return chunks_[at / kChunk][at % kChunk]; }
+
+  std::vector<std::unique_ptr<Node[]>> chunks_;
+  std::size_t size_ = 1;  // node 0 is nobody, 1 the root
+  std::string texts_;
+  std::vector<std::string_view> keys_;
+  struct KeyTable;
+  std::unique_ptr<KeyTable> key_table_;
 };
 
 // A place in a tree, or nowhere. Cheap to copy; the tree outlives it.
@@ -49,11 +63,11 @@ class Value {
   static Value root(const Tree& tree) { return tree.empty() ? Value() : Value(tree, 1); }
 
   // Nowhere is null: an absent field and `field: null` mean the same to Kubernetes.
-  bool present() const { return at_ && node().type != Type::kNull; }
-  Type type() const { return at_ ? node().type : Type::kNull; }
-  int line() const { return at_ ? node().line : 0; }
-  std::string_view text() const { return at_ ? node().text : std::string_view(); }
-  std::string_view key() const { return at_ ? node().key : std::string_view(); }
+  bool present() const { return type() != Type::kNull; }
+  Type type() const { return at_ ? static_cast<Type>(node().type) : Type::kNull; }
+  int line() const { return at_ ? static_cast<int>(node().line) : 0; }
+  std::string_view text() const { return at_ ? tree_->text(node()) : std::string_view(); }
+  std::string_view key() const { return at_ ? tree_->key_text(node().key) : std::string_view(); }
 
   Value operator[](std::string_view key) const {
     for (Value child = first(); child.at_; child = child.sibling())
@@ -66,7 +80,7 @@ class Value {
   Iterator end() const;
 
  private:
-  const Node& node() const { return (*tree_)[at_]; }
+  const Tree::Node& node() const { return (*tree_)[at_]; }
   Value first() const { return at_ && node().first ? Value(*tree_, node().first) : Value(); }
   Value sibling() const { return node().next ? Value(*tree_, node().next) : Value(); }
 

@@ -1,68 +1,93 @@
-// YAML by libfyaml's event stream, never by its document mode: that resolves aliases, and a few hundred
-// bytes of nested aliases are gigabytes.
+// YAML by libfyaml's event stream, never by its document mode: that resolves aliases, and a few
+// hundred bytes of nested aliases are gigabytes.
+//
+// libfyaml 0.7.12 trusts its input in some ways that Screen makes up for: it takes some bytes for
+// the end of the input and says nothing, it is quadratic in directives, and it keeps every token of
+// a line of flow style in memory, and every open bracket, some 400 bytes each (measured: 1.5 GB for
+// 4 MB of brackets).
 #include <libfyaml.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
-#include <unordered_set>
-#include <vector>
 
+#include "mesh/manifest/document_builder.h"
 #include "mesh/manifest/reader.h"
 #include "mesh/manifest/text_reader.h"
+#include "mesh/manifest/yaml_scalar.h"
 
 namespace weft::manifest {
 namespace {
 
+// A last-applied-configuration annotation, 256 KB of JSON in one line, has some 50,000.
+constexpr int kMaxIndicators = 300'000;
+// Open at one time, over any number of lines.
+constexpr int kMaxBrackets = 100'000;
+
+struct DiagnosticsDeleter {
+  void operator()(fy_diag* diagnostics) const { fy_diag_unref(diagnostics); }
+};
+using Diagnostics = std::unique_ptr<fy_diag, DiagnosticsDeleter>;
+
 struct ParserDeleter {
   void operator()(fy_parser* parser) const { fy_parser_destroy(parser); }
 };
+using Parser = std::unique_ptr<fy_parser, ParserDeleter>;
 
-bool is_one_of(std::string_view text, std::initializer_list<std::string_view> all) {
-  return std::find(all.begin(), all.end(), text) != all.end();
+bool is_allowed_directive(std::string_view line) {
+  while (!line.empty() && (line.back() == ' ' || line.back() == '\t' || line.back() == '\r'))
+    line.remove_suffix(1);
+  return line == "%YAML 1.1" || line == "%YAML 1.2";
 }
 
-bool looks_like_number(std::string_view text) {
-  std::size_t at = text[0] == '-' || text[0] == '+' ? 1 : 0;
-  if (at == text.size()) return false;
-  if (is_one_of(text.substr(at), {".inf", ".Inf", ".INF"}) || is_one_of(text, {".nan", ".NaN", ".NAN"})) return true;
-  if (text.substr(at).starts_with("0x"))
-    return text.find_first_not_of("0123456789abcdefABCDEF_", at + 2) == std::string_view::npos && text.size() > at + 2;
-  if (text.substr(at).starts_with("0o"))
-    return text.find_first_not_of("01234567_", at + 2) == std::string_view::npos && text.size() > at + 2;
-  bool digit = false, point = false, exponent = false;
-  for (; at < text.size(); ++at) {
-    const char c = text[at];
-    if (c >= '0' && c <= '9') {
-      digit = true;
-    } else if (c == '.' && !point && !exponent) {
-      point = true;
-    } else if ((c == 'e' || c == 'E') && digit && !exponent) {
-      exponent = true;
-      if (at + 1 < text.size() && (text[at + 1] == '-' || text[at + 1] == '+')) ++at;
-      if (at + 1 == text.size()) return false;
-    } else if (c != '_' || !digit) {
-      return false;
+// What libfyaml must not see. Knows no more of YAML than bytes and lines, so it counts what stands
+// in quotes and comments too, and its limits are wide.
+class Screen {
+ public:
+  Stop check(std::string_view bytes) {
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      const char c = bytes[at];
+      if (c == '%' && at_start_ &&
+          !is_allowed_directive(bytes.substr(at, bytes.find('\n', at) - at)))
+        return {
+            "has a line that begins with %: of YAML's directives only %YAML 1.1 and 1.2 are read",
+            line_};
+      at_start_ = c == '\n' || c == '\r';
+      if (at_start_) {
+        line_ += c == '\n';
+        indicators_ = 0;
+      } else if (const char* why = refuses(c)) {
+        return {why, line_};
+      }
     }
+    return {};
   }
-  return digit;
-}
 
-// Plain scalars as Kubernetes' YAML library has them: YAML 1.1's booleans.
-Type plain_type(std::string_view text) {
-  if (text.empty() || is_one_of(text, {"~", "null", "Null", "NULL"})) return Type::kNull;
-  if (is_one_of(text, {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"})) return Type::kBool;
-  if (is_one_of(text, {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"})) return Type::kBool;
-  return looks_like_number(text) ? Type::kNumber : Type::kString;
-}
+ private:
+  const char* refuses(char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte == 0) return "has a NUL byte: it was damaged, or is no text";
+    if ((byte < 0x20 && c != '\t') || byte == 0x7f)
+      return "has a control character: it was damaged, or is no text";
+    if (!is_one_of(c, "[]{},:?-&*!\"'")) return nullptr;
+    if (++indicators_ > kMaxIndicators)
+      return "has too much in one line: break it, or make it a .json file";
+    if (is_one_of(c, "[{") && ++brackets_ > kMaxBrackets) return "has too many open brackets";
+    if (is_one_of(c, "]}") && brackets_ > 0) --brackets_;
+    return nullptr;
+  }
 
-bool plain_truth(std::string_view text) {
-  return is_one_of(text, {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"});
-}
+  static bool is_one_of(char c, std::string_view all) {
+    return all.find(c) != std::string_view::npos;
+  }
+
+  int line_ = 1, indicators_ = 0, brackets_ = 0;
+  bool at_start_ = true;
+};
 
 class YamlReader {
  public:
-  YamlReader(fy_parser* parser, const OnDocument& on_document) : parser_(parser), on_document_(on_document) {}
+  YamlReader(fy_parser* parser, fy_diag* diagnostics, const OnDocument& on_document)
+      : parser_(parser), diagnostics_(diagnostics), on_document_(on_document) {}
 
   Stop read() {
     while (fy_event* event = fy_parser_parse(parser_)) {
@@ -70,175 +95,120 @@ class YamlReader {
       const auto type = event->type;
       handle(event);
       fy_parser_event_free(parser_, event);
-      if (type == FYET_STREAM_END) return {};
+      if (!builder_.exhausted().empty()) return {builder_.exhausted(), line_};
+      if (type == FYET_STREAM_END && !fy_parser_get_stream_error(parser_)) return {};
     }
-    return stop();
+    return syntax_error();
   }
 
  private:
-  struct Open {
-    std::uint32_t node;
-    bool mapping;
-    bool has_key = false;
-    std::string_view key;
-    std::unordered_set<std::string_view> keys;  // filled from the 16th on: most mappings are small
-    int count = 0;
-  };
-
-  Stop stop() {
-    Stop result{"is not valid YAML", line_};
-    fy_diag* diag = fy_parser_get_diag(parser_);
+  Stop syntax_error() {
+    Stop stop{"is not valid YAML", line_};
     void* state = nullptr;
-    if (diag)
-      if (const fy_diag_error* error = fy_diag_errors_iterate(diag, &state)) {
-        if (error->line >= 0) result.line = error->line + 1;
-        if (error->msg) result.error += ": " + quoted(error->msg);
-      }
-    if (diag) fy_diag_unref(diag);
-    return result;
+    if (const fy_diag_error* error = fy_diag_errors_iterate(diagnostics_, &state)) {
+      if (error->line > 0) stop.line = error->line;
+      if (error->msg) stop.error += ": " + cleaned(error->msg, 100);
+    }
+    return stop;
   }
 
-  void refuse(const std::string& why) {
-    if (!error_.empty()) return;
-    error_ = why;
-    error_line_ = line_;
-  }
-
-  void handle(fy_event* event) {
+  void handle(const fy_event* event) {
     switch (event->type) {
       case FYET_DOCUMENT_START:
-        tree_.clear();
-        open_.clear();
-        depth_ = 0;
-        error_.clear();
-        document_line_ = line_;
-        begun_ = false;
-        break;
+        return builder_.start_document(line_);
       case FYET_DOCUMENT_END:
-        on_document_({tree_, document_line_, error_, error_line_});
-        break;
+        return on_document_(builder_.document());
       case FYET_MAPPING_START:
-        begin(event, event->mapping_start.anchor, Type::kMapping);
-        break;
+        refuse_anchor(event->mapping_start.anchor);
+        refuse_tag(event->mapping_start.tag);
+        builder_.open(Type::kMapping, line_);
+        return;
       case FYET_SEQUENCE_START:
-        begin(event, event->sequence_start.anchor, Type::kSequence);
-        break;
+        refuse_anchor(event->sequence_start.anchor);
+        refuse_tag(event->sequence_start.tag);
+        builder_.open(Type::kSequence, line_);
+        return;
       case FYET_MAPPING_END:
       case FYET_SEQUENCE_END:
-        end();
-        break;
+        return builder_.close();
       case FYET_SCALAR:
-        scalar(event);
-        break;
+        return scalar(event->scalar);
       case FYET_ALIAS:
-        refuse("an alias (*name): aliases are refused, they can blow up; write the value out");
-        value(Type::kNull, {});
-        break;
+        builder_.refuse("has an alias (*name): these are refused; write the value out", line_);
+        return put({}, Type::kNull);
       default:
-        break;
+        return;
     }
   }
 
-  void note_begin() {
-    if (!begun_) document_line_ = line_;
-    begun_ = true;
+  void refuse_anchor(const fy_token* anchor) {
+    if (anchor)
+      builder_.refuse("has an anchor (&name): these are refused; write the value out", line_);
   }
 
-  void begin(fy_event*, const fy_token* anchor, Type type) {
-    note_begin();
-    if (anchor) refuse("an anchor (&name): anchors and aliases are refused; write the value out");
-    if (++depth_ > kMaxDepth) refuse("nests deeper than " + std::to_string(kMaxDepth) + " levels");
-    if (depth_ > kMaxDepth) return;
-    if (!open_.empty() && open_.back().mapping && !open_.back().has_key)
-      refuse("a key that is not a plain word");
-    const auto node = value(type, {});
-    open_.push_back({node, type == Type::kMapping, false, {}, {}, 0});
+  void refuse_tag(const fy_token* tag) {
+    if (tag) builder_.refuse("has a tag (!name): of these only !!str is read", line_);
   }
 
-  void end() {
-    if (depth_-- > kMaxDepth) return;
-    open_.pop_back();
+  void scalar(const fy_event_scalar_data& data) {
+    refuse_anchor(data.anchor);
+    const auto tag = text_of(data.tag);
+    const bool text_by_tag = tag == "tag:yaml.org,2002:str" || tag == "!!str";
+    if (!text_by_tag) refuse_tag(data.tag);
+    const auto text = text_of(data.value);
+    if (text.find('\0') != std::string_view::npos)
+      builder_.refuse("has a NUL character in a string", line_);
+    const bool plain = !data.value || fy_token_scalar_style(data.value) == FYSS_PLAIN;
+    put(text, plain && !text_by_tag ? plain_type(text) : Type::kString);
   }
 
-  void scalar(const fy_event* event) {
-    note_begin();
-    if (event->scalar.anchor) refuse("an anchor (&name): anchors and aliases are refused; write the value out");
-    if (depth_ > kMaxDepth) return;
+  void put(std::string_view text, Type type) {
+    if (builder_.expects_key()) return builder_.key(text, line_);
+    if (type == Type::kBool) text = plain_truth(text) ? "true" : "false";
+    builder_.scalar(type, type == Type::kNull ? std::string_view() : text, line_);
+  }
+
+  static std::string_view text_of(fy_token* token) {
     std::size_t length = 0;
-    const char* bytes = event->scalar.value ? fy_token_get_text(event->scalar.value, &length) : nullptr;
-    const std::string_view text = bytes ? std::string_view(bytes, length) : std::string_view();
-    if (text.find('\0') != std::string_view::npos) refuse("a NUL byte");
-    if (!open_.empty() && open_.back().mapping && !open_.back().has_key) return key(text);
-    const bool plain =
-        !event->scalar.value || fy_token_scalar_style(event->scalar.value) == FYSS_PLAIN;
-    const Type type = plain ? plain_type(text) : Type::kString;
-    if (type == Type::kBool)
-      value(type, plain_truth(text) ? "true" : "false");
-    else
-      value(type, tree_.keep(text));
-  }
-
-  void key(std::string_view text) {
-    Open& mapping = open_.back();
-    if (text == "<<") refuse("a merge key (<<): merge keys are refused; write the values out");
-    bool twice;
-    constexpr int kFew = 16;
-    if (mapping.count < kFew) {
-      twice = tree_.has_child(mapping.node, text);
-    } else {
-      if (mapping.count == kFew)
-        for (const auto child : Value(tree_, mapping.node)) mapping.keys.insert(child.key());
-      twice = mapping.keys.contains(text);
-    }
-    if (twice) refuse("the key " + quoted(text) + " is there twice");
-    ++mapping.count;
-    mapping.key = tree_.keep(text);
-    if (mapping.count > kFew) mapping.keys.insert(mapping.key);
-    mapping.has_key = true;
-  }
-
-  std::uint32_t value(Type type, std::string_view text) {
-    if (open_.empty()) return tree_.add(0, {}, type, text, line_);
-    Open& parent = open_.back();
-    parent.has_key = false;
-    return tree_.add(parent.node, parent.mapping ? parent.key : std::string_view(), type, text, line_);
+    const char* bytes = token ? fy_token_get_text(token, &length) : nullptr;
+    return bytes ? std::string_view(bytes, length) : std::string_view();
   }
 
   fy_parser* parser_;
+  fy_diag* diagnostics_;
   const OnDocument& on_document_;
-  Tree tree_;
-  std::vector<Open> open_;
-  int depth_ = 0;
+  DocumentBuilder builder_;
   int line_ = 1;
-  int document_line_ = 1;
-  bool begun_ = false;
-  std::string error_;
-  int error_line_ = 0;
 };
+
+Stop read_events(std::string_view bytes, const OnDocument& on_document) {
+  fy_diag_cfg diagnostics_config;
+  fy_diag_cfg_default(&diagnostics_config);
+  const Diagnostics diagnostics(fy_diag_create(&diagnostics_config));
+  if (!diagnostics) return {"the YAML parser cannot be started", 0};
+  fy_diag_set_collect_errors(diagnostics.get(), true);
+  fy_parse_cfg config{};
+  config.flags = FYPCF_QUIET;
+  config.diag = diagnostics.get();
+  const Parser parser(fy_parser_create(&config));
+  if (!parser || fy_parser_set_string(parser.get(), bytes.data(), bytes.size()))
+    return {"the YAML parser cannot be started", 0};
+  Stop stop = YamlReader(parser.get(), diagnostics.get(), on_document).read();
+  // Collected errors hold on to the parser's tokens, and nothing else frees them (0.7.12).
+  fy_diag_reset_error(diagnostics.get());
+  return stop;
+}
 
 }  // namespace
 
 Stop read_yaml(std::string_view bytes, const OnDocument& on_document) {
-  // libfyaml takes a NUL for the end of its input: a file of zeros, as a power cut leaves it, would read as
-  // an empty one.
-  if (const auto nul = bytes.find('\0'); nul != std::string_view::npos)
-    return {"holds a NUL byte: it was damaged, or is no text",
-            1 + static_cast<int>(std::count(bytes.begin(), bytes.begin() + nul, '\n'))};
-  fy_diag_cfg diagnostics;
-  fy_diag_cfg_default(&diagnostics);
-  fy_diag* diag = fy_diag_create(&diagnostics);
-  if (diag) fy_diag_set_collect_errors(diag, true);
-  fy_parse_cfg config{};
-  config.flags = static_cast<fy_parse_cfg_flags>(FYPCF_QUIET);
-  config.diag = diag;
-  const std::unique_ptr<fy_parser, ParserDeleter> parser(fy_parser_create(&config));
-  Stop stop;
-  if (!parser || fy_parser_set_string(parser.get(), bytes.data(), bytes.size()))
-    stop = {"the YAML parser cannot be started", 0};
-  else
-    stop = YamlReader(parser.get(), on_document).read();
-  if (diag) fy_diag_unref(diag);
-  return stop;
+  // JSON in a .yaml file, as `kubectl get -o json` writes it, is JSON; what only begins like it is
+  // YAML.
+  const auto begin = bytes.find_first_not_of(" \t\r\n");
+  if (begin != std::string_view::npos && bytes[begin] == '{')
+    if (read_json(bytes, on_document).error.empty()) return {};
+  if (auto stop = Screen().check(bytes); !stop.error.empty()) return stop;
+  return read_events(bytes, on_document);
 }
 
 }  // namespace weft::manifest

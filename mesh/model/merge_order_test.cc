@@ -118,7 +118,7 @@ std::string all_of(const Mesh& mesh) {
 }
 
 TEST(Merge, DependsOnTheSetOfUnitsAndNotOnTheWayThere) {
-  for (unsigned seed = 0; seed < 400; ++seed) {
+  for (unsigned seed = 0; seed < 150; ++seed) {
     Generator generator(seed);
     Merger merger;
     Units units;
@@ -138,7 +138,7 @@ TEST(Merge, DependsOnTheSetOfUnitsAndNotOnTheWayThere) {
 }
 
 TEST(Merge, GivesTheSameMeshInWhateverOrderUnitsCome) {
-  for (unsigned seed = 0; seed < 200; ++seed) {
+  for (unsigned seed = 0; seed < 100; ++seed) {
     Generator generator(seed);
     std::vector<std::pair<std::string, std::shared_ptr<const Unit>>> units;
     for (int i = 0; i < 12; ++i)

@@ -115,6 +115,11 @@ void KernelNode::start(const compile::Limits& limits) {
   ASSERT_TRUE(status.ok()) << status;
 }
 
+void KernelNode::resume() {
+  placed_ = in_maps_ = read();
+  ids_.emplace(maps().limits(), placed_);
+}
+
 reconcile::Plan KernelNode::plan(const model::Mesh& mesh) {
   compile::Input input;
   input.after = &mesh;

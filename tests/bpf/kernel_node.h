@@ -31,6 +31,9 @@ class KernelNode {
   // Forgets the data path, as a process that is killed does. Pins stay.
   void kill() { datapath_.reset(); }
 
+  // Starts anew from what the maps hold, as after a kill, but keeps the programs: loading takes a while.
+  void resume();
+
   // Makes the maps equal to the mesh, clean-up and grace period included.
   void apply(const model::Mesh& mesh);
   // The plan from what the maps are known to hold to the mesh; numbers are taken.

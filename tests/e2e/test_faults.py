@@ -144,6 +144,11 @@ class Starts(NodeTest):
         os.makedirs(folder, exist_ok=True)
         self.fail_with("--bpffs", folder, folder)
 
+    def test_a_kernel_without_btf_is_named(self):
+        """A tmpfs over /sys/kernel/btf, in a mount namespace of its own."""
+        hide = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+        self.fail_with(None, None, "BTF", prefix=["unshare", "--mount", "sh", "-c", hide, "sh"])
+
     def test_without_root_it_says_so(self):
         public = f"/tmp/weft-lab-{os.getpid()}-weftd"
         shutil.copy(weftlab.binary("weftd"), public)
