@@ -12,13 +12,14 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
     answer->verdict = WEFT_VERDICT_PASS;
     if (!sk)
         return WEFT_ALLOW;
-    weft_forget(sk);
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     weft_pick(query, answer);
+    /* A UDP socket that is refused keeps the peer it had. */
+    if (answer->verdict != WEFT_VERDICT_PASS && answer->verdict != WEFT_VERDICT_TRANSLATE)
+        return weft_refuse();
+    weft_forget(sk);
     if (answer->verdict == WEFT_VERDICT_PASS)
         return WEFT_ALLOW;
-    if (answer->verdict != WEFT_VERDICT_TRANSLATE)
-        return weft_refuse();
     weft_reserve(sk, query, answer);
     /* There is no handshake to wait for: the flow begins here. */
     if (query->key.proto == IPPROTO_UDP)

@@ -57,7 +57,8 @@ int weft_sendmsg6(struct bpf_sock_addr *ctx) {
 static __always_inline int weft_answers_for(struct bpf_sock *sk, const struct weft_addr *addr,
                                             __be16 port, struct weft_frontend_key *frontend) {
     struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
-    if (socket && socket->frontend_port && socket->backend_port == port &&
+    if (socket && sk->state == BPF_TCP_ESTABLISHED && socket->frontend_port &&
+        socket->backend_port == port &&
         weft_addr_equal(&socket->backend, addr)) {
         frontend->addr = socket->frontend;
         frontend->port = socket->frontend_port;

@@ -133,7 +133,7 @@ class RandomMesh {
     services_[key] = service;
     mesh_.services.set(key, std::make_shared<const model::Service>(std::move(service)));
   }
-  void erase(const model::ServiceKey& key) {
+  void erase(const model::ServiceKey key) {  // a copy: the caller's may lie in what is erased
     for (const auto& old : services_[key].addresses) taken_.erase(old);
     services_.erase(key);
     mesh_.services.set(key, nullptr);

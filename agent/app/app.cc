@@ -138,10 +138,7 @@ class App {
 
   void on_batch(const std::string& uri, Clock::time_point first_event) {
     if (!begun_) {
-      if (!all_synced()) {
-        log_troubles();
-        return publish();
-      }
+      if (!all_synced()) return publish();
       for (const auto& source : sources_)
         log::info("source", {{"uri", source->uri()},
                              {"units", source->status().updates},
@@ -155,20 +152,6 @@ class App {
     return std::all_of(sources_.begin(), sources_.end(), [](const auto& source) { return source->status().synced; });
   }
 
-  // Each trouble of a source once, when it begins and when it is over.
-  void log_troubles() {
-    for (const auto& source : sources_) {
-      auto& known = troubles_[source->uri()];
-      const auto& error = source->status().error;
-      if (error == known) continue;
-      if (error.empty())
-        log::info("source", {{"uri", source->uri()}, {"state", "well again"}});
-      else
-        log::error("source", {{"uri", source->uri()}, {"error", error}});
-      known = error;
-    }
-  }
-
   void begin() {
     begun_ = true;
     start_timer_.cancel();
@@ -178,10 +161,12 @@ class App {
   void reconcile(const std::string& cause, Clock::time_point since) {
     const auto begin = Clock::now();
     snapshot_.mesh = merger_.build();
-    log_troubles();
     log_notices();
     if (refuse_unenforceable()) return;
-    finish_apply(reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()}), cause, begin, since);
+    // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it was.
+    const bool waiting = reconciler_.failed();
+    auto result = reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()});
+    waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
   }
 
   void finish_apply(reconcile::Result result, const std::string& cause, Clock::time_point begin,
@@ -217,6 +202,7 @@ class App {
     }
     if (result.written.entries || cause == "start") log_plan(result, cause, end - begin);
     schedule_cleanup();
+    answer_audits();
     publish();
   }
 
@@ -281,8 +267,12 @@ class App {
     schedule_cleanup();
     // Room was made: services that found none are tried again.
     if (!snapshot_.refused.empty() && !reconciler_.failed()) reconcile("room", Clock::now());
-    if (reconciler_.settled())
-      for (auto& waiting : std::exchange(audits_, {})) waiting();
+    answer_audits();
+  }
+
+  void answer_audits() {
+    if (!reconciler_.settled()) return;
+    for (auto& waiting : std::exchange(audits_, {})) waiting();
   }
 
   // --- what people must be told ---
@@ -388,6 +378,7 @@ class App {
     observe::AdminHandlers handlers;
     handlers.confirm = [this](observe::AdminHandlers::ConfirmDone done) {
       asio::post(control_, [this, done = std::move(done)] {
+        if (!begun_) return done(absl::UnavailableError("the sources are not ready yet: nothing is held back"));
         confirmed_ = true;
         reconcile("confirmed", Clock::now());
         done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " + snapshot_.apply.last_error)
@@ -446,7 +437,6 @@ class App {
   int exit_code_ = 0;
   std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
   std::set<std::string> logged_notices_;
-  std::map<std::string, std::string> troubles_;  // by source URI
   std::vector<std::function<void()>> audits_;
   kernel::Background background_;  // last: its tasks use everything above
 };

@@ -63,6 +63,13 @@ int run(const Options& options) {
 }
 
 int uninstall(const Options& options) {
+  // Not under a running agent: it would go on believing that it serves.
+  std::error_code none;
+  if (std::filesystem::exists(options.run_dir, none))
+    if (const auto lock = lock_run_dir(options.run_dir); !lock.ok()) {
+      std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
+      return 1;
+    }
   const kernel::Pins pins{options.bpffs};
   if (auto status = kernel::uninstall(pins); !status.ok()) {
     std::fprintf(stderr, "weftd: %s\n", base::message_of(status).c_str());

@@ -285,14 +285,14 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
   output.desired = *input.placed;
   output.endpoints_before = output.endpoints_after = input.placed->endpoint_count;
   for (const auto& [key, change] : changes)
-    if (change.service || !input.keep_absent)
+    if (!input.keep_absent || change.endpoints_after > change.endpoints_before)
       output.endpoints_after += change.endpoints_after - change.endpoints_before;
   output.held_back =
       !input.allow_mass_removal && output.endpoints_after * 2 < output.endpoints_before;
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;
-    if ((output.held_back && loses) || (input.keep_absent && !change.service)) {
+    if ((loses && (output.held_back || input.keep_absent)) || (input.keep_absent && !change.service)) {
       output.pending.insert(key);
       continue;
     }

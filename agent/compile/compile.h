@@ -32,7 +32,7 @@ struct Input {
   const MapState* placed = nullptr;     // what the maps hold now
   std::set<model::ServiceKey> pending;  // services that the last compile refused or held back
   bool allow_mass_removal = false;
-  // Not every source has spoken yet: a service that is not in the mesh may still come, and stays.
+  // Not every source has spoken yet: what is not in the mesh may still come, so no service loses endpoints.
   bool keep_absent = false;
 };
 

@@ -253,6 +253,27 @@ TEST(Compile, GivesAnAddressOfAHeldBackServiceToItsNewOwnerOnly) {
   EXPECT_TRUE(placed(second.desired, "a").ports[0].frontends.empty()) << "two services claim one frontend";
 }
 
+// Not every source has spoken yet.
+TEST(Compile, TakesNothingAwayWhileWhatIsAbsentMayStillCome) {
+  Ids ids{Limits{}};
+  const auto first = compile_all(mesh_of({service("a", {"10.96.0.1"}, many(4)), service("b", {"10.96.0.2"}, many(2, 1)),
+                                          service("c", {"10.96.0.3"}, many(2, 2))}),
+                                 {}, ids);
+  const auto mesh = mesh_of({service("a", {"10.96.0.1"}, many(1)), service("c", {"10.96.0.3"}, many(3, 2)),
+                             service("d", {"10.96.0.4"}, many(1, 3))});
+  Input input;
+  input.after = &mesh;
+  input.placed = &first.desired;
+  input.keep_absent = true;
+  const auto second = compile(input, ids, 2);
+  EXPECT_EQ(placed(second.desired, "a"), placed(first.desired, "a"));
+  EXPECT_EQ(placed(second.desired, "b"), placed(first.desired, "b"));
+  EXPECT_EQ(placed(second.desired, "c").ports[0].endpoints.size(), 3u);
+  EXPECT_EQ(placed(second.desired, "d").ports[0].endpoints.size(), 1u);
+  EXPECT_FALSE(second.held_back);
+  EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
+}
+
 // The mesh tells all there is to say: whether it came in one step or in many, the layout is the same
 // but for the numbers, and comparing everything finds nothing that following the changes missed.
 TEST(Compile, FindsTheSameStepByStepAsAllAtOnce) {

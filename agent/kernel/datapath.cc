@@ -4,6 +4,7 @@
 #include <bpf/libbpf.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -53,7 +54,41 @@ std::optional<MapShape> pinned_shape(const std::string& path) {
 
 bool is_ours(const bpf_map* map) { return std::string_view(bpf_map__name(map)).starts_with("weft_"); }
 
-bool is_socket_storage(const bpf_map* map) { return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE; }
+// Maps that go on in use when others are rebuilt in another size: what sockets and clients hold names
+// numbers, and those stay.
+bool outlives_sizes(const bpf_map* map) {
+  const std::string_view name = bpf_map__name(map);
+  return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" || name == "weft_events";
+}
+
+// The finished new maps become the pinned ones.
+absl::Status take_over(const Pins& pins) {
+  if (auto status = move_pins(pins.maps(), old_maps(pins)); !status.ok()) return status;
+  return move_pins(next_maps(pins), pins.maps());
+}
+
+std::uint32_t map_id(const std::string& path) {
+  const base::Fd fd(bpf_obj_get(path.c_str()));
+  bpf_map_info info{};
+  __u32 length = sizeof info;
+  return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &length) == 0 ? info.id : 0;
+}
+
+// Whether the programs in force run on the maps pinned there. Asked of the hook that is switched last.
+bool in_force(const Pins& pins, const std::string& maps_dir) {
+  const std::uint32_t wanted = map_id(maps_dir + "/weft_services");
+  const auto hooks = read_hooks(pins, "");
+  if (!wanted || hooks.empty() || !hooks.back().attached) return false;
+  const base::Fd program(bpf_prog_get_fd_by_id(hooks.back().program_id));
+  std::vector<std::uint32_t> ids(64);
+  bpf_prog_info info{};
+  info.nr_map_ids = ids.size();
+  info.map_ids = reinterpret_cast<std::uintptr_t>(ids.data());
+  __u32 length = sizeof info;
+  if (!program || bpf_obj_get_info_by_fd(program.get(), &info, &length)) return false;
+  ids.resize(std::min<std::size_t>(ids.size(), info.nr_map_ids));
+  return std::find(ids.begin(), ids.end(), wanted) != ids.end();
+}
 
 void set_sizes(datapath* skeleton, const DatapathOptions& options) {
   const auto& limits = options.limits;
@@ -126,7 +161,7 @@ struct Datapath::State {
   absl::Status reuse(bool storage_only) {
     bpf_map* map;
     bpf_object__for_each_map(map, skeleton->obj) {
-      if (!is_ours(map) || (storage_only && !is_socket_storage(map))) continue;
+      if (!is_ours(map) || (storage_only && !outlives_sizes(map))) continue;
       const std::string path = options.pins.map(bpf_map__name(map));
       if (pinned_shape(path) != wanted_shape(map)) continue;
       const base::Fd fd(bpf_obj_get(path.c_str()));
@@ -230,6 +265,11 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   // A migration that was killed between its two renames: the finished maps are the ones in force.
   if (!exists(pins.maps()) && exists(next_maps(pins)))
     if (auto status = move_pins(next_maps(pins), pins.maps()); !status.ok()) return status;
+  // ... or before the first: then the links tell.
+  if (exists(pins.maps()) && exists(next_maps(pins)) && in_force(pins, next_maps(pins))) {
+    if (auto status = remove_pins(old_maps(pins)); !status.ok()) return status;
+    if (auto status = take_over(pins); !status.ok()) return status;
+  }
   for (const auto& leftover : {next_maps(pins), old_maps(pins)})
     if (auto status = remove_pins(leftover); !status.ok()) return status;
 
@@ -277,10 +317,9 @@ absl::Status Datapath::attach() {
     return absl::ErrnoToStatus(errno, "cannot pin " + why);
   if (!state.migrating) return absl::OkStatus();
 
+  if (auto status = take_over(pins); !status.ok()) return status;
   wait_for_grace_period();
   if (state.same_layout) state.add_late_counts(maps_);
-  if (auto status = move_pins(pins.maps(), old_maps(pins)); !status.ok()) return status;
-  if (auto status = move_pins(next_maps(pins), pins.maps()); !status.ok()) return status;
   state.migrating = false;
   state.same_layout = false;
   state.left_behind = Maps{};

@@ -19,6 +19,16 @@ std::uint64_t wall_ns() {
       .count();
 }
 
+// The incarnation first: from then on no socket of an earlier life touches the counters; one that had
+// looked just before has ended its run by the time an id is given away (a grace period lies between).
+void begin_life(weft_endpoint_state& state) {
+  __atomic_fetch_add(&state.incarnation, 1, __ATOMIC_RELEASE);
+  state.active = 0;
+  state.opened = state.failed = 0;
+  state.rtt_us = state.last_error = 0;
+  state.last_failed_ns = 0;
+}
+
 // One operation at a time, but for runs of hash upserts, which write() batches.
 class Apply {
  public:
@@ -45,12 +55,10 @@ class Apply {
   absl::Status operator()(const WriteInfo& op) { return maps_.names.update(op.index, op.info); }
   absl::Status operator()(const WriteEndpoint& op) {
     auto& endpoint = maps_.endpoints.at(op.id);
-    if (op.fresh) {
-      auto& state = maps_.endpoint_states.at(op.id);
-      const std::uint32_t incarnation = state.incarnation + 1;
-      state = {};
-      __atomic_store_n(&state.incarnation, incarnation, __ATOMIC_RELEASE);
-    }
+    // A plan that is tried again finds what it already began: that life has its counters.
+    const bool begun = load(endpoint.word) == op.endpoint.word &&
+                       std::memcmp(&endpoint.addr, &op.endpoint.addr, sizeof endpoint.addr) == 0;
+    if (op.fresh && !begun) begin_life(maps_.endpoint_states.at(op.id));
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
     endpoint.weight = op.endpoint.weight;
     endpoint.zone = op.endpoint.zone;
@@ -64,7 +72,7 @@ class Apply {
     return absl::OkStatus();
   }
   absl::Status operator()(const PublishRecord& op) {
-    if (op.fresh) maps_.service_states.at(op.index) = {};
+    if (op.fresh && load(maps_.services.at(op.index)) != op.word) maps_.service_states.at(op.index) = {};
     store(maps_.services.at(op.index), op.word);
     return absl::OkStatus();
   }
@@ -79,10 +87,13 @@ class Apply {
   }
   absl::Status operator()(const ClearEndpoint& op) {
     store(maps_.endpoints.at(op.id).word, 0);
+    // The life ends here: sockets that outlive it charge nobody.
+    __atomic_fetch_add(&maps_.endpoint_states.at(op.id).incarnation, 1, __ATOMIC_RELEASE);
     return absl::OkStatus();
   }
   absl::Status operator()(const ClearRecord& op) {
     store(maps_.services.at(op.index), 0);
+    maps_.service_states.at(op.index) = {};
     return absl::OkStatus();
   }
   absl::Status operator()(const EraseInfo& op) { return maps_.names.erase(op.index); }

@@ -22,16 +22,33 @@ static __always_inline __u32 weft_incarnation(__u32 endpoint) {
     return state ? state->incarnation : 0;
 }
 
+/* Whether the service serves from draining endpoints now, having no ready one: then its first slot is one. */
+static __always_inline int weft_serves_draining(__u32 service) {
+    __u64 *record = bpf_map_lookup_elem(&weft_services, &service);
+    if (!record)
+        return 0;
+    const __u64 word = *(volatile __u64 *)record;
+    __u32 at = weft_record_base(word) + WEFT_SLOT_HEADER;
+    __u64 *slot = weft_record_count(word) ? bpf_map_lookup_elem(&weft_slots, &at) : 0;
+    if (!slot)
+        return 0;
+    struct weft_endpoint *first = weft_endpoint_get(weft_slot_low(*(volatile __u64 *)slot));
+    return first && (weft_endpoint_flags(*(volatile __u64 *)&first->word) & WEFT_ENDPOINT_DRAINING);
+}
+
 /* Whether a remembered choice may still be served: the id is still that service's, in that life of the
- * id, and takes connections (a draining endpoint keeps its clients: that is what draining means). */
-static __always_inline int weft_choice_valid(__u32 service, __u32 endpoint, __u32 incarnation) {
+ * id, and is in rotation. */
+static __noinline int weft_choice_valid(__u32 service, __u32 endpoint, __u32 incarnation) {
     struct weft_endpoint *e = weft_endpoint_get(endpoint);
     if (!e)
         return 0;
     const __u64 word = *(volatile __u64 *)&e->word;
-    return weft_endpoint_service(word) == service &&
-           (weft_endpoint_flags(word) & WEFT_ENDPOINT_READY) &&
-           weft_incarnation(endpoint) == incarnation;
+    if (weft_endpoint_service(word) != service || weft_incarnation(endpoint) != incarnation)
+        return 0;
+    const __u32 flags = weft_endpoint_flags(word);
+    if (flags & WEFT_ENDPOINT_READY)
+        return 1;
+    return (flags & WEFT_ENDPOINT_DRAINING) && weft_serves_draining(service);
 }
 
 /* The endpoint this client should keep, or 0. */

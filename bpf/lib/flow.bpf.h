@@ -96,10 +96,34 @@ static __noinline struct weft_flow *weft_flow_take(struct bpf_sock *sk) {
     return flow;
 }
 
+/* A connected socket that names its own service in sendto(): the peer it is connected to, since the kernel
+ * drops answers from anybody else. A socket that is not connected any more (AF_UNSPEC, which no hook sees)
+ * forgets what it was connected to. Nonzero where `answer` is set. */
+static __always_inline int weft_connected_pick(struct bpf_sock *sk, const struct weft_query *query,
+                                               struct weft_answer *answer) {
+    struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
+    if (!socket || !socket->frontend_port)
+        return 0;
+    if (sk->state != BPF_TCP_ESTABLISHED) {
+        weft_release(socket);
+        socket->frontend_port = 0;
+        return 0;
+    }
+    if (socket->frontend_port != query->key.port ||
+        !weft_addr_equal(&socket->frontend, &query->key.addr))
+        return 0;
+    answer->verdict = WEFT_VERDICT_TRANSLATE;
+    answer->addr = socket->backend;
+    answer->port = socket->backend_port;
+    return 1;
+}
+
 /* Turns a datagram to an endpoint: the one this socket has of the service while that is ready, as a
  * conntrack entry would keep it, else a fresh pick. The verdict is in `answer`. */
 static __always_inline void weft_flow_pick(struct bpf_sock *sk, const struct weft_query *query,
                                            struct weft_answer *answer) {
+    if (weft_connected_pick(sk, query, answer))
+        return;
     struct weft_flow *flow = weft_flow_find_to(sk, &query->key);
     const __u64 now = bpf_ktime_get_ns();
     if (flow && weft_frontend_find(&query->key) == flow->service &&

@@ -7,7 +7,8 @@
 // 4 MB of brackets).
 #include <libfyaml.h>
 
-#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <memory>
 
 #include "mesh/manifest/document_builder.h"
@@ -24,7 +25,10 @@ constexpr int kMaxIndicators = 300'000;
 constexpr int kMaxBrackets = 100'000;
 
 struct DiagnosticsDeleter {
-  void operator()(fy_diag* diagnostics) const { fy_diag_unref(diagnostics); }
+  void operator()(fy_diag* diagnostics) const {
+    fy_diag_reset_error(diagnostics);  // frees the collected errors; unref alone leaks them
+    fy_diag_unref(diagnostics);
+  }
 };
 using Diagnostics = std::unique_ptr<fy_diag, DiagnosticsDeleter>;
 
@@ -38,6 +42,22 @@ bool is_allowed_directive(std::string_view line) {
     line.remove_suffix(1);
   return line == "%YAML 1.1" || line == "%YAML 1.2";
 }
+
+enum class Class : std::uint8_t { kNothing, kNul, kControl, kOpen, kClose, kIndicator };
+
+constexpr std::array<Class, 256> classify() {
+  std::array<Class, 256> classes{};
+  for (std::size_t c = 0; c < 0x20; ++c) classes[c] = Class::kControl;
+  classes[0] = Class::kNul;
+  classes['\t'] = Class::kNothing;
+  classes[0x7f] = Class::kControl;
+  for (const unsigned char c : {',', ':', '?', '-', '&', '*', '!', '"', '\''})
+    classes[c] = Class::kIndicator;
+  for (const unsigned char c : {'[', '{'}) classes[c] = Class::kOpen;
+  for (const unsigned char c : {']', '}'}) classes[c] = Class::kClose;
+  return classes;
+}
+constexpr auto kClasses = classify();
 
 // What libfyaml must not see. Knows no more of YAML than bytes and lines, so it counts what stands
 // in quotes and comments too, and its limits are wide.
@@ -64,20 +84,25 @@ class Screen {
 
  private:
   const char* refuses(char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte == 0) return "has a NUL byte: it was damaged, or is no text";
-    if ((byte < 0x20 && c != '\t') || byte == 0x7f)
-      return "has a control character: it was damaged, or is no text";
-    if (!is_one_of(c, "[]{},:?-&*!\"'")) return nullptr;
-    if (++indicators_ > kMaxIndicators)
-      return "has too much in one line: break it, or make it a .json file";
-    if (is_one_of(c, "[{") && ++brackets_ > kMaxBrackets) return "has too many open brackets";
-    if (is_one_of(c, "]}") && brackets_ > 0) --brackets_;
-    return nullptr;
-  }
-
-  static bool is_one_of(char c, std::string_view all) {
-    return all.find(c) != std::string_view::npos;
+    switch (kClasses[static_cast<unsigned char>(c)]) {
+      case Class::kNothing:
+        return nullptr;
+      case Class::kNul:
+        return "has a NUL byte: it was damaged, or is no text";
+      case Class::kControl:
+        return "has a control character: it was damaged, or is no text";
+      case Class::kOpen:
+        if (++brackets_ > kMaxBrackets) return "has too many open brackets";
+        break;
+      case Class::kClose:
+        if (brackets_ > 0) --brackets_;
+        break;
+      case Class::kIndicator:
+        break;
+    }
+    return ++indicators_ > kMaxIndicators
+               ? "has too much in one line: break it, or make it a .json file"
+               : nullptr;
   }
 
   int line_ = 1, indicators_ = 0, brackets_ = 0;

@@ -1,5 +1,8 @@
 // Maps of another size: built beside the old, filled, and put in force without a hook ever being detached.
+#include <bpf/bpf.h>
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "agent/kernel/pins.h"
 #include "agent/reconcile/reconciler.h"
@@ -124,6 +127,40 @@ TEST_F(Migration, KilledBetweenTheRenamesGoesOnWithTheNewMaps) {
   EXPECT_EQ(compile::to_text(node_.placed()), compile::to_text(before_));
   expect_no_directories_left();
   expect_hooks_stayed();
+}
+
+// The links already run the new programs, the pins still name the old maps: what is in force counts.
+TEST_F(Migration, KilledBeforeTheRenamesGoesOnWithTheNewMaps) {
+  const auto& pins = node_.pins();
+  std::map<std::string, base::Fd> old;
+  for (const auto& name : kernel::list_pins(pins.maps()))
+    old[name] = base::Fd(bpf_obj_get(pins.map(name).c_str()));
+  node_.load(larger());
+  ASSERT_NO_FATAL_FAILURE(fill_and_attach(node_, mesh_));
+  node_.kill();
+  ASSERT_TRUE(kernel::move_pins(pins.maps(), pins.root + "/maps_next").ok());
+  ASSERT_TRUE(kernel::make_directory(pins.maps()).ok());
+  for (const auto& [name, fd] : old) ASSERT_EQ(bpf_obj_pin(fd.get(), pins.map(name).c_str()), 0) << name;
+
+  node_.start(larger());
+  EXPECT_FALSE(node_.datapath().fresh_maps()) << node_.datapath().migration();
+  EXPECT_EQ(node_.maps().limits(), larger());
+  EXPECT_EQ(compile::to_text(node_.placed()), compile::to_text(before_));
+  expect_no_directories_left();
+  expect_hooks_stayed();
+}
+
+TEST_F(Migration, KeepsTheClientsOfStickyServicesAndTheEvents) {
+  auto web = make_service("web", {"10.96.7.1"}, {"10.0.7.1", "10.0.7.2", "10.0.7.3"});
+  web.affinity = std::chrono::seconds(60);
+  mesh_ = std::make_shared<const model::Mesh>(make_mesh({web, make_service("none", {"10.96.7.2"}, {})}));
+  node_.apply(*mesh_);
+  const auto kept = text_of(node_.ask("10.96.7.1", 80, 7));
+  (void)node_.ask("10.96.7.2", 80);
+  node_.load(larger());
+  ASSERT_NO_FATAL_FAILURE(fill_and_attach(node_, mesh_));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(text_of(node_.ask("10.96.7.1", 80, 7)), kept);
+  EXPECT_EQ(node_.events(WEFT_EVENT_REFUSED_NO_ENDPOINT), 1u);
 }
 
 TEST_F(Migration, CarriesCountersOverAlsoThoseThatMoveMeanwhile) {

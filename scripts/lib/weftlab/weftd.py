@@ -165,6 +165,9 @@ class Weftd:
     def log_tail(self, lines=15):
         return "\n".join(self.log().splitlines()[-lines:])
 
+    def wait_log(self, text, guard_seconds=30):
+        wait_until(lambda: text in self.log(), guard_seconds, f"weftd logs {text!r}")
+
     def ctl_command(self, *words):
         return [
             binary("weftctl"),
