@@ -17,7 +17,7 @@ using compile::Limits;
 using compile::MapState;
 using tests::FakeMaps;
 
-constexpr int kRounds = 100;
+constexpr int kRounds = 60;
 constexpr int kSteps = 20;
 
 std::string first_line(const std::vector<std::string>& lines) { return lines.empty() ? "" : lines[0]; }

@@ -44,10 +44,10 @@ void decode_load_balancer(Decoder& decoder, Value policy, model::DestinationRule
   else if (simple == "RANDOM")
     rule.balancer = model::Balancer::kRandom;
   else if (simple != "UNSPECIFIED")
-    decoder.not_enforced(balancer["simple"], std::string(kBalancer) + ".simple " + quoted(simple),
+    decoder.not_enforced(balancer["simple"], join_path(kBalancer, "simple") + " " + quoted(simple),
                          "this build has ROUND_ROBIN and RANDOM");
   decode_hash(decoder, balancer, rule);
-  others_not_enforced(decoder, balancer, kBalancer, {"simple", "consistentHash"}, "");
+  others_not_enforced(decoder, balancer, kBalancer, {"simple", "consistentHash"});
 }
 
 void decode_subsets(Decoder& decoder, Value spec) {

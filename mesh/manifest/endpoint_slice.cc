@@ -72,10 +72,11 @@ void decode_service_name(Decoder& decoder, Value document, model::EndpointSliceO
   const auto label = slice.meta.labels.find(kServiceLabel);
   const Value at = document["metadata"]["labels"][kServiceLabel];
   if (label == slice.meta.labels.end() || label->second.empty())
-    return decoder.warn(document, std::string("label ") + kServiceLabel +
-                                      " is missing: it belongs to no Service and has no effect");
+    return decoder.warn(document,
+                        "label kubernetes.io/service-name is missing: it belongs to no Service "
+                        "and has no effect");
   if (!is_dns_label(label->second))
-    decoder.reject(at, std::string("label ") + kServiceLabel + " " + quoted(label->second) +
+    decoder.reject(at, "label kubernetes.io/service-name " + quoted(label->second) +
                            " is not a Service's name");
   slice.service = label->second;
 }

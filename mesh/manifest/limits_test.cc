@@ -125,6 +125,13 @@ TEST(Limits, OfTagsOnlyStrIsRead) {
   EXPECT_TRUE(says(yaml("!!!!\n"), "rejected: "));
 }
 
+TEST(Limits, TheParserWritesNothingToStandardError) {
+  testing::internal::CaptureStderr();
+  for (const char* text : {"a: |0\n  x\n", "a: [\n", "a: \"\\q\"\n", "%YAML 1.1\n%YAML 1.1\n---\n"})
+    EXPECT_EQ(rejected(yaml(text)), "?") << text;
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(Limits, ASyntaxErrorNamesItsLine) {
   EXPECT_TRUE(says(yaml("a: 1\nb: 2\nc: d: e\n"), "f:3: rejected: is not valid YAML: "));
   EXPECT_TRUE(says(yaml("a: \"open\n"), "f:1: rejected: is not valid YAML: "));

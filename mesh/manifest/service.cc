@@ -180,7 +180,7 @@ void decode_balancer(Decoder& decoder, Value document, model::ServiceObject& ser
     if (found->second == model::to_text(balancer)) service.balancer = balancer;
   if (!service.balancer)
     decoder.not_enforced(document["metadata"]["annotations"][kBalancer],
-                         std::string(kBalancer) + " " + quoted(found->second),
+                         "weft.mesh/balancer " + quoted(found->second),
                          "this build has round-robin, random and maglev");
 }
 

@@ -209,6 +209,8 @@ class YamlReader {
 Stop read_events(std::string_view bytes, const OnDocument& on_document) {
   fy_diag_cfg diagnostics_config;
   fy_diag_cfg_default(&diagnostics_config);
+  // Some of its errors go to standard error, collected and quiet or not.
+  diagnostics_config.fp = nullptr;
   const Diagnostics diagnostics(fy_diag_create(&diagnostics_config));
   if (!diagnostics) return {"the YAML parser cannot be started", 0};
   fy_diag_set_collect_errors(diagnostics.get(), true);

@@ -28,6 +28,7 @@ bool is_decimal(std::string_view text) {
 }
 
 bool is_number(std::string_view text) {
+  if (!only(text.substr(0, 1), "+-.0123456789")) return false;
   if (is_one_of(text, {".nan", ".NaN", ".NAN"})) return true;
   if (text[0] == '-' || text[0] == '+') text.remove_prefix(1);
   if (text.empty()) return false;
@@ -45,6 +46,8 @@ bool plain_truth(std::string_view text) {
 }
 
 Type plain_type(std::string_view text) {
+  constexpr std::size_t kLongestWord = 5;  // "false"; most scalars are longer
+  if (text.size() > kLongestWord) return is_number(text) ? Type::kNumber : Type::kString;
   if (text.empty() || is_one_of(text, {"~", "null", "Null", "NULL"})) return Type::kNull;
   if (plain_truth(text)) return Type::kBool;
   if (is_one_of(text, {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"}))
