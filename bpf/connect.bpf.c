@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* connect(): a service address becomes an endpoint before the kernel routes or sends anything. TCP, and
- * UDP sockets that connect. */
+/* connect(): a service address becomes an endpoint before the kernel routes or sends anything. TCP,
+ * and UDP sockets that connect. */
 #include "lib/account.bpf.h"
 #include "lib/reach.bpf.h"
 #include "lib/refuse.bpf.h"
 
-/* ALLOW or the refusal; `answer` is set and the socket bound to it where the call must be rewritten. */
+/* ALLOW or the refusal; `answer` is set and the socket bound to it where the call must be
+ * rewritten. */
 static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_query *query,
                                         struct weft_answer *answer) {
     struct bpf_sock *sk = ctx->sk;
     answer->verdict = WEFT_VERDICT_PASS;
-    if (!sk)
-        return WEFT_ALLOW;
+    if (!sk) return WEFT_ALLOW;
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     weft_pick(query, answer);
     /* A UDP socket that is refused keeps the peer it had. */
     if (answer->verdict != WEFT_VERDICT_PASS && answer->verdict != WEFT_VERDICT_TRANSLATE)
         return weft_refuse();
     weft_forget(sk);
-    if (answer->verdict == WEFT_VERDICT_PASS)
-        return WEFT_ALLOW;
+    if (answer->verdict == WEFT_VERDICT_PASS) return WEFT_ALLOW;
     weft_reserve(sk, query, answer);
     /* There is no handshake to wait for: the flow begins here. */
     if (query->key.proto == IPPROTO_UDP)
@@ -35,8 +34,7 @@ SEC("cgroup/connect4")
 int weft_connect4(struct bpf_sock_addr *ctx) {
     struct weft_query query = {};
     struct weft_answer answer = {};
-    if (!weft_served_protocol(ctx->protocol))
-        return WEFT_ALLOW;
+    if (!weft_served_protocol(ctx->protocol)) return WEFT_ALLOW;
     weft_addr_from_v4(&query.key.addr, ctx->user_ip4);
     query.key.port = ctx->user_port;
     query.key.proto = ctx->protocol;
@@ -53,8 +51,7 @@ SEC("cgroup/connect6")
 int weft_connect6(struct bpf_sock_addr *ctx) {
     struct weft_query query = {};
     struct weft_answer answer = {};
-    if (!weft_served_protocol(ctx->protocol))
-        return WEFT_ALLOW;
+    if (!weft_served_protocol(ctx->protocol)) return WEFT_ALLOW;
     weft_ctx_read_ip6(ctx, &query.key.addr);
     query.key.port = ctx->user_port;
     query.key.proto = ctx->protocol;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* getpeername() tells the service address that was dialled: applications that check their peer (rook and
- * libceph, for one) see what they asked for. The programs must return 1. */
+/* getpeername() tells the service address that was dialled: applications that check their peer
+ * (rook and libceph, for one) see what they asked for. The programs must return 1. */
 #include "lib/address.bpf.h"
 #include "lib/refuse.bpf.h"
 #include "maps.bpf.h"

@@ -1,6 +1,6 @@
 /* What every BPF file starts from: the UAPI, libbpf's helpers, and the project's own minimal kernel
- * structs. CO-RE relocates these by name against the running kernel's BTF, so that no build depends on
- * the kernel of the machine it was made on. */
+ * structs. CO-RE relocates these by name against the running kernel's BTF, so that no build depends
+ * on the kernel of the machine it was made on. */
 #pragma once
 #include <linux/bpf.h>
 #include <linux/in.h>

@@ -1,5 +1,5 @@
-/* Every map of the data path. __weak: each object that includes this declares them, the linker keeps one.
- * Sizes here are placeholders; weftd sets max_entries from its flags before loading. */
+/* Every map of the data path. __weak: each object that includes this declares them, the linker
+ * keeps one. Sizes here are placeholders; weftd sets max_entries from its flags before loading. */
 #pragma once
 #include "kernel.bpf.h"
 #include "abi/endpoint.h"
@@ -63,8 +63,8 @@ struct {
     __type(value, struct weft_endpoint_state);
 } weft_endpoint_states __weak SEC(".maps");
 
-/* Names, for people: read by weftctl and at restart, never by programs. Not preallocated: most of the
- * capacity is never used, and nobody waits for a write. */
+/* Names, for people: read by weftctl and at restart, never by programs. Not preallocated: most of
+ * the capacity is never used, and nobody waits for a write. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);

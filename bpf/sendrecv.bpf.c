@@ -7,8 +7,7 @@
 static __always_inline int weft_sendmsg(struct bpf_sock_addr *ctx, struct weft_query *query,
                                         struct weft_answer *answer) {
     struct bpf_sock *sk = ctx->sk;
-    if (!sk)
-        return WEFT_ALLOW;
+    if (!sk) return WEFT_ALLOW;
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     weft_flow_pick(sk, query, answer);
     if (answer->verdict == WEFT_VERDICT_TRANSLATE)
@@ -34,8 +33,8 @@ int weft_sendmsg4(struct bpf_sock_addr *ctx) {
     return verdict;
 }
 
-/* The kernel refuses a datagram that a program turned from IPv6 to IPv4 (ENOTSUPP in udpv6_sendmsg), so
- * here an IPv6 socket reaches IPv6 endpoints only. */
+/* The kernel refuses a datagram that a program turned from IPv6 to IPv4 (ENOTSUPP in
+ * udpv6_sendmsg), so here an IPv6 socket reaches IPv6 endpoints only. */
 SEC("cgroup/sendmsg6")
 int weft_sendmsg6(struct bpf_sock_addr *ctx) {
     struct weft_query query = {};
@@ -52,21 +51,19 @@ int weft_sendmsg6(struct bpf_sock_addr *ctx) {
     return verdict;
 }
 
-/* The service address that a datagram from {addr, port} stands for. A connected socket has one peer, in
- * weft_sockets; any other looks among its conversations. */
+/* The service address that a datagram from {addr, port} stands for. A connected socket has one
+ * peer, in weft_sockets; any other looks among its conversations. */
 static __always_inline int weft_answers_for(struct bpf_sock *sk, const struct weft_addr *addr,
                                             __be16 port, struct weft_frontend_key *frontend) {
     struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
     if (socket && sk->state == BPF_TCP_ESTABLISHED && socket->frontend_port &&
-        socket->backend_port == port &&
-        weft_addr_equal(&socket->backend, addr)) {
+        socket->backend_port == port && weft_addr_equal(&socket->backend, addr)) {
         frontend->addr = socket->frontend;
         frontend->port = socket->frontend_port;
         return 1;
     }
     struct weft_flow *flow = weft_flow_find_from(sk, addr, port);
-    if (!flow)
-        return 0;
+    if (!flow) return 0;
     frontend->addr = flow->frontend;
     frontend->port = flow->frontend_port;
     return 1;
@@ -76,8 +73,7 @@ SEC("cgroup/recvmsg4")
 int weft_recvmsg4(struct bpf_sock_addr *ctx) {
     struct bpf_sock *sk = ctx->sk;
     struct weft_query from = {};
-    if (!sk)
-        return WEFT_ALLOW;
+    if (!sk) return WEFT_ALLOW;
     weft_addr_from_v4(&from.key.addr, ctx->user_ip4);
     struct weft_query frontend = {};
     if (weft_answers_for(sk, &from.key.addr, ctx->user_port, &frontend.key)) {
@@ -91,8 +87,7 @@ SEC("cgroup/recvmsg6")
 int weft_recvmsg6(struct bpf_sock_addr *ctx) {
     struct bpf_sock *sk = ctx->sk;
     struct weft_query from = {};
-    if (!sk)
-        return WEFT_ALLOW;
+    if (!sk) return WEFT_ALLOW;
     weft_ctx_read_ip6(ctx, &from.key.addr);
     struct weft_query frontend = {};
     if (weft_answers_for(sk, &from.key.addr, ctx->user_port, &frontend.key)) {

@@ -18,7 +18,8 @@ constexpr int kTimeoutSeconds = 10;  // twice the agent's own
 absl::StatusOr<base::Fd> dial(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return absl::InvalidArgumentError("--run-dir is too long: " + path);
+  if (path.size() >= sizeof address.sun_path)
+    return absl::InvalidArgumentError("--run-dir is too long: " + path);
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   base::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval timeout{kTimeoutSeconds, 0};
@@ -32,7 +33,8 @@ absl::StatusOr<base::Fd> dial(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir, const std::string& command,
+absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir,
+                                                 const std::string& command,
                                                  const std::string& service) {
   auto fd = dial(run_dir + "/weftd.sock");
   if (!fd.ok()) return fd.status();
@@ -43,13 +45,18 @@ absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir, con
     return absl::UnavailableError("the agent does not read its admin socket");
   std::string answer;
   char buffer[64 * 1024];
-  for (ssize_t got; answer.size() < kMaxAnswer && (got = recv(fd->get(), buffer, sizeof buffer, 0)) != 0;) {
-    if (got < 0) return absl::UnavailableError(std::string("the agent does not answer: ") + std::strerror(errno));
+  for (ssize_t got;
+       answer.size() < kMaxAnswer && (got = recv(fd->get(), buffer, sizeof buffer, 0)) != 0;) {
+    if (got < 0)
+      return absl::UnavailableError(std::string("the agent does not answer: ") +
+                                    std::strerror(errno));
     answer.append(buffer, static_cast<std::size_t>(got));
   }
   auto reply = nlohmann::ordered_json::parse(answer, nullptr, /*allow_exceptions=*/false);
-  if (reply.is_discarded() || !reply.is_object()) return absl::InternalError("the agent's answer is not JSON");
-  if (!reply.value("ok", false)) return absl::FailedPreconditionError(reply.value("error", "the agent refused"));
+  if (reply.is_discarded() || !reply.is_object())
+    return absl::InternalError("the agent's answer is not JSON");
+  if (!reply.value("ok", false))
+    return absl::FailedPreconditionError(reply.value("error", "the agent refused"));
   return reply["result"];
 }
 

@@ -8,8 +8,10 @@
 
 namespace weft::cli {
 
-// The answer's "result". Unavailable: no agent listens there. Other errors are the agent's own words.
-absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir, const std::string& command,
+// The answer's "result". Unavailable: no agent listens there. Other errors are the agent's own
+// words.
+absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir,
+                                                 const std::string& command,
                                                  const std::string& service = "");
 
 }  // namespace weft::cli

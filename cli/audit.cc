@@ -15,8 +15,9 @@ void audit(Context& context, const std::string& cgroup) {
       differences.push_back("hook " + hook.name + " is not attached");
     else if (!hook.effective)
       differences.push_back("hook " + hook.name +
-                            (hook.cgroup_id ? " hangs on another cgroup than " + cgroup
-                                            : " hangs on a cgroup that is gone: nobody is served by it"));
+                            (hook.cgroup_id
+                                 ? " hangs on another cgroup than " + cgroup
+                                 : " hangs on a cgroup that is gone: nobody is served by it"));
   }
   for (auto& line : kernel::inconsistencies(*maps)) differences.push_back(std::move(line));
   const auto agent = ask_agent(context.run_dir, "audit");
@@ -27,15 +28,19 @@ void audit(Context& context, const std::string& cgroup) {
     differences.push_back("the agent cannot be asked: " + base::message_of(agent.status()));
   }
   if (context.wants_json()) {
-    print_json(context, {{"ok", differences.empty()}, {"agent_asked", agent_asked}, {"differences", differences}});
+    print_json(
+        context,
+        {{"ok", differences.empty()}, {"agent_asked", agent_asked}, {"differences", differences}});
   } else {
     for (const auto& line : differences) std::printf("%s\n", line.c_str());
     if (differences.empty())
-      std::printf(agent_asked ? "ok: model, maps and links agree\n"
-                              : "ok: maps and links agree (no agent runs, so the model was not asked)\n");
+      std::printf(agent_asked
+                      ? "ok: model, maps and links agree\n"
+                      : "ok: maps and links agree (no agent runs, so the model was not asked)\n");
   }
   if (!differences.empty())
-    fail(context, std::to_string(differences.size()) + " difference(s); restarting weftd repairs maps and links");
+    fail(context, std::to_string(differences.size()) +
+                      " difference(s); restarting weftd repairs maps and links");
 }
 
 }  // namespace
@@ -44,7 +49,8 @@ void add_audit(CLI::App& root, Context& context) {
   auto cgroup = std::make_shared<std::string>();
   add_command(root, "audit", "Model against maps against links; exit 1 where they differ",
               [&context, cgroup] { audit(context, *cgroup); })
-      .add_option("--cgroup", *cgroup, "The cgroup that hooks should hang on; without it any living one is fine");
+      .add_option("--cgroup", *cgroup,
+                  "The cgroup that hooks should hang on; without it any living one is fine");
 }
 
 }  // namespace weft::cli

@@ -16,15 +16,21 @@ std::shared_ptr<const model::Unit> read_unit(const std::string& path) {
   struct stat info;
   std::ifstream file(path, std::ios::binary);
   if (stat(path.c_str(), &info) || !file) {
-    result.notices.push_back({model::Severity::kRejected, {std::make_shared<const std::string>(path), 0}, "", "cannot be read"});
+    result.notices.push_back({model::Severity::kRejected,
+                              {std::make_shared<const std::string>(path), 0},
+                              "",
+                              "cannot be read"});
   } else if (info.st_size > static_cast<off_t>(manifest::kMaxFileBytes)) {
-    result.notices.push_back(
-        {model::Severity::kRejected, {std::make_shared<const std::string>(path), 0}, "", "is over 64 MB: split it"});
+    result.notices.push_back({model::Severity::kRejected,
+                              {std::make_shared<const std::string>(path), 0},
+                              "",
+                              "is over 64 MB: split it"});
   } else {
     std::ostringstream bytes;
     bytes << file.rdbuf();
-    result = manifest::parse(bytes.str(), path,
-                             path.ends_with(".json") ? manifest::Format::kJson : manifest::Format::kYaml);
+    result = manifest::parse(
+        bytes.str(), path,
+        path.ends_with(".json") ? manifest::Format::kJson : manifest::Format::kYaml);
   }
   return manifest::carry_over(nullptr, std::move(result));
 }
@@ -39,7 +45,8 @@ Json notice_json(const model::Notice& notice) {
 
 void check(Context& context, const std::string& path) {
   struct stat info;
-  if (stat(path.c_str(), &info)) return fail(context, path + " does not exist: give a directory of manifests, or one file");
+  if (stat(path.c_str(), &info))
+    return fail(context, path + " does not exist: give a directory of manifests, or one file");
   std::map<std::string, std::shared_ptr<const model::Unit>> units;
   for (const auto& file : sources::list_manifests(path)) units[file] = read_unit(file);
   const auto mesh = model::merge(units);
@@ -66,8 +73,9 @@ void check(Context& context, const std::string& path) {
                          {"warnings", warnings},
                          {"notices", notices}});
   else
-    std::printf("%zu files, %zu services, %zu endpoints: %zu rejected, %zu not enforced, %zu warnings\n", units.size(),
-                mesh->services.size(), endpoints, rejected, not_enforced, warnings);
+    std::printf(
+        "%zu files, %zu services, %zu endpoints: %zu rejected, %zu not enforced, %zu warnings\n",
+        units.size(), mesh->services.size(), endpoints, rejected, not_enforced, warnings);
   if (!ok)
     fail(context, std::to_string(rejected) + " rejected and " + std::to_string(not_enforced) +
                       " not enforceable: the lines above say where and why");
@@ -77,7 +85,8 @@ void check(Context& context, const std::string& path) {
 
 void add_check(CLI::App& root, Context& context) {
   auto path = std::make_shared<std::string>();
-  add_command(root, "check", "Manifests, without applying them; exit 1 on anything rejected or not enforceable",
+  add_command(root, "check",
+              "Manifests, without applying them; exit 1 on anything rejected or not enforceable",
               [&context, path] { check(context, *path); })
       .add_option("DIR", *path, "Directory of manifests, or one file")
       ->required();

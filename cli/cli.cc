@@ -16,13 +16,17 @@ void fail(Context& context, const std::string& what) {
 void fail(Context& context, const absl::Status& status) { fail(context, base::message_of(status)); }
 
 void print_json(const Context& context, const Json& value) {
-  std::printf("%s\n", value.dump(context.pretty ? 2 : -1, ' ', false, Json::error_handler_t::replace).c_str());
+  std::printf(
+      "%s\n",
+      value.dump(context.pretty ? 2 : -1, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
-std::string layout(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& rows) {
+std::string layout(const std::vector<std::string>& heading,
+                   const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths(heading.size());
   const auto widen = [&](const std::vector<std::string>& row) {
-    for (std::size_t i = 0; i < row.size() && i < widths.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (std::size_t i = 0; i < row.size() && i < widths.size(); ++i)
+      widths[i] = std::max(widths[i], row[i].size());
   };
   widen(heading);
   for (const auto& row : rows) widen(row);
@@ -41,7 +45,8 @@ std::string layout(const std::vector<std::string>& heading, const std::vector<st
   return text;
 }
 
-void print_table(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& rows) {
+void print_table(const std::vector<std::string>& heading,
+                 const std::vector<std::vector<std::string>>& rows) {
   std::fputs(layout(heading, rows).c_str(), stdout);
 }
 
@@ -62,11 +67,14 @@ CLI::App& add_noun(CLI::App& root, const std::string& name, const std::string& h
   CLI::App* noun = root.add_subcommand(name, help);
   noun->fallthrough();
   noun->require_subcommand(1);
-  noun->add_subcommand("help", "Say what " + name + " can do")->callback([noun] { std::fputs(noun->help().c_str(), stdout); });
+  noun->add_subcommand("help", "Say what " + name + " can do")->callback([noun] {
+    std::fputs(noun->help().c_str(), stdout);
+  });
   return *noun;
 }
 
-CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help, std::function<void()> action) {
+CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help,
+                      std::function<void()> action) {
   CLI::App* command = noun.add_subcommand(name, help);
   command->fallthrough();
   command->callback(std::move(action));
@@ -77,7 +85,11 @@ std::optional<std::chrono::milliseconds> parse_duration(const std::string& text)
   const auto digits = text.find_first_not_of("0123456789");
   const std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
   const auto number = base::parse_number<std::uint32_t>(text.substr(0, digits));
-  const std::int64_t factor = unit == "ms" ? 1 : unit == "s" ? 1000 : unit == "m" ? 60000 : unit == "h" ? 3600000 : 0;
+  const std::int64_t factor = unit == "ms"  ? 1
+                              : unit == "s" ? 1000
+                              : unit == "m" ? 60000
+                              : unit == "h" ? 3600000
+                                            : 0;
   if (!number || !factor) return std::nullopt;
   return std::chrono::milliseconds(*number * factor);
 }

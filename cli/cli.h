@@ -1,4 +1,5 @@
-// What every noun of weftctl shares. A noun is a file with one add_NOUN() and a line in main.cc's table.
+// What every noun of weftctl shares. A noun is a file with one add_NOUN() and a line in main.cc's
+// table.
 #pragma once
 
 #include <absl/status/status.h>
@@ -31,9 +32,12 @@ void fail(Context& context, const std::string& what);
 void fail(Context& context, const absl::Status& status);
 
 void print_json(const Context& context, const Json& value);
-// Columns as wide as their widest cell, a heading in capitals; nothing at all for no rows but the heading.
-std::string layout(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& rows);
-void print_table(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& rows);
+// Columns as wide as their widest cell, a heading in capitals; nothing at all for no rows but the
+// heading.
+std::string layout(const std::vector<std::string>& heading,
+                   const std::vector<std::vector<std::string>>& rows);
+void print_table(const std::vector<std::string>& heading,
+                 const std::vector<std::vector<std::string>>& rows);
 
 // The pinned maps, or a failure that says what to do.
 std::optional<kernel::Maps> open_maps(Context& context);
@@ -41,7 +45,8 @@ std::optional<kernel::Maps> open_maps(Context& context);
 // A noun with its `help`.
 CLI::App& add_noun(CLI::App& root, const std::string& name, const std::string& help);
 // A command of a noun (or of the root) that runs `action`.
-CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help, std::function<void()> action);
+CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help,
+                      std::function<void()> action);
 
 // "500ms", "10s", "2m"; a bare number is seconds.
 std::optional<std::chrono::milliseconds> parse_duration(const std::string& text);

@@ -37,10 +37,14 @@ Json service_json(const compile::PlacedService& service) {
   std::uint64_t generation = 0;
   for (const auto& port : service.ports) {
     for (const auto& address : port.frontends)
-      if (const auto text = address.to_text(); std::find(addresses.begin(), addresses.end(), text) == addresses.end())
+      if (const auto text = address.to_text();
+          std::find(addresses.begin(), addresses.end(), text) == addresses.end())
         addresses.push_back(text);
-    const Json entry{{"name", port.name},       {"port", port.key.port}, {"protocol", model::to_text(port.key.protocol)},
-                     {"path", "kernel"},        {"reason", "no rule needs L7"}};
+    const Json entry{{"name", port.name},
+                     {"port", port.key.port},
+                     {"protocol", model::to_text(port.key.protocol)},
+                     {"path", "kernel"},
+                     {"reason", "no rule needs L7"}};
     if (std::find(ports.begin(), ports.end(), entry) == ports.end()) ports.push_back(entry);
     total += port.endpoints.size();
     for (const auto& endpoint : port.endpoints) {
@@ -49,11 +53,12 @@ Json service_json(const compile::PlacedService& service) {
     }
     generation = std::max(generation, port.generation);
   }
-  Json json{{"namespace", service.key.namespace_name},
-            {"name", service.key.name},
-            {"addresses", addresses},
-            {"ports", ports},
-            {"balancer", service.ports.empty() ? "round-robin" : balancer_of(service.ports[0].selector)}};
+  Json json{
+      {"namespace", service.key.namespace_name},
+      {"name", service.key.name},
+      {"addresses", addresses},
+      {"ports", ports},
+      {"balancer", service.ports.empty() ? "round-robin" : balancer_of(service.ports[0].selector)}};
   if (!service.ports.empty() && service.ports[0].affinity_seconds)
     json["affinity_seconds"] = service.ports[0].affinity_seconds;
   json["endpoints"] = {{"total", total}, {"ready", ready}, {"draining", draining}, {"ejected", 0}};
@@ -67,7 +72,8 @@ Json services_json(const compile::MapState& state) {
   return all;
 }
 
-Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wanted, const StateOf& state_of) {
+Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wanted,
+                    const StateOf& state_of) {
   Json all = Json::array();
   for (const auto& [key, service] : sorted(state)) {
     if (wanted && key != *wanted) continue;
@@ -86,7 +92,9 @@ Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wan
                        {"node", label(state, endpoint.node)},
                        {"state", model::to_text(endpoint.state)},
                        {"connections",
-                        {{"active", counters.active}, {"opened", counters.opened}, {"failed", counters.failed}}},
+                        {{"active", counters.active},
+                         {"opened", counters.opened},
+                         {"failed", counters.failed}}},
                        {"rtt_us", counters.rtt_us}});
       }
   }

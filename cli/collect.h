@@ -9,12 +9,14 @@
 
 namespace weft::cli {
 
-// A service as people know it is one PlacedService; its ports are split by family only in the kernel.
+// A service as people know it is one PlacedService; its ports are split by family only in the
+// kernel.
 Json service_json(const compile::PlacedService& service);
 Json services_json(const compile::MapState& state);
 
 using StateOf = std::function<weft_endpoint_state(std::uint32_t id)>;
 // Of one service; of all where `service` is null.
-Json endpoints_json(const compile::MapState& state, const model::ServiceKey* service, const StateOf& state_of);
+Json endpoints_json(const compile::MapState& state, const model::ServiceKey* service,
+                    const StateOf& state_of);
 
 }  // namespace weft::cli

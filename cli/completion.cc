@@ -6,26 +6,30 @@ namespace {
 // Words of one level of the command tree: subcommands and long flags.
 std::string words_of(const CLI::App& app) {
   std::string words;
-  for (const auto* sub : app.get_subcommands([](const CLI::App*) { return true; })) words += sub->get_name() + " ";
+  for (const auto* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    words += sub->get_name() + " ";
   for (const auto* option : app.get_options())
     for (const auto& name : option->get_lnames()) words += "--" + name + " ";
   if (!words.empty()) words.pop_back();
   return words;
 }
 
-// The script is made from the same tree that parses, so that it cannot tell of a command that is not there.
+// The script is made from the same tree that parses, so that it cannot tell of a command that is
+// not there.
 std::string bash_script(const CLI::App& root) {
   std::string script =
       "# bash completion for weftctl: source <(weftctl completion bash)\n"
       "_weftctl() {\n"
-      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} noun= verb= word skip=\n"
+      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} noun= verb= word "
+      "skip=\n"
       "  local -a flags=()\n"
       "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
       "    if [ -n \"$skip\" ]; then flags+=(\"$word\"); skip=; continue; fi\n"
       "    case $word in\n"
       "      --bpffs|--run-dir) flags+=(\"$word\"); skip=1 ;;\n"
       "      -*) ;;\n"
-      "      *) if [ -z \"$noun\" ]; then noun=$word; elif [ -z \"$verb\" ]; then verb=$word; fi ;;\n"
+      "      *) if [ -z \"$noun\" ]; then noun=$word; elif [ -z \"$verb\" ]; then verb=$word; fi "
+      ";;\n"
       "    esac\n"
       "  done\n"
       "  case $prev in\n"
@@ -39,7 +43,8 @@ std::string bash_script(const CLI::App& root) {
       "    check/*) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n";
   for (const auto* noun : root.get_subcommands([](const CLI::App*) { return true; })) {
     for (const auto* verb : noun->get_subcommands([](const CLI::App*) { return true; }))
-      script += "    " + noun->get_name() + "/" + verb->get_name() + ") words='" + words_of(*verb) + "' ;;\n";
+      script += "    " + noun->get_name() + "/" + verb->get_name() + ") words='" + words_of(*verb) +
+                "' ;;\n";
     script += "    " + noun->get_name() + "/*) words='" + words_of(*noun) + "' ;;\n";
   }
   script += "    *) words='" + words_of(root) +

@@ -15,17 +15,21 @@ void list(Context& context, const std::string& service) {
   const auto state = kernel::read_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   if (key && !state->services.find(*key))
-    return fail(context, "service " + service + " is not in the maps: weftctl service list shows what is");
-  const auto endpoints =
-      endpoints_json(*state, key ? &*key : nullptr, [&](std::uint32_t id) { return maps->endpoint_states.at(id); });
+    return fail(context,
+                "service " + service + " is not in the maps: weftctl service list shows what is");
+  const auto endpoints = endpoints_json(*state, key ? &*key : nullptr, [&](std::uint32_t id) {
+    return maps->endpoint_states.at(id);
+  });
   if (context.wants_json()) return print_json(context, endpoints);
   std::vector<std::vector<std::string>> rows;
   for (const auto& e : endpoints) {
     const auto& c = e["connections"];
-    rows.push_back({e["id"].dump(), e["service"], e["port"].dump(), e["address"], e["target_port"].dump(), e["state"],
-                    c["active"].dump(), c["opened"].dump(), c["failed"].dump(), e["rtt_us"].dump(), e["zone"], e["node"]});
+    rows.push_back({e["id"].dump(), e["service"], e["port"].dump(), e["address"],
+                    e["target_port"].dump(), e["state"], c["active"].dump(), c["opened"].dump(),
+                    c["failed"].dump(), e["rtt_us"].dump(), e["zone"], e["node"]});
   }
-  print_table({"ID", "SERVICE", "PORT", "ADDRESS", "TARGET", "STATE", "ACTIVE", "OPENED", "FAILED", "RTT_US", "ZONE", "NODE"},
+  print_table({"ID", "SERVICE", "PORT", "ADDRESS", "TARGET", "STATE", "ACTIVE", "OPENED", "FAILED",
+               "RTT_US", "ZONE", "NODE"},
               rows);
 }
 
@@ -34,8 +38,9 @@ void list(Context& context, const std::string& service) {
 void add_endpoint(CLI::App& root, Context& context) {
   auto& noun = add_noun(root, "endpoint", "Endpoints: state, connections, round-trip time");
   auto service = std::make_shared<std::string>();
-  add_command(noun, "list", "All endpoints, or those of one service", [&context, service] { list(context, *service); })
-      .add_option("--service", *service, "NAMESPACE/NAME");
+  add_command(noun, "list", "All endpoints, or those of one service", [&context, service] {
+    list(context, *service);
+  }).add_option("--service", *service, "NAMESPACE/NAME");
 }
 
 }  // namespace weft::cli

@@ -10,7 +10,9 @@ using Dump = Json (*)(const Context&, const kernel::Maps&);
 
 std::string address_text(const weft_addr& address) { return compile::from_abi(address).to_text(); }
 
-const char* protocol_text(unsigned protocol) { return model::to_text(static_cast<model::Protocol>(protocol)); }
+const char* protocol_text(unsigned protocol) {
+  return model::to_text(static_cast<model::Protocol>(protocol));
+}
 
 Json dump_meta(const Context&, const kernel::Maps& maps) {
   const auto& meta = maps.meta.at(0);
@@ -50,9 +52,14 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
   for (std::uint32_t i = 0; i < maps.services.size(); ++i) {
     if (!kernel::load(maps.services.at(i))) continue;
     const auto& s = maps.service_states.at(i);
-    all.push_back({{"service", i}, {"cursor", s.cursor}, {"opened", s.opened}, {"failed", s.failed},
-                   {"refused_no_endpoint", s.refused_no_endpoint}, {"refused_family", s.refused_family},
-                   {"refused_stale", s.refused_stale}, {"affinity_full", s.affinity_full}});
+    all.push_back({{"service", i},
+                   {"cursor", s.cursor},
+                   {"opened", s.opened},
+                   {"failed", s.failed},
+                   {"refused_no_endpoint", s.refused_no_endpoint},
+                   {"refused_family", s.refused_family},
+                   {"refused_stale", s.refused_stale},
+                   {"affinity_full", s.affinity_full}});
   }
   return all;
 }
@@ -65,7 +72,8 @@ Json dump_slots(const Context&, const kernel::Maps& maps) {
     const auto base = weft_record_base(word), count = weft_record_count(word);
     if (!count || std::uint64_t{base} + WEFT_SLOT_HEADER + count > slots.size()) continue;
     Json endpoints = Json::array();
-    for (std::uint32_t k = 0; k < count; ++k) endpoints.push_back(weft_slot_low(slots[base + WEFT_SLOT_HEADER + k]));
+    for (std::uint32_t k = 0; k < count; ++k)
+      endpoints.push_back(weft_slot_low(slots[base + WEFT_SLOT_HEADER + k]));
     all.push_back({{"service", weft_slot_owner(slots[base])},
                    {"base", base},
                    {"affinity_seconds", weft_slot_low(slots[base])},
@@ -101,8 +109,13 @@ Json dump_endpoint_states(const Context&, const kernel::Maps& maps) {
   for (std::uint32_t id = 0; id < maps.endpoints.size(); ++id) {
     if (!kernel::load(maps.endpoints.at(id).word)) continue;
     const auto& s = maps.endpoint_states.at(id);
-    all.push_back({{"id", id}, {"incarnation", s.incarnation}, {"active", s.active}, {"opened", s.opened},
-                   {"failed", s.failed}, {"rtt_us", s.rtt_us}, {"last_error", s.last_error},
+    all.push_back({{"id", id},
+                   {"incarnation", s.incarnation},
+                   {"active", s.active},
+                   {"opened", s.opened},
+                   {"failed", s.failed},
+                   {"rtt_us", s.rtt_us},
+                   {"last_error", s.last_error},
                    {"last_failed_ns", s.last_failed_ns}});
   }
   return all;
@@ -111,8 +124,12 @@ Json dump_endpoint_states(const Context&, const kernel::Maps& maps) {
 Json dump_names(const Context&, const kernel::Maps& maps) {
   Json all = Json::array();
   (void)maps.names.for_each([&](std::uint32_t index, const weft_service_info& info) {
-    all.push_back({{"service", index}, {"namespace", info.namespace_name}, {"name", info.name},
-                   {"port_name", info.port_name}, {"port", ntohs(info.port)}, {"protocol", protocol_text(info.proto)},
+    all.push_back({{"service", index},
+                   {"namespace", info.namespace_name},
+                   {"name", info.name},
+                   {"port_name", info.port_name},
+                   {"port", ntohs(info.port)},
+                   {"protocol", protocol_text(info.proto)},
                    {"family", info.family}});
   });
   return all;
@@ -121,7 +138,8 @@ Json dump_names(const Context&, const kernel::Maps& maps) {
 Json dump_labels(const Context&, const kernel::Maps& maps) {
   Json all = Json::array();
   (void)maps.labels.for_each([&](std::uint32_t id, const weft_label& label) {
-    all.push_back({{"id", id}, {"text", std::string(label.text, strnlen(label.text, sizeof label.text))}});
+    all.push_back(
+        {{"id", id}, {"text", std::string(label.text, strnlen(label.text, sizeof label.text))}});
   });
   return all;
 }
@@ -141,7 +159,8 @@ Json dump_events(const Context& context, const kernel::Maps&) {
   Json all = Json::array();
   const auto events = kernel::read_events(context.pins());
   for (int i = 0; events.ok() && i < WEFT_EVENT_COUNT; ++i)
-    all.push_back({{"event", kernel::event_label(static_cast<weft_event>(i))}, {"count", (*events)[i]}});
+    all.push_back(
+        {{"event", kernel::event_label(static_cast<weft_event>(i))}, {"count", (*events)[i]}});
   return all;
 }
 
@@ -150,11 +169,16 @@ struct Known {
   Dump dump;
 };
 constexpr Known kKnown[] = {
-    {"weft_affinities", dump_affinities}, {"weft_endpoint_states", dump_endpoint_states},
-    {"weft_endpoints", dump_endpoints},   {"weft_events", dump_events},
-    {"weft_frontends", dump_frontends},   {"weft_labels", dump_labels},
-    {"weft_meta", dump_meta},             {"weft_names", dump_names},
-    {"weft_service_states", dump_service_states}, {"weft_services", dump_services},
+    {"weft_affinities", dump_affinities},
+    {"weft_endpoint_states", dump_endpoint_states},
+    {"weft_endpoints", dump_endpoints},
+    {"weft_events", dump_events},
+    {"weft_frontends", dump_frontends},
+    {"weft_labels", dump_labels},
+    {"weft_meta", dump_meta},
+    {"weft_names", dump_names},
+    {"weft_service_states", dump_service_states},
+    {"weft_services", dump_services},
     {"weft_slots", dump_slots},
 };
 
@@ -165,14 +189,21 @@ void list(Context& context) {
   Json all = Json::array();
   std::vector<std::vector<std::string>> rows;
   for (const auto& map : *summaries) {
-    all.push_back({{"name", map.name}, {"id", map.id}, {"type", map.type}, {"key_bytes", map.key_size},
-                   {"value_bytes", map.value_size}, {"entries", map.entries}, {"max_entries", map.max_entries},
-                   {"pressure", map.max_entries ? static_cast<double>(map.entries) / map.max_entries : 0.0},
-                   {"memory_bytes", map.bytes}});
-    rows.push_back({map.name, std::to_string(map.id), map.type, std::to_string(map.entries), std::to_string(map.max_entries),
-                    std::to_string(map.bytes)});
+    all.push_back(
+        {{"name", map.name},
+         {"id", map.id},
+         {"type", map.type},
+         {"key_bytes", map.key_size},
+         {"value_bytes", map.value_size},
+         {"entries", map.entries},
+         {"max_entries", map.max_entries},
+         {"pressure", map.max_entries ? static_cast<double>(map.entries) / map.max_entries : 0.0},
+         {"memory_bytes", map.bytes}});
+    rows.push_back({map.name, std::to_string(map.id), map.type, std::to_string(map.entries),
+                    std::to_string(map.max_entries), std::to_string(map.bytes)});
   }
-  context.wants_json() ? print_json(context, all) : print_table({"NAME", "ID", "TYPE", "ENTRIES", "ROOM", "BYTES"}, rows);
+  context.wants_json() ? print_json(context, all)
+                       : print_table({"NAME", "ID", "TYPE", "ENTRIES", "ROOM", "BYTES"}, rows);
 }
 
 void dump(Context& context, const std::string& name) {
@@ -185,7 +216,8 @@ void dump(Context& context, const std::string& name) {
     for (const auto& entry : entries) {
       std::string line;
       for (const auto& [key, value] : entry.items())
-        line += (line.empty() ? "" : " ") + key + "=" + (value.is_string() ? value.get<std::string>() : value.dump());
+        line += (line.empty() ? "" : " ") + key + "=" +
+                (value.is_string() ? value.get<std::string>() : value.dump());
       std::printf("%s\n", line.c_str());
     }
     return;
@@ -201,7 +233,8 @@ void add_map(CLI::App& root, Context& context) {
   auto& noun = add_noun(root, "map", "The pinned BPF maps");
   add_command(noun, "list", "All maps: entries, room, memory", [&context] { list(context); });
   auto name = std::make_shared<std::string>();
-  add_command(noun, "dump", "The entries of one map, decoded", [&context, name] { dump(context, *name); })
+  add_command(noun, "dump", "The entries of one map, decoded",
+              [&context, name] { dump(context, *name); })
       .add_option("NAME", *name, "weft_frontends, weft_services, ...; \"weft_\" may be left out")
       ->required();
 }

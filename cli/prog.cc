@@ -31,10 +31,12 @@ void list(Context& context) {
   if (context.wants_json()) return print_json(context, programs);
   std::vector<std::vector<std::string>> rows;
   for (const auto& p : programs)
-    rows.push_back({p["id"].dump(), p["name"], p["hook"], p["link_id"].dump(), p.value("jited_bytes", 0u) ? p["jited_bytes"].dump() : "-",
+    rows.push_back({p["id"].dump(), p["name"], p["hook"], p["link_id"].dump(),
+                    p.value("jited_bytes", 0u) ? p["jited_bytes"].dump() : "-",
                     p.value("run_count", 0ull) ? p["run_count"].dump() : "-",
                     p.value("run_count", 0ull)
-                        ? std::to_string(p["run_time_ns"].get<std::uint64_t>() / p["run_count"].get<std::uint64_t>())
+                        ? std::to_string(p["run_time_ns"].get<std::uint64_t>() /
+                                         p["run_count"].get<std::uint64_t>())
                         : "-"});
   print_table({"ID", "NAME", "HOOK", "LINK", "JITED", "RUNS", "NS/RUN"}, rows);
   std::printf("RUNS are counted while sysctl kernel.bpf_stats_enabled is 1\n");

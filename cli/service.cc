@@ -14,14 +14,16 @@ std::string joined(const Json& list) {
 std::string ports_text(const Json& ports) {
   std::string text;
   for (const auto& port : ports)
-    text += (text.empty() ? "" : ",") + std::to_string(port["port"].get<int>()) + "/" + port["protocol"].get<std::string>();
+    text += (text.empty() ? "" : ",") + std::to_string(port["port"].get<int>()) + "/" +
+            port["protocol"].get<std::string>();
   return text.empty() ? "-" : text;
 }
 
 void print_services(const Json& services) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& s : services)
-    rows.push_back({s["namespace"].get<std::string>() + "/" + s["name"].get<std::string>(), joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
+    rows.push_back({s["namespace"].get<std::string>() + "/" + s["name"].get<std::string>(),
+                    joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
                     std::to_string(s["endpoints"]["ready"].get<int>()) + "/" +
                         std::to_string(s["endpoints"]["total"].get<int>()),
                     std::to_string(s["generation"].get<std::uint64_t>()), "kernel"});
@@ -45,9 +47,12 @@ void show(Context& context, const std::string& name) {
   const auto state = kernel::read_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   const auto* service = state->services.find(*key);
-  if (!service) return fail(context, "service " + name + " is not in the maps: weftctl service list shows what is");
+  if (!service)
+    return fail(context,
+                "service " + name + " is not in the maps: weftctl service list shows what is");
   auto json = service_json(**service);
-  const auto endpoints = endpoints_json(*state, &*key, [&](std::uint32_t id) { return maps->endpoint_states.at(id); });
+  const auto endpoints =
+      endpoints_json(*state, &*key, [&](std::uint32_t id) { return maps->endpoint_states.at(id); });
   if (context.wants_json()) {
     json["endpoint_list"] = endpoints;
     // A list of one, as `list` is a list: the contract's shape for both.
@@ -70,7 +75,8 @@ void add_service(CLI::App& root, Context& context) {
   auto& noun = add_noun(root, "service", "Services as the kernel has them");
   add_command(noun, "list", "All services", [&context] { list(context); });
   auto name = std::make_shared<std::string>();
-  add_command(noun, "show", "One service with its endpoints", [&context, name] { show(context, *name); })
+  add_command(noun, "show", "One service with its endpoints",
+              [&context, name] { show(context, *name); })
       .add_option("SERVICE", *name, "NAMESPACE/NAME")
       ->required();
 }

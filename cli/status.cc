@@ -18,11 +18,12 @@ Json hooks_json(const Context& context) {
 Json maps_json(const std::vector<kernel::MapSummary>& summaries) {
   Json maps = Json::array();
   for (const auto& map : summaries)
-    maps.push_back({{"name", map.name},
-                    {"type", map.type},
-                    {"entries", map.entries},
-                    {"max_entries", map.max_entries},
-                    {"pressure", map.max_entries ? static_cast<double>(map.entries) / map.max_entries : 0.0}});
+    maps.push_back(
+        {{"name", map.name},
+         {"type", map.type},
+         {"entries", map.entries},
+         {"max_entries", map.max_entries},
+         {"pressure", map.max_entries ? static_cast<double>(map.entries) / map.max_entries : 0.0}});
   return maps;
 }
 
@@ -32,17 +33,22 @@ int count(const Json& notices, const char* severity) {
   return total;
 }
 
-Json collect(const Context& context, const kernel::Maps& maps, const std::vector<kernel::MapSummary>& summaries,
-             const absl::StatusOr<Json>& agent) {
+Json collect(const Context& context, const kernel::Maps& maps,
+             const std::vector<kernel::MapSummary>& summaries, const absl::StatusOr<Json>& agent) {
   const Json none = Json::object();
   const Json& told = agent.ok() ? *agent : none;
-  const auto of = [&](const char* key, const Json& otherwise) { return told.contains(key) ? told[key] : otherwise; };
+  const auto of = [&](const char* key, const Json& otherwise) {
+    return told.contains(key) ? told[key] : otherwise;
+  };
   const Json notices = of("notices", Json::array());
   return {{"version", of("version", WEFT_VERSION)},
           {"node", of("node", "")},
           {"generation", kernel::load(maps.meta.at(0).generation)},
           {"agent",
-           {{"running", agent.ok()}, {"pid", of("pid", 0)}, {"uptime_seconds", of("uptime_seconds", 0)}, {"ready", of("ready", false)}}},
+           {{"running", agent.ok()},
+            {"pid", of("pid", 0)},
+            {"uptime_seconds", of("uptime_seconds", 0)},
+            {"ready", of("ready", false)}}},
           {"sources", of("sources", Json::array())},
           {"hooks", hooks_json(context)},
           {"features", of("features", Json::array())},
@@ -59,40 +65,50 @@ Json collect(const Context& context, const kernel::Maps& maps, const std::vector
 void print(const Json& s) {
   const auto& agent = s["agent"];
   if (agent["running"])
-    std::printf("weftd %s on %s, pid %s, up %.0f s, %s, generation %s\n", s["version"].get<std::string>().c_str(),
-                s["node"].get<std::string>().c_str(), agent["pid"].dump().c_str(), agent["uptime_seconds"].get<double>(),
+    std::printf("weftd %s on %s, pid %s, up %.0f s, %s, generation %s\n",
+                s["version"].get<std::string>().c_str(), s["node"].get<std::string>().c_str(),
+                agent["pid"].dump().c_str(), agent["uptime_seconds"].get<double>(),
                 agent["ready"] ? "ready" : "NOT READY", s["generation"].dump().c_str());
   else
-    std::printf("no agent runs; the data path is pinned at generation %s and goes on\n", s["generation"].dump().c_str());
+    std::printf("no agent runs; the data path is pinned at generation %s and goes on\n",
+                s["generation"].dump().c_str());
   for (const auto& source : s["sources"])
-    std::printf("source   %s  %s  %s\n", source["uri"].get<std::string>().c_str(), source["state"].get<std::string>().c_str(),
+    std::printf("source   %s  %s  %s\n", source["uri"].get<std::string>().c_str(),
+                source["state"].get<std::string>().c_str(),
                 source["error"].get<std::string>().c_str());
-  if (!s["held_back"].is_null()) std::printf("HELD BACK: %s\n", s["held_back"].get<std::string>().c_str());
-  for (const auto& line : s["refused"]) std::printf("REFUSED: %s\n", line.get<std::string>().c_str());
+  if (!s["held_back"].is_null())
+    std::printf("HELD BACK: %s\n", s["held_back"].get<std::string>().c_str());
+  for (const auto& line : s["refused"])
+    std::printf("REFUSED: %s\n", line.get<std::string>().c_str());
   if (!s["last_apply"].is_null() && !s["last_apply"]["error"].get<std::string>().empty())
     std::printf("WRITING FAILS: %s\n", s["last_apply"]["error"].get<std::string>().c_str());
 
   std::printf("\n");
   std::vector<std::vector<std::string>> rows;
   for (const auto& hook : s["hooks"])
-    rows.push_back({hook["name"], hook["attached"] ? "yes" : "NO", hook["link_id"].dump(), hook["cgroup"]});
+    rows.push_back(
+        {hook["name"], hook["attached"] ? "yes" : "NO", hook["link_id"].dump(), hook["cgroup"]});
   print_table({"HOOK", "ATTACHED", "LINK", "CGROUP"}, rows);
   std::printf("\n");
   rows.clear();
   for (const auto& map : s["maps"]) {
     char pressure[16];
     std::snprintf(pressure, sizeof pressure, "%.1f%%", 100 * map["pressure"].get<double>());
-    rows.push_back({map["name"], map["type"], map["entries"].dump(), map["max_entries"].dump(), pressure});
+    rows.push_back(
+        {map["name"], map["type"], map["entries"].dump(), map["max_entries"].dump(), pressure});
   }
   print_table({"MAP", "TYPE", "ENTRIES", "ROOM", "FULL"}, rows);
   for (const auto& feature : s["features"])
     if (!feature["enabled"])
-      std::printf("\nmissing: %s: %s\n", feature["name"].get<std::string>().c_str(), feature["reason"].get<std::string>().c_str());
+      std::printf("\nmissing: %s: %s\n", feature["name"].get<std::string>().c_str(),
+                  feature["reason"].get<std::string>().c_str());
   if (!s["notices"].empty()) std::printf("\n");
   for (const auto& n : s["notices"])
-    std::printf("%s:%s: %s: %s%s%s\n", n["file"].get<std::string>().c_str(), n["line"].dump().c_str(),
-                n["severity"].get<std::string>().c_str(), n["object"].get<std::string>().c_str(),
-                n["object"].get<std::string>().empty() ? "" : ": ", n["message"].get<std::string>().c_str());
+    std::printf("%s:%s: %s: %s%s%s\n", n["file"].get<std::string>().c_str(),
+                n["line"].dump().c_str(), n["severity"].get<std::string>().c_str(),
+                n["object"].get<std::string>().c_str(),
+                n["object"].get<std::string>().empty() ? "" : ": ",
+                n["message"].get<std::string>().c_str());
 }
 
 void status(Context& context) {
@@ -107,7 +123,8 @@ void status(Context& context) {
 }  // namespace
 
 void add_status(CLI::App& root, Context& context) {
-  add_command(root, "status", "Agent, sources, hooks, features, maps", [&context] { status(context); });
+  add_command(root, "status", "Agent, sources, hooks, features, maps",
+              [&context] { status(context); });
 }
 
 }  // namespace weft::cli

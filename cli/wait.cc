@@ -22,21 +22,26 @@ int ready_now(const kernel::Maps& maps, const model::ServiceKey& key) {
   if (!service) return -1;
   int ready = 0;
   for (const auto& port : (*service)->ports)
-    for (const auto& endpoint : port.endpoints) ready += endpoint.state == model::EndpointState::kReady;
+    for (const auto& endpoint : port.endpoints)
+      ready += endpoint.state == model::EndpointState::kReady;
   return ready;
 }
 
 void wait(Context& context, const Wish& wish) {
   const auto timeout = parse_duration(wish.timeout);
   const auto key = model::ServiceKey::parse(wish.service);
-  if (!timeout) return fail(context, "--timeout " + wish.timeout + " is not a duration: write 500ms, 10s or 2m");
-  if (!wish.service.empty() && !key) return fail(context, "\"" + wish.service + "\" is not NAMESPACE/NAME");
+  if (!timeout)
+    return fail(context,
+                "--timeout " + wish.timeout + " is not a duration: write 500ms, 10s or 2m");
+  if (!wish.service.empty() && !key)
+    return fail(context, "\"" + wish.service + "\" is not NAMESPACE/NAME");
   const auto deadline = std::chrono::steady_clock::now() + *timeout;
   std::string last = "no weft maps are pinned under " + context.bpffs;
   std::optional<kernel::Maps> maps;
   for (auto pause = 1ms;; pause = std::min<std::chrono::milliseconds>(pause * 2, 20ms)) {
     if (!maps)
-      if (auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly); opened.ok()) maps = *std::move(opened);
+      if (auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly); opened.ok())
+        maps = *std::move(opened);
     if (maps && wish.generation >= 0) {
       const auto now = kernel::load(maps->meta.at(0).generation);
       if (now >= static_cast<std::uint64_t>(wish.generation)) return;
@@ -45,10 +50,12 @@ void wait(Context& context, const Wish& wish) {
       const int now = ready_now(*maps, *key);
       if (now == wish.ready) return;
       last = now < 0 ? "service " + wish.service + " is not in the maps"
-                     : "service " + wish.service + " has " + std::to_string(now) + " ready, not " + std::to_string(wish.ready);
+                     : "service " + wish.service + " has " + std::to_string(now) + " ready, not " +
+                           std::to_string(wish.ready);
     }
     if (std::chrono::steady_clock::now() + pause > deadline)
-      return fail(context, "after " + wish.timeout + ": " + last + "; weftctl status says what the agent does");
+      return fail(context, "after " + wish.timeout + ": " + last +
+                               "; weftctl status says what the agent does");
     std::this_thread::sleep_for(pause);
   }
 }
@@ -57,11 +64,14 @@ void wait(Context& context, const Wish& wish) {
 
 void add_wait(CLI::App& root, Context& context) {
   auto wish = std::make_shared<Wish>();
-  auto& command = add_command(root, "wait", "Until a service has that many ready endpoints, or a generation is in force",
-                              [] {});
+  auto& command = add_command(
+      root, "wait", "Until a service has that many ready endpoints, or a generation is in force",
+      [] {});
   auto* service = command.add_option("--service", wish->service, "NAMESPACE/NAME");
-  auto* ready = command.add_option("--ready", wish->ready, "How many ready endpoints, exactly")->check(CLI::NonNegativeNumber);
-  auto* generation = command.add_option("--generation", wish->generation, "At least this one")->check(CLI::NonNegativeNumber);
+  auto* ready = command.add_option("--ready", wish->ready, "How many ready endpoints, exactly")
+                    ->check(CLI::NonNegativeNumber);
+  auto* generation = command.add_option("--generation", wish->generation, "At least this one")
+                         ->check(CLI::NonNegativeNumber);
   command.add_option("--timeout", wish->timeout, "How long: 500ms, 10s, 2m")->capture_default_str();
   service->needs(ready);
   ready->needs(service);

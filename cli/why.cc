@@ -42,8 +42,8 @@ std::optional<model::Address> resolve(const std::string& host, const compile::Ma
   const auto dot = host.find('.');
   if (dot == std::string::npos) return std::nullopt;
   const auto end = host.find('.', dot + 1);
-  const auto* service =
-      state.services.find({host.substr(dot + 1, end == std::string::npos ? end : end - dot - 1), host.substr(0, dot)});
+  const auto* service = state.services.find(
+      {host.substr(dot + 1, end == std::string::npos ? end : end - dot - 1), host.substr(0, dot)});
   if (!service) return std::nullopt;
   for (const auto& port : (*service)->ports)
     if (!port.frontends.empty()) return port.frontends.front();
@@ -94,7 +94,8 @@ std::string verdict_text(unsigned verdict, const std::string& endpoint) {
   }
 }
 
-const char* why_out(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint, bool in_rotation) {
+const char* why_out(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint,
+                    bool in_rotation) {
   if (in_rotation) return "";
   if (endpoint.state == model::EndpointState::kNotReady) return "not ready";
   if (endpoint.state == model::EndpointState::kDraining) return "terminating, and others are ready";
@@ -104,7 +105,8 @@ const char* why_out(const compile::PlacedPort& port, const compile::PlacedEndpoi
 Json candidates_json(const compile::PlacedPort& port) {
   Json all = Json::array();
   for (const auto& endpoint : port.endpoints) {
-    const bool in = std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
+    const bool in =
+        std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
     all.push_back({{"id", endpoint.id},
                    {"address", endpoint.address.to_text()},
                    {"target_port", endpoint.port},
@@ -116,53 +118,69 @@ Json candidates_json(const compile::PlacedPort& port) {
 }
 
 void print(const Json& json) {
-  const auto text = [&](const char* key) { return json[key].is_string() ? json[key].get<std::string>() : json[key].dump(); };
+  const auto text = [&](const char* key) {
+    return json[key].is_string() ? json[key].get<std::string>() : json[key].dump();
+  };
   if (!json["service"].is_null()) {
-    std::printf("service     %s (generation %s, %s)\n", text("service").c_str(), text("generation").c_str(),
-                text("balancer").c_str());
+    std::printf("service     %s (generation %s, %s)\n", text("service").c_str(),
+                text("generation").c_str(), text("balancer").c_str());
     if (!json["rule"].is_null())
-      std::printf("described   %s:%s\n", json["rule"]["file"].get<std::string>().c_str(), json["rule"]["line"].dump().c_str());
+      std::printf("described   %s:%s\n", json["rule"]["file"].get<std::string>().c_str(),
+                  json["rule"]["line"].dump().c_str());
   }
   std::printf("verdict     %s: %s\n", text("verdict").c_str(), text("explanation").c_str());
   if (json["affinity"]) std::printf("affinity    this client keeps that endpoint\n");
-  for (const auto& note : json["notes"]) std::printf("note        %s\n", note.get<std::string>().c_str());
+  for (const auto& note : json["notes"])
+    std::printf("note        %s\n", note.get<std::string>().c_str());
   if (json["candidates"].empty()) return;
   std::printf("\n");
   std::vector<std::vector<std::string>> rows;
   for (const auto& c : json["candidates"])
-    rows.push_back({c["id"].dump(), c["address"].get<std::string>() + " port " + c["target_port"].dump(), c["state"],
-                    c["in_rotation"] ? "yes" : "no", c["why_out"]});
+    rows.push_back({c["id"].dump(),
+                    c["address"].get<std::string>() + " port " + c["target_port"].dump(),
+                    c["state"], c["in_rotation"] ? "yes" : "no", c["why_out"]});
   print_table({"ID", "CANDIDATE", "STATE", "IN ROTATION", "WHY NOT"}, rows);
 }
 
 weft_query query_of(const Question& question, const model::Address& address, std::uint16_t port) {
   weft_query query{};
   query.key = compile::frontend_key(
-      address, {port, question.udp ? model::Protocol::kUdp : model::Protocol::kTcp, address.family()});
+      address,
+      {port, question.udp ? model::Protocol::kUdp : model::Protocol::kTcp, address.family()});
   const bool v4_socket = address.family() == model::Family::kIpv4;
-  query.reach = v4_socket ? WEFT_REACH_V4 : question.v6only ? WEFT_REACH_V6 : WEFT_REACH_V4 | WEFT_REACH_V6;
+  query.reach = v4_socket         ? WEFT_REACH_V4
+                : question.v6only ? WEFT_REACH_V6
+                                  : WEFT_REACH_V4 | WEFT_REACH_V6;
   query.dry = 1;
   return query;
 }
 
 void why(Context& context, const Question& question) {
   const auto to = parse_host_port(question.to);
-  if (!to) return fail(context, "--to " + question.to + " is not HOST:PORT, like 10.96.0.1:80, [fd00::1]:80 or web.shop:80");
+  if (!to)
+    return fail(context, "--to " + question.to +
+                             " is not HOST:PORT, like 10.96.0.1:80, [fd00::1]:80 or web.shop:80");
   const auto maps = open_maps(context);
   if (!maps) return;
   const auto state = kernel::read_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   const auto address = resolve(to->host, *state);
   if (!address)
-    return fail(context, "--to " + to->host + " is neither an IP address nor a service with an address (NAME.NAMESPACE)");
+    return fail(context,
+                "--to " + to->host +
+                    " is neither an IP address nor a service with an address (NAME.NAMESPACE)");
 
   auto query = query_of(question, *address, to->port);
   Json notes = Json::array();
   const bool is_pid = base::parse_number<int>(question.from).has_value();
   if (is_pid) query.netns_cookie = netns_cookie_of(question.from);
   if (is_pid && !query.netns_cookie)
-    return fail(context, "--from " + question.from + ": no such process, or its network namespace cannot be entered");
-  if (!is_pid) notes.push_back("a pod's name is not known to be any process here: give a PID to have its affinity and hash");
+    return fail(context, "--from " + question.from +
+                             ": no such process, or its network namespace cannot be entered");
+  if (!is_pid)
+    notes.push_back(
+        "a pod's name is not known to be any process here: give a PID to have its affinity and "
+        "hash");
   if (!question.method.empty() || !question.path.empty() || !question.headers.empty())
     notes.push_back("--method, --path and --header play no part: no rule of this build needs L7");
   const auto answer = kernel::ask(context.pins(), query);
@@ -170,17 +188,29 @@ void why(Context& context, const Question& question) {
 
   const auto found = find_index(*state, answer->service);
   const bool chosen = answer->verdict == WEFT_VERDICT_TRANSLATE;
-  const std::string endpoint =
-      compile::from_abi(answer->addr).to_text() + " port " + std::to_string(__builtin_bswap16(answer->port));
-  Json json{{"from", question.from}, {"to", question.to}, {"service", nullptr}, {"generation", nullptr}, {"balancer", nullptr},
-            {"rule", nullptr},       {"path", "kernel"},  {"verdict", verdict_name(answer->verdict)},
+  const std::string endpoint = compile::from_abi(answer->addr).to_text() + " port " +
+                               std::to_string(__builtin_bswap16(answer->port));
+  Json json{{"from", question.from},
+            {"to", question.to},
+            {"service", nullptr},
+            {"generation", nullptr},
+            {"balancer", nullptr},
+            {"rule", nullptr},
+            {"path", "kernel"},
+            {"verdict", verdict_name(answer->verdict)},
             {"explanation", verdict_text(answer->verdict, endpoint)},
-            {"endpoint", nullptr},   {"affinity", answer->affinity != 0}, {"candidates", Json::array()}, {"notes", notes}};
+            {"endpoint", nullptr},
+            {"affinity", answer->affinity != 0},
+            {"candidates", Json::array()},
+            {"notes", notes}};
   if (found.service) {
     json["service"] = found.service->key.to_text();
     json["generation"] = found.port->generation;
-    json["balancer"] = found.port->selector == WEFT_SELECT_RANDOM ? "random" : found.port->selector == WEFT_SELECT_HASH ? "maglev" : "round-robin";
-    if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text()); agent.ok())
+    json["balancer"] = found.port->selector == WEFT_SELECT_RANDOM ? "random"
+                       : found.port->selector == WEFT_SELECT_HASH ? "maglev"
+                                                                  : "round-robin";
+    if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text());
+        agent.ok())
       json["rule"] = {{"file", agent->value("file", "")}, {"line", agent->value("line", 0)}};
     json["candidates"] = candidates_json(*found.port);
   }
@@ -195,10 +225,14 @@ void why(Context& context, const Question& question) {
 
 void add_why(CLI::App& root, Context& context) {
   auto question = std::make_shared<Question>();
-  auto& command = add_command(root, "why", "What connect() would do, decided by the same code, and why",
-                              [&context, question] { why(context, *question); });
+  auto& command =
+      add_command(root, "why", "What connect() would do, decided by the same code, and why",
+                  [&context, question] { why(context, *question); });
   command.add_option("--from", question->from, "Who dials: a PID, or a pod's name")->required();
-  command.add_option("--to", question->to, "What is dialled: HOST:PORT; HOST is an address or NAME.NAMESPACE")->required();
+  command
+      .add_option("--to", question->to,
+                  "What is dialled: HOST:PORT; HOST is an address or NAME.NAMESPACE")
+      ->required();
   command.add_flag("--udp", question->udp, "A UDP socket instead of TCP");
   command.add_flag("--v6only", question->v6only, "An IPv6 socket that is V6ONLY");
   command.add_option("--method", question->method, "HTTP method");

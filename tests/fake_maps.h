@@ -1,5 +1,5 @@
-// The kernel's maps, kept in memory: what plans are replayed on where no kernel is wanted. It holds ABI
-// values, as the kernel does, and knows nothing of the model that they came from.
+// The kernel's maps, kept in memory: what plans are replayed on where no kernel is wanted. It holds
+// ABI values, as the kernel does, and knows nothing of the model that they came from.
 #pragma once
 
 #include <arpa/inet.h>
@@ -54,7 +54,8 @@ class FakeMaps : public kernel::MapSink {
     std::visit([this](const auto& o) { one(o); }, op);
   }
 
-  // From here on one operation in ten fails, until that many have: a long plan would never get through.
+  // From here on one operation in ten fails, until that many have: a long plan would never get
+  // through.
   void make_fail(unsigned failures, std::uint64_t seed) {
     failures_left_ = failures;
     rng_.seed(seed);
@@ -74,16 +75,18 @@ class FakeMaps : public kernel::MapSink {
   std::vector<std::string> broken() const {
     std::vector<std::string> found;
     for (const auto& [frontend, index] : frontends_) {
-      if (!records_.contains(index)) found.push_back(text_of(frontend) + ": no record " + number(index));
-      if (!infos_.contains(index)) found.push_back(text_of(frontend) + ": no name of " + number(index));
+      if (!records_.contains(index))
+        found.push_back(text_of(frontend) + ": no record " + number(index));
+      if (!infos_.contains(index))
+        found.push_back(text_of(frontend) + ": no name of " + number(index));
     }
     for (const auto& [index, word] : records_)
       if (weft_record_count(word)) check_range(index, word, found);
     return found;
   }
 
-  // Everything a reader can get at, as text: two fakes hold the same when their texts are equal. What lies
-  // in slots that no record names is nobody's business.
+  // Everything a reader can get at, as text: two fakes hold the same when their texts are equal.
+  // What lies in slots that no record names is nobody's business.
   std::string content() const {
     std::string text = "generation " + number(generation_) + "\n";
     for (const auto& [frontend, index] : frontends_)
@@ -93,8 +96,9 @@ class FakeMaps : public kernel::MapSink {
       if (endpoints_[id].word)
         text += "endpoint " + number(id) + " " + hex(&endpoints_[id], sizeof endpoints_[id]) + "\n";
     for (const auto& [index, info] : infos_)
-      text += "info " + number(index) + " " + info.namespace_name + "/" + info.name + ":" + info.port_name +
-              " " + number(ntohs(info.port)) + "/" + number(info.proto) + "/" + number(info.family) + "\n";
+      text += "info " + number(index) + " " + info.namespace_name + "/" + info.name + ":" +
+              info.port_name + " " + number(ntohs(info.port)) + "/" + number(info.proto) + "/" +
+              number(info.family) + "\n";
     for (const auto& [id, label] : labels_) text += "label " + number(id) + " " + label + "\n";
     return text;
   }
@@ -140,7 +144,8 @@ class FakeMaps : public kernel::MapSink {
       if (i < WEFT_SLOT_HEADER) continue;
       const std::uint32_t id = weft_slot_low(word_at);
       const std::uint64_t endpoint = id < endpoints_.size() ? endpoints_[id].word : 0;
-      if (!(weft_endpoint_flags(endpoint) & WEFT_ENDPOINT_USED) || weft_endpoint_service(endpoint) != index)
+      if (!(weft_endpoint_flags(endpoint) & WEFT_ENDPOINT_USED) ||
+          weft_endpoint_service(endpoint) != index)
         found.push_back("record " + number(index) + ": endpoint " + number(id) + " belongs to " +
                         number(weft_endpoint_service(endpoint)));
     }

@@ -1,5 +1,5 @@
-// A mesh that changes at random, as a cluster's does: services come and go, endpoints turn, addresses move
-// from one service to another. The same seed gives the same story.
+// A mesh that changes at random, as a cluster's does: services come and go, endpoints turn,
+// addresses move from one service to another. The same seed gives the same story.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,8 @@ class RandomMesh {
   static model::Address address(const std::string& text) { return *model::Address::parse(text); }
 
   void change() {
-    const model::ServiceKey key{"ns" + std::to_string(below(3)), "s" + std::to_string(below(names_))};
+    const model::ServiceKey key{"ns" + std::to_string(below(3)),
+                                "s" + std::to_string(below(names_))};
     const auto at = services_.find(key);
     if (at == services_.end()) return put(fresh(key));
     if (below(8) == 0) return erase(key);
@@ -49,7 +50,8 @@ class RandomMesh {
         service.balancer = static_cast<model::Balancer>(below(3));
         break;
       case 1:
-        service.affinity = below(2) ? std::optional(std::chrono::seconds(1 + below(100))) : std::nullopt;
+        service.affinity =
+            below(2) ? std::optional(std::chrono::seconds(1 + below(100))) : std::nullopt;
         break;
       case 2:
         take_addresses(service);
@@ -94,7 +96,8 @@ class RandomMesh {
     service.addresses.clear();
     for (int wanted = below(4); wanted > 0; --wanted) {
       const int n = below(names_ * 4);
-      const auto ip = address(n % 3 ? "10.96.0." + std::to_string(n + 1) : "fd00::" + std::to_string(n + 1));
+      const auto ip =
+          address(n % 3 ? "10.96.0." + std::to_string(n + 1) : "fd00::" + std::to_string(n + 1));
       if (taken_.insert(ip).second) service.addresses.push_back(ip);
     }
     std::sort(service.addresses.begin(), service.addresses.end());
@@ -114,7 +117,8 @@ class RandomMesh {
     for (int i = 1; i <= 8; ++i) {
       if (below(2)) continue;
       model::Endpoint endpoint;
-      endpoint.address = address(i % 3 ? "10.0.0." + std::to_string(i) : "fd01::" + std::to_string(i));
+      endpoint.address =
+          address(i % 3 ? "10.0.0." + std::to_string(i) : "fd01::" + std::to_string(i));
       endpoint.port = 8080 + below(2);
       endpoint.state = static_cast<model::EndpointState>(below(8) < 5 ? 0 : below(3));
       endpoint.weight = below(5) ? 1 : below(4);

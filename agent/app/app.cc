@@ -95,7 +95,8 @@ class App {
   // --- starting ---
 
   absl::Status serve() {
-    exporter_ = std::make_unique<observe::Exporter>(board_, datapath_->maps(), kernel::Pins{options_.bpffs});
+    exporter_ = std::make_unique<observe::Exporter>(board_, datapath_->maps(),
+                                                    kernel::Pins{options_.bpffs});
     publish();
     observe::HttpOptions http_options;
     http_options.address = options_.metrics;
@@ -149,7 +150,8 @@ class App {
   }
 
   bool all_synced() const {
-    return std::all_of(sources_.begin(), sources_.end(), [](const auto& source) { return source->status().synced; });
+    return std::all_of(sources_.begin(), sources_.end(),
+                       [](const auto& source) { return source->status().synced; });
   }
 
   void begin() {
@@ -163,9 +165,11 @@ class App {
     snapshot_.mesh = merger_.build();
     log_notices();
     if (refuse_unenforceable()) return;
-    // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it was.
+    // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
+    // was.
     const bool waiting = reconciler_.failed();
-    auto result = reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()});
+    auto result =
+        reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()});
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
   }
 
@@ -186,8 +190,10 @@ class App {
     retry_delay_ = kFirstRetry;
     if (!attached_ && !attach()) return;
     if (!snapshot_.ready)
-      log::info("ready", {{"writes", result.written.entries}, {"since_sources_us", in_us(Clock::now() - since)}});
-    if (!snapshot_.ready) malloc_trim(0);  // reading and the first plan took far more than what stays
+      log::info("ready", {{"writes", result.written.entries},
+                          {"since_sources_us", in_us(Clock::now() - since)}});
+    if (!snapshot_.ready)
+      malloc_trim(0);  // reading and the first plan took far more than what stays
     snapshot_.ready = true;
     snapshot_.generation = result.generation;
     note_held_back(result);
@@ -240,8 +246,8 @@ class App {
     retry_delay_ = std::min<std::chrono::milliseconds>(retry_delay_ * 2, kLastRetry);
   }
 
-  // Numbers are free again a grace period after the maps stopped naming them; one wait at a time, and
-  // what gathers meanwhile goes with the next.
+  // Numbers are free again a grace period after the maps stopped naming them; one wait at a time,
+  // and what gathers meanwhile goes with the next.
   void schedule_cleanup() {
     if (cleaning_) return;
     auto cleanup = reconciler_.take_cleanup();
@@ -256,7 +262,8 @@ class App {
 
   void finish_cleanup(const std::shared_ptr<const reconcile::Cleanup>& cleanup) {
     if (auto status = reconciler_.finish(*cleanup); !status.ok()) {
-      log::error("cleanup", {{"error", base::message_of(status)}, {"retry_ms", kLastRetry.count() * 1000}});
+      log::error("cleanup",
+                 {{"error", base::message_of(status)}, {"retry_ms", kLastRetry.count() * 1000}});
       cleanup_timer_.expires_after(kLastRetry);
       cleanup_timer_.async_wait([this, cleanup](auto error) {
         if (!error) finish_cleanup(cleanup);
@@ -304,7 +311,8 @@ class App {
 
   void note_refused(const reconcile::Result& result) {
     for (const auto& line : result.refused)
-      if (std::find(snapshot_.refused.begin(), snapshot_.refused.end(), line) == snapshot_.refused.end())
+      if (std::find(snapshot_.refused.begin(), snapshot_.refused.end(), line) ==
+          snapshot_.refused.end())
         log::error("no room", {{"service", line}});
     snapshot_.refused = result.refused;
   }
@@ -331,7 +339,8 @@ class App {
     if (options_.enforce_unsupported != "refuse" || snapshot_.ready) return false;
     for (const auto& notice : *snapshot_.mesh->notices)
       if (notice.severity == model::Severity::kNotEnforced) {
-        log::error("start", {{"refused", "--enforce-unsupported=refuse"}, {"policy", notice.to_text()}});
+        log::error("start",
+                   {{"refused", "--enforce-unsupported=refuse"}, {"policy", notice.to_text()}});
         exit_code_ = 1;
         control_.stop();
         return true;
@@ -343,7 +352,10 @@ class App {
     snapshot_.sources.clear();
     for (const auto& source : sources_) {
       const auto& status = source->status();
-      snapshot_.sources.push_back({source->uri(), !status.error.empty() ? "error" : status.synced ? "synced" : "starting",
+      snapshot_.sources.push_back({source->uri(),
+                                   !status.error.empty() ? "error"
+                                   : status.synced       ? "synced"
+                                                         : "starting",
                                    status.error, status.changed, status.updates});
     }
     board_.publish(std::make_shared<const observe::Snapshot>(snapshot_));
@@ -378,10 +390,13 @@ class App {
     observe::AdminHandlers handlers;
     handlers.confirm = [this](observe::AdminHandlers::ConfirmDone done) {
       asio::post(control_, [this, done = std::move(done)] {
-        if (!begun_) return done(absl::UnavailableError("the sources are not ready yet: nothing is held back"));
+        if (!begun_)
+          return done(
+              absl::UnavailableError("the sources are not ready yet: nothing is held back"));
         confirmed_ = true;
         reconcile("confirmed", Clock::now());
-        done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " + snapshot_.apply.last_error)
+        done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " +
+                                                           snapshot_.apply.last_error)
                                   : absl::OkStatus());
       });
     };
@@ -402,13 +417,14 @@ class App {
     if (!actual.ok()) return {base::message_of(actual.status())};
     std::vector<std::string> lines;
     using Table = model::BucketTable<compile::PlacedService>;
-    Table::for_each_change(reconciler_.placed().services, actual->services, [&](const auto* want, const auto* have) {
-      if (want && have && **want == **have) return;
-      const auto& key = want ? (*want)->key : (*have)->key;
-      lines.push_back(key.to_text() + (!have   ? ": in the model, not in the maps"
-                                       : !want ? ": in the maps, not in the model"
-                                               : ": maps and model differ"));
-    });
+    Table::for_each_change(
+        reconciler_.placed().services, actual->services, [&](const auto* want, const auto* have) {
+          if (want && have && **want == **have) return;
+          const auto& key = want ? (*want)->key : (*have)->key;
+          lines.push_back(key.to_text() + (!have   ? ": in the model, not in the maps"
+                                           : !want ? ": in the maps, not in the model"
+                                                   : ": maps and model differ"));
+        });
     for (const auto& line : snapshot_.refused) lines.push_back(line);
     return lines;
   }
@@ -427,10 +443,10 @@ class App {
   std::unique_ptr<observe::HttpServer> http_;
   std::unique_ptr<observe::AdminServer> admin_;
 
-  asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_}, hold_timer_{control_},
-      beat_timer_{control_}, affinity_timer_{control_};
+  asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_},
+      hold_timer_{control_}, beat_timer_{control_}, affinity_timer_{control_};
   std::chrono::milliseconds retry_delay_ = kFirstRetry;
-  bool begun_ = false;     // the first write was allowed
+  bool begun_ = false;  // the first write was allowed
   bool attached_ = false;
   bool cleaning_ = false;
   bool confirmed_ = false;  // the next apply may remove what was held back
@@ -443,7 +459,8 @@ class App {
 
 }  // namespace
 
-int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual) {
+int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath,
+          compile::MapState actual) {
   return App(options, std::move(datapath), std::move(actual)).run();
 }
 

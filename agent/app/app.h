@@ -9,8 +9,9 @@
 
 namespace weft::app {
 
-// The control thread: sources, reconciler, timers, until a signal or a failure ends it. `actual` is what the
-// maps hold. Returns the exit code.
-int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual);
+// The control thread: sources, reconciler, timers, until a signal or a failure ends it. `actual` is
+// what the maps hold. Returns the exit code.
+int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath,
+          compile::MapState actual);
 
 }  // namespace weft::app

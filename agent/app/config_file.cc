@@ -60,7 +60,8 @@ class Reader {
     text_.clear();
     if (type_ == FYET_SCALAR && event->scalar.value) {
       std::size_t length = 0;
-      if (const char* text = fy_token_get_text(event->scalar.value, &length)) text_.assign(text, length);
+      if (const char* text = fy_token_get_text(event->scalar.value, &length))
+        text_.assign(text, length);
     }
     fy_parser_event_free(parser_, event);
     return true;
@@ -74,13 +75,15 @@ class Reader {
     while (next() && type_ != FYET_MAPPING_END) {
       if (type_ != FYET_SCALAR) return error("a key must be a flag's name");
       ConfigEntry entry{text_, {}, line_};
-      if (!seen.insert(entry.key).second) return error("the key \"" + entry.key + "\" is there twice");
+      if (!seen.insert(entry.key).second)
+        return error("the key \"" + entry.key + "\" is there twice");
       if (!next()) break;
       if (type_ == FYET_SCALAR) {
         entry.values.push_back(text_);
       } else if (type_ == FYET_SEQUENCE_START) {
         while (next() && type_ != FYET_SEQUENCE_END) {
-          if (type_ != FYET_SCALAR) return error("\"" + entry.key + "\" may hold plain values only");
+          if (type_ != FYET_SCALAR)
+            return error("\"" + entry.key + "\" may hold plain values only");
           entry.values.push_back(text_);
         }
       } else {

@@ -1,5 +1,5 @@
-// --config FILE: one YAML mapping whose keys are flag names without the dashes; a value is a scalar or a
-// sequence of scalars.
+// --config FILE: one YAML mapping whose keys are flag names without the dashes; a value is a scalar
+// or a sequence of scalars.
 #pragma once
 
 #include <absl/status/statusor.h>

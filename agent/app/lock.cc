@@ -20,8 +20,9 @@ absl::StatusOr<base::Fd> lock_run_dir(const std::string& run_dir) {
     char text[32] = {};
     const auto length = pread(fd.get(), text, sizeof text - 1, 0);
     const std::string pid = length > 0 ? text : "?";
-    return absl::AlreadyExistsError("another weftd (pid " + pid.substr(0, pid.find('\n')) + ") runs with --run-dir " +
-                                    run_dir + ": stop it, or give this one a directory of its own");
+    return absl::AlreadyExistsError("another weftd (pid " + pid.substr(0, pid.find('\n')) +
+                                    ") runs with --run-dir " + run_dir +
+                                    ": stop it, or give this one a directory of its own");
   }
   const std::string pid = std::to_string(getpid()) + "\n";
   if (ftruncate(fd.get(), 0) || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0)

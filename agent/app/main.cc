@@ -11,5 +11,6 @@ int main(int argc, char** argv) {
     return parsed.end.exit_code;
   }
   if (parsed.options.log_format == "json") weft::log::set_format(weft::log::Format::kJson);
-  return parsed.options.uninstall ? weft::app::uninstall(parsed.options) : weft::app::run(parsed.options);
+  return parsed.options.uninstall ? weft::app::uninstall(parsed.options)
+                                  : weft::app::run(parsed.options);
 }

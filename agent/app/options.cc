@@ -24,7 +24,8 @@ class YamlConfig : public CLI::Config {
     std::ostringstream text;
     text << input.rdbuf();
     auto entries = parse_config(text.str());
-    if (!entries.ok()) throw CLI::ConversionError("--config: " + base::message_of(entries.status()));
+    if (!entries.ok())
+      throw CLI::ConversionError("--config: " + base::message_of(entries.status()));
     std::vector<CLI::ConfigItem> result;
     for (auto& entry : *entries) {
       CLI::ConfigItem item;
@@ -44,7 +45,8 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, std::chrono::m
           name,
           [&value, name](const std::string& text) {
             auto duration = parse_duration(text);
-            if (!duration.ok()) throw CLI::ValidationError(name, base::message_of(duration.status()));
+            if (!duration.ok())
+              throw CLI::ValidationError(name, base::message_of(duration.status()));
             value = *duration;
           },
           help + " [" + std::to_string(value.count() / 1000) + "s]")
@@ -54,11 +56,13 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, std::chrono::m
 void define(CLI::App& app, Options& o) {
   app.set_version_flag("--version", std::string("weftd " WEFT_VERSION));
   app.config_formatter(std::make_shared<YamlConfig>());
-  app.set_config("--config", "", "YAML file whose keys are these flags without dashes")->type_name("FILE");
+  app.set_config("--config", "", "YAML file whose keys are these flags without dashes")
+      ->type_name("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   app.add_option("--source", o.sources,
-                 "Where the mesh is described; repeatable. dir:PATH reads every *.yaml, *.yml and *.json below PATH "
+                 "Where the mesh is described; repeatable. dir:PATH reads every *.yaml, *.yml and "
+                 "*.json below PATH "
                  "and follows changes")
       ->type_name("URI")
       ->group("Sources");
@@ -66,13 +70,15 @@ void define(CLI::App& app, Options& o) {
                "Start serving with what is there when a source has not become ready for this long")
       ->group("Sources");
   app.add_flag("--allow-empty", o.allow_empty,
-               "Apply at once when more than half of all endpoints vanish together; else that is held back")
+               "Apply at once when more than half of all endpoints vanish together; else that is "
+               "held back")
       ->group("Sources");
   add_duration(app, "--hold-empty", o.hold_empty,
                "How long such a removal is held back before it is believed")
       ->group("Sources");
-  app.add_option("--enforce-unsupported", o.enforce_unsupported,
-                 "What to do with a policy that this build cannot enforce: warn, or refuse to start")
+  app.add_option(
+         "--enforce-unsupported", o.enforce_unsupported,
+         "What to do with a policy that this build cannot enforce: warn, or refuse to start")
       ->check(CLI::IsMember({"warn", "refuse"}))
       ->capture_default_str()
       ->group("Sources");
@@ -81,7 +87,8 @@ void define(CLI::App& app, Options& o) {
   app.add_option("--zone", o.zone, "Zone of this node")->group("Node");
   app.add_option("--region", o.region, "Region of this node")->group("Node");
   app.add_option("--cgroup", o.cgroup,
-                 "cgroup v2 directory whose processes are served, with all below it. Required; there is no default, "
+                 "cgroup v2 directory whose processes are served, with all below it. Required; "
+                 "there is no default, "
                  "so that nothing is served by accident")
       ->type_name("PATH")
       ->group("Kernel");
@@ -89,15 +96,18 @@ void define(CLI::App& app, Options& o) {
       ->type_name("DIR")
       ->capture_default_str()
       ->group("Kernel");
-  app.add_option("--max-services", o.max_services, "Room for that many service ports (each family counts)")
+  app.add_option("--max-services", o.max_services,
+                 "Room for that many service ports (each family counts)")
       ->check(CLI::Range(16, 1 << 20))
       ->capture_default_str()
       ->group("Kernel");
-  app.add_option("--max-endpoints", o.max_endpoints, "Room for that many endpoints (each service port counts)")
+  app.add_option("--max-endpoints", o.max_endpoints,
+                 "Room for that many endpoints (each service port counts)")
       ->check(CLI::Range(16, 1 << 24))
       ->capture_default_str()
       ->group("Kernel");
-  app.add_option("--max-connections", o.max_connections, "Room for that many clients with session affinity")
+  app.add_option("--max-connections", o.max_connections,
+                 "Room for that many clients with session affinity")
       ->check(CLI::Range(16, 1 << 24))
       ->capture_default_str()
       ->group("Kernel");
@@ -120,7 +130,8 @@ void define(CLI::App& app, Options& o) {
       ->type_name("DIR")
       ->capture_default_str()
       ->group("Operation");
-  app.add_option("--state-dir", o.state_dir, "Directory for state that outlives a reboot; this build keeps none")
+  app.add_option("--state-dir", o.state_dir,
+                 "Directory for state that outlives a reboot; this build keeps none")
       ->type_name("DIR")
       ->capture_default_str()
       ->group("Operation");
@@ -133,13 +144,15 @@ void define(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->group("Operation");
   app.add_flag("--uninstall", o.uninstall,
-               "Detach everything, remove pins and run directory, and exit. Services are then no longer served")
+               "Detach everything, remove pins and run directory, and exit. Services are then no "
+               "longer served")
       ->group("Operation");
 
   app.footer(
       "Example: serve every process below a cgroup from manifests in mesh/\n"
       "  weftd --source dir:mesh --cgroup /sys/fs/cgroup/my.slice\n\n"
-      "SIGTERM leaves the data path pinned: connections go on being balanced, and the next start takes\n"
+      "SIGTERM leaves the data path pinned: connections go on being balanced, and the next start "
+      "takes\n"
       "it over without a gap. To remove it: weftd --uninstall. To look at it: weftctl --help.");
 }
 
@@ -147,7 +160,8 @@ std::string complaint(const Options& options) {
   if (options.uninstall) return "";
   if (options.cgroup.empty())
     return "--cgroup is required: which processes are to be served? Give a cgroup v2 directory";
-  if (options.sources.empty()) return "--source is required: where is the mesh described? For example dir:mesh";
+  if (options.sources.empty())
+    return "--source is required: where is the mesh described? For example dir:mesh";
   for (const auto& source : options.sources) {
     if (source.starts_with("dir:") && source.size() > 4) continue;
     return "--source " + source + " is not known to this build: it reads dir:PATH";
@@ -162,16 +176,22 @@ absl::StatusOr<std::chrono::milliseconds> parse_duration(const std::string& text
   const auto digits = text.find_first_not_of("0123456789");
   const std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
   const auto number = base::parse_number<std::uint32_t>(text.substr(0, digits));
-  const std::int64_t factor = unit == "ms" ? 1 : unit == "s" ? 1000 : unit == "m" ? 60000 : unit == "h" ? 3600000 : 0;
+  const std::int64_t factor = unit == "ms"  ? 1
+                              : unit == "s" ? 1000
+                              : unit == "m" ? 60000
+                              : unit == "h" ? 3600000
+                                            : 0;
   if (!number || !factor)
-    return absl::InvalidArgumentError("\"" + text + "\" is not a duration: write 500ms, 30s, 2m or 1h");
+    return absl::InvalidArgumentError("\"" + text +
+                                      "\" is not a duration: write 500ms, 30s, 2m or 1h");
   return std::chrono::milliseconds(*number * factor);
 }
 
 Parsed parse_options(int argc, const char* const* argv) {
   Parsed parsed;
   CLI::App app{
-      "weftd, the node agent of weft: loads eBPF programs that turn a service address into a healthy\n"
+      "weftd, the node agent of weft: loads eBPF programs that turn a service address into a "
+      "healthy\n"
       "endpoint inside connect(), keeps their maps equal to the mesh, and serves metrics.",
       "weftd"};
   define(app, parsed.options);

@@ -1,4 +1,5 @@
-// weftd's flags. Each is also a key of --config FILE (YAML) and a helm value; the command line wins.
+// weftd's flags. Each is also a key of --config FILE (YAML) and a helm value; the command line
+// wins.
 #pragma once
 
 #include <absl/status/statusor.h>

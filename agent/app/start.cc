@@ -46,9 +46,11 @@ int run(const Options& options) {
     return 1;
   }
   for (const auto& feature : (*datapath)->features())
-    if (!feature.enabled) log::warning("feature", {{"missing", feature.name}, {"effect", feature.reason}});
+    if (!feature.enabled)
+      log::warning("feature", {{"missing", feature.name}, {"effect", feature.reason}});
   if (!(*datapath)->migration().empty())
-    log::warning("maps", {{"rebuilt_because", (*datapath)->migration()}, {"data_path", "stays attached"}});
+    log::warning("maps",
+                 {{"rebuilt_because", (*datapath)->migration()}, {"data_path", "stays attached"}});
   auto actual = (*datapath)->actual();
   if (!actual.ok()) {
     log::error("start", {{"error", base::message_of(actual.status())}});
@@ -76,7 +78,8 @@ int uninstall(const Options& options) {
     return 1;
   }
   std::error_code ignored;
-  for (const char* file : {"weftd.sock", "weftd.lock"}) std::filesystem::remove(options.run_dir + "/" + file, ignored);
+  for (const char* file : {"weftd.sock", "weftd.lock"})
+    std::filesystem::remove(options.run_dir + "/" + file, ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);
   std::printf("weftd: nothing of weft is left under %s\n", options.bpffs.c_str());

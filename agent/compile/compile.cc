@@ -22,8 +22,8 @@ std::uint32_t selector_of(lb::Selector selector) {
   __builtin_unreachable();
 }
 
-// Families a service port is placed in: those of its addresses; where it has none (headless, or nobody
-// assigned any) those of its endpoints, so that listing and `why` still show them.
+// Families a service port is placed in: those of its addresses; where it has none (headless, or
+// nobody assigned any) those of its endpoints, so that listing and `why` still show them.
 std::vector<Family> families_of(const model::Service& service, const model::ServicePort& port) {
   bool v4 = false, v6 = false;
   for (const auto& address : service.addresses)
@@ -36,8 +36,8 @@ std::vector<Family> families_of(const model::Service& service, const model::Serv
   return {Family::kIpv4, Family::kIpv6};
 }
 
-// Endpoints of the frontend's own family, as Kubernetes has it; where there are none at all, the other
-// family's: an IPv6 socket that is not V6ONLY reaches IPv4 too.
+// Endpoints of the frontend's own family, as Kubernetes has it; where there are none at all, the
+// other family's: an IPv6 socket that is not V6ONLY reaches IPv4 too.
 std::vector<model::Endpoint> endpoints_for(Family family, const std::vector<model::Endpoint>& all) {
   std::vector<model::Endpoint> own;
   std::copy_if(all.begin(), all.end(), std::back_inserter(own),
@@ -100,7 +100,8 @@ class Placer {
     }
     const auto index = ids_.services.take();
     if (!index)
-      return full("weft_services", ids_.services.used() + 2ull, ids_.limits.services, "--max-services");
+      return full("weft_services", ids_.services.used() + 2ull, ids_.limits.services,
+                  "--max-services");
     taken_.services.push_back(port.index = *index);
     return true;
   }
@@ -110,8 +111,8 @@ class Placer {
     for (const auto& address : port.frontends)
       fresh += !old || !std::binary_search(old->frontends.begin(), old->frontends.end(), address);
     if (ids_.frontends_used + fresh > ids_.limits.frontends)
-      return full("weft_frontends", std::uint64_t{ids_.frontends_used} + fresh, ids_.limits.frontends,
-                  "--max-services (it holds twice that)");
+      return full("weft_frontends", std::uint64_t{ids_.frontends_used} + fresh,
+                  ids_.limits.frontends, "--max-services (it holds twice that)");
     ids_.frontends_used += fresh;
     taken_.frontends += fresh;
     return true;
@@ -148,7 +149,8 @@ class Placer {
 
   bool place_slots(const PlacedPort* old, const PortLayout& layout, PlacedPort& port) {
     if (layout.slots.size() > WEFT_MAX_COUNT)
-      return full("a slot range", layout.slots.size(), WEFT_MAX_COUNT, "nothing: split the service");
+      return full("a slot range", layout.slots.size(), WEFT_MAX_COUNT,
+                  "nothing: split the service");
     port.slots.reserve(layout.slots.size());
     for (const auto i : layout.slots) port.slots.push_back(port.endpoints[i].id);
     // The timeout and the generation lie in the range; without one there is nothing to read back.
@@ -187,7 +189,8 @@ struct Change {
   std::size_t endpoints_after = 0;
 };
 
-Change change_of(const model::ServicePtr* service, const std::shared_ptr<const PlacedService>* placed) {
+Change change_of(const model::ServicePtr* service,
+                 const std::shared_ptr<const PlacedService>* placed) {
   Change change;
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
@@ -201,12 +204,14 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
   std::map<model::ServiceKey, Change> changes;
   const auto add = [&](const model::ServiceKey& key) {
     if (changes.contains(key)) return;
-    changes.emplace(key, change_of(input.after->services.find(key), input.placed->services.find(key)));
+    changes.emplace(key,
+                    change_of(input.after->services.find(key), input.placed->services.find(key)));
   };
   if (input.before) {
     model::BucketTable<model::Service>::for_each_change(
-        input.before->services, input.after->services,
-        [&](const auto* before, const auto* after) { add(after ? (*after)->key : (*before)->key); });
+        input.before->services, input.after->services, [&](const auto* before, const auto* after) {
+          add(after ? (*after)->key : (*before)->key);
+        });
     for (const auto& key : input.pending) add(key);
   } else {
     input.after->services.for_each([&](const auto& service) { add(service->key); });
@@ -215,8 +220,8 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
   return changes;
 }
 
-// A service that was refused or held back keeps its old place, but not the addresses that the mesh has given
-// to others: two services never claim one frontend.
+// A service that was refused or held back keeps its old place, but not the addresses that the mesh
+// has given to others: two services never claim one frontend.
 void yield_frontends(const std::map<model::ServiceKey, Change>& changes,
                      const std::set<model::ServiceKey>& pending, MapState& desired) {
   if (pending.empty()) return;
@@ -232,8 +237,9 @@ void yield_frontends(const std::map<model::ServiceKey, Change>& changes,
     if (!service) continue;
     auto kept = std::make_shared<PlacedService>(**service);
     for (auto& port : kept->ports)
-      std::erase_if(port.frontends,
-                    [&](const auto& address) { return claimed.contains({address, port.key}); });
+      std::erase_if(port.frontends, [&](const auto& address) {
+        return claimed.contains({address, port.key});
+      });
     if (!(*kept == **service)) desired.set(key, std::move(kept));
   }
 }
@@ -241,7 +247,8 @@ void yield_frontends(const std::map<model::ServiceKey, Change>& changes,
 // Labels in use; after a comparison of everything, those that nobody uses are dropped.
 std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Input& input, Ids& ids,
                                                                       const MapState& desired) {
-  if (input.before && input.placed->labels->size() == ids.label_ids.size()) return input.placed->labels;
+  if (input.before && input.placed->labels->size() == ids.label_ids.size())
+    return input.placed->labels;
   if (!input.before) {
     std::set<std::uint32_t> used;
     desired.services.for_each([&](const auto& service) {
@@ -292,7 +299,8 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;
-    if ((loses && (output.held_back || input.keep_absent)) || (input.keep_absent && !change.service)) {
+    if ((loses && (output.held_back || input.keep_absent)) ||
+        (input.keep_absent && !change.service)) {
       output.pending.insert(key);
       continue;
     }

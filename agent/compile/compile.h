@@ -32,14 +32,15 @@ struct Input {
   const MapState* placed = nullptr;     // what the maps hold now
   std::set<model::ServiceKey> pending;  // services that the last compile refused or held back
   bool allow_mass_removal = false;
-  // Not every source has spoken yet: what is not in the mesh may still come, so no service loses endpoints.
+  // Not every source has spoken yet: what is not in the mesh may still come, so no service loses
+  // endpoints.
   bool keep_absent = false;
 };
 
 struct Output {
   MapState desired;
-  // More than half of all endpoints would go at once: more often a fault than a wish. The services that
-  // would lose endpoints are left as they are; the rest applies.
+  // More than half of all endpoints would go at once: more often a fault than a wish. The services
+  // that would lose endpoints are left as they are; the rest applies.
   bool held_back = false;
   std::size_t endpoints_before = 0;
   std::size_t endpoints_after = 0;  // as the mesh wants it

@@ -33,17 +33,20 @@ std::vector<model::Endpoint> many(int count, int subnet = 0) {
   std::vector<model::Endpoint> all;
   for (int i = 0; i < count; ++i)
     all.push_back(endpoint("10.0." + std::to_string(subnet) + "." + std::to_string(i + 1)));
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
+  std::sort(all.begin(), all.end(),
+            [](const auto& a, const auto& b) { return a.address < b.address; });
   return all;
 }
 
 model::Mesh mesh_of(const std::vector<model::Service>& services) {
   model::Mesh mesh;
-  for (const auto& s : services) mesh.services.set(s.key, std::make_shared<const model::Service>(s));
+  for (const auto& s : services)
+    mesh.services.set(s.key, std::make_shared<const model::Service>(s));
   return mesh;
 }
 
-Output compile_all(const model::Mesh& mesh, const MapState& placed, Ids& ids, bool allow_mass_removal = false) {
+Output compile_all(const model::Mesh& mesh, const MapState& placed, Ids& ids,
+                   bool allow_mass_removal = false) {
   Input input;
   input.after = &mesh;
   input.placed = &placed;
@@ -66,7 +69,8 @@ Use use_of(const Ids& ids) {
 }
 
 TEST(LayOut, KeepsFamiliesApart) {
-  const auto layouts = lay_out(service("web", {"10.96.0.1", "fd00::1"}, {endpoint("10.0.0.1"), endpoint("fd01::1")}));
+  const auto layouts = lay_out(
+      service("web", {"10.96.0.1", "fd00::1"}, {endpoint("10.0.0.1"), endpoint("fd01::1")}));
   ASSERT_EQ(layouts.size(), 2u);
   EXPECT_EQ(layouts[0].key.family, Family::kIpv4);
   EXPECT_EQ(layouts[0].endpoints, (std::vector{endpoint("10.0.0.1")}));
@@ -90,8 +94,9 @@ TEST(LayOut, ListsServicesWithoutAddresses) {
 }
 
 TEST(LayOut, LeavesNotReadyEndpointsOutOfTheSlots) {
-  const auto layouts = lay_out(
-      service("web", {"10.96.0.1"}, {endpoint("10.0.0.1"), endpoint("10.0.0.2", EndpointState::kNotReady)}));
+  const auto layouts =
+      lay_out(service("web", {"10.96.0.1"},
+                      {endpoint("10.0.0.1"), endpoint("10.0.0.2", EndpointState::kNotReady)}));
   EXPECT_EQ(layouts[0].endpoints.size(), 2u);
   EXPECT_EQ(layouts[0].slots, std::vector<std::uint32_t>{0});
 }
@@ -111,7 +116,8 @@ TEST(Compile, KeepsNumbersOfWhatStays) {
 
 TEST(Compile, DoesNotTouchWhatDidNotChange) {
   Ids ids{Limits{}};
-  const auto mesh = mesh_of({service("a", {"10.96.0.1"}, many(3)), service("b", {"10.96.0.2"}, many(2))});
+  const auto mesh =
+      mesh_of({service("a", {"10.96.0.1"}, many(3)), service("b", {"10.96.0.2"}, many(2))});
   const auto first = compile_all(mesh, {}, ids).desired;
   const auto used = use_of(ids);
   const auto again = compile_all(mesh, first, ids).desired;
@@ -135,7 +141,9 @@ TEST(Compile, PublishesAnewOnlyWhereSlotsOrSelectionChange) {
 TEST(Compile, KeepsAServiceWithNobodyReadyAsRefusing) {
   Ids ids{Limits{}};
   const auto state =
-      compile_all(mesh_of({service("a", {"10.96.0.1"}, {endpoint("10.0.0.1", EndpointState::kNotReady)})}), {}, ids)
+      compile_all(
+          mesh_of({service("a", {"10.96.0.1"}, {endpoint("10.0.0.1", EndpointState::kNotReady)})}),
+          {}, ids)
           .desired;
   const auto& port = placed(state, "a").ports[0];
   EXPECT_EQ(weft_record_count(port.record()), 0u);
@@ -165,7 +173,8 @@ TEST_P(Capacity, RefusesByNameAndTakesNothing) {
   EXPECT_NE(second.refused[0].find(GetParam().flag), std::string::npos) << second.refused[0];
   EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "b"}}));
   EXPECT_EQ(second.desired.services.find({"shop", "b"}), nullptr);
-  EXPECT_EQ(second.desired.services.find({"shop", "a"})->get(), first.desired.services.find({"shop", "a"})->get());
+  EXPECT_EQ(second.desired.services.find({"shop", "a"})->get(),
+            first.desired.services.find({"shop", "a"})->get());
   EXPECT_EQ(use_of(ids), used) << "a refused service took something";
 }
 
@@ -182,13 +191,12 @@ TEST_P(Capacity, LeavesAServiceThatOutgrowsItsPlaceWhereItIs) {
 }
 
 // "a" takes 1 service, 1 frontend, 2 endpoints (ids from 1 up), 4 slots.
-INSTANTIATE_TEST_SUITE_P(
-    All, Capacity,
-    testing::Values(Tight{"Services", {.services = 2}, "--max-services"},
-                    Tight{"Frontends", {.frontends = 2}, "--max-services"},
-                    Tight{"Endpoints", {.endpoints = 5}, "--max-endpoints"},
-                    Tight{"Slots", {.slots = 8}, "--max-endpoints"}),
-    [](const auto& tight) { return tight.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, Capacity,
+                         testing::Values(Tight{"Services", {.services = 2}, "--max-services"},
+                                         Tight{"Frontends", {.frontends = 2}, "--max-services"},
+                                         Tight{"Endpoints", {.endpoints = 5}, "--max-endpoints"},
+                                         Tight{"Slots", {.slots = 8}, "--max-endpoints"}),
+                         [](const auto& tight) { return tight.param.name; });
 
 TEST(Compile, PlacesARefusedServiceOnceThereIsRoom) {
   Ids ids(Limits{.endpoints = 5});
@@ -203,9 +211,11 @@ TEST(Compile, PlacesARefusedServiceOnceThereIsRoom) {
   only_b.services.set(b.key, *both.services.find(b.key));  // the same pointer: "unchanged"
   Input input{&both, &only_b, &first.desired, first.pending, true};
   const auto second = compile(input, ids, 2);
-  EXPECT_FALSE(second.pending.empty()) << "the endpoints of a are still held: no grace period has passed";
+  EXPECT_FALSE(second.pending.empty())
+      << "the endpoints of a are still held: no grace period has passed";
   Releases releases;
-  for (const auto& e : placed(first.desired, "a").ports[0].endpoints) releases.endpoints.push_back(e.id);
+  for (const auto& e : placed(first.desired, "a").ports[0].endpoints)
+    releases.endpoints.push_back(e.id);
   ids.release(releases);
   Input again{&only_b, &only_b, &second.desired, second.pending, true};
   const auto third = compile(again, ids, 3);
@@ -247,20 +257,24 @@ TEST(Compile, GivesAnAddressOfAHeldBackServiceToItsNewOwnerOnly) {
   Ids ids{Limits{}};
   const auto a = service("a", {"10.96.0.1"}, many(4));
   const auto first = compile_all(mesh_of({a}), {}, ids);
-  const auto second = compile_all(mesh_of({service("b", {"10.96.0.1"}, many(1, 1))}), first.desired, ids);
+  const auto second =
+      compile_all(mesh_of({service("b", {"10.96.0.1"}, many(1, 1))}), first.desired, ids);
   ASSERT_TRUE(second.held_back);
   EXPECT_EQ(placed(second.desired, "b").ports[0].frontends.size(), 1u);
-  EXPECT_TRUE(placed(second.desired, "a").ports[0].frontends.empty()) << "two services claim one frontend";
+  EXPECT_TRUE(placed(second.desired, "a").ports[0].frontends.empty())
+      << "two services claim one frontend";
 }
 
 // Not every source has spoken yet.
 TEST(Compile, TakesNothingAwayWhileWhatIsAbsentMayStillCome) {
   Ids ids{Limits{}};
-  const auto first = compile_all(mesh_of({service("a", {"10.96.0.1"}, many(4)), service("b", {"10.96.0.2"}, many(2, 1)),
-                                          service("c", {"10.96.0.3"}, many(2, 2))}),
-                                 {}, ids);
-  const auto mesh = mesh_of({service("a", {"10.96.0.1"}, many(1)), service("c", {"10.96.0.3"}, many(3, 2)),
-                             service("d", {"10.96.0.4"}, many(1, 3))});
+  const auto first = compile_all(
+      mesh_of({service("a", {"10.96.0.1"}, many(4)), service("b", {"10.96.0.2"}, many(2, 1)),
+               service("c", {"10.96.0.3"}, many(2, 2))}),
+      {}, ids);
+  const auto mesh =
+      mesh_of({service("a", {"10.96.0.1"}, many(1)), service("c", {"10.96.0.3"}, many(3, 2)),
+               service("d", {"10.96.0.4"}, many(1, 3))});
   Input input;
   input.after = &mesh;
   input.placed = &first.desired;
@@ -274,8 +288,9 @@ TEST(Compile, TakesNothingAwayWhileWhatIsAbsentMayStillCome) {
   EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
 }
 
-// The mesh tells all there is to say: whether it came in one step or in many, the layout is the same
-// but for the numbers, and comparing everything finds nothing that following the changes missed.
+// The mesh tells all there is to say: whether it came in one step or in many, the layout is the
+// same but for the numbers, and comparing everything finds nothing that following the changes
+// missed.
 TEST(Compile, FindsTheSameStepByStepAsAllAtOnce) {
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));

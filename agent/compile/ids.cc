@@ -42,7 +42,8 @@ void RangeAllocator::take_at(std::uint32_t base, std::uint32_t length) {
   if (at == free_.begin()) return;
   --at;
   const auto [start, extent] = *at;
-  if (base + length > start + extent) return;  // overlaps what is taken: the reader ignores such ranges
+  if (base + length > start + extent)
+    return;  // overlaps what is taken: the reader ignores such ranges
   remove(at);
   if (base > start) insert(start, base - start);
   if (start + extent > base + length) insert(base + length, start + extent - base - length);
@@ -97,7 +98,11 @@ void NumberAllocator::release(std::uint32_t number) {
 }
 
 Ids::Ids(const Limits& l)
-    : limits(l), services(l.services), endpoints(l.endpoints), slots(l.slots), label_numbers(l.labels) {}
+    : limits(l),
+      services(l.services),
+      endpoints(l.endpoints),
+      slots(l.slots),
+      label_numbers(l.labels) {}
 
 Ids::Ids(const Limits& l, const MapState& state) : Ids(l) {
   state.services.for_each([&](const auto& service) {

@@ -1,9 +1,10 @@
-// Who holds which number in the kernel's arrays: service indexes, endpoint ids, slot ranges, labels.
+// Who holds which number in the kernel's arrays: service indexes, endpoint ids, slot ranges,
+// labels.
 //
-// Numbers are stable: whatever stays in the model keeps its own, also across restarts (Ids is rebuilt
-// from the maps). A number that falls free is given away again only after release(), which the
-// reconciler calls when an RCU grace period has passed since the maps stopped naming it.
-// Not thread-safe; belongs to the reconciler.
+// Numbers are stable: whatever stays in the model keeps its own, also across restarts (Ids is
+// rebuilt from the maps). A number that falls free is given away again only after release(), which
+// the reconciler calls when an RCU grace period has passed since the maps stopped naming it. Not
+// thread-safe; belongs to the reconciler.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +45,9 @@ class RangeAllocator {
   void insert(std::uint32_t base, std::uint32_t length);
   void remove(std::map<std::uint32_t, std::uint32_t>::iterator at);
 
-  std::map<std::uint32_t, std::uint32_t> free_;                  // base -> length
-  std::set<std::pair<std::uint32_t, std::uint32_t>> by_length_;  // (length, base): best fit in O(log n)
+  std::map<std::uint32_t, std::uint32_t> free_;  // base -> length
+  std::set<std::pair<std::uint32_t, std::uint32_t>>
+      by_length_;  // (length, base): best fit in O(log n)
   std::uint32_t used_ = 0;
 };
 
@@ -88,8 +90,8 @@ struct Ids {
   Ids(const Limits& limits, const MapState& state);
 
   // The label's id, taking a new one where needed; 0 for the empty text or where the map is full (a
-  // label is a name for people: running out of them stops nothing). Labels nobody uses any more stay
-  // until a full compile, at the next start, drops them.
+  // label is a name for people: running out of them stops nothing). Labels nobody uses any more
+  // stay until a full compile, at the next start, drops them.
   std::uint32_t label(const std::string& text);
   void release(const Releases& releases);
 
@@ -103,6 +105,8 @@ struct Ids {
 };
 
 // Slots a range of `count` endpoints occupies.
-inline std::uint32_t range_length(std::uint32_t count) { return count ? count + WEFT_SLOT_HEADER : 0; }
+inline std::uint32_t range_length(std::uint32_t count) {
+  return count ? count + WEFT_SLOT_HEADER : 0;
+}
 
 }  // namespace weft::compile

@@ -8,7 +8,8 @@ namespace weft::compile {
 namespace {
 
 void copy_name(char (&to)[WEFT_NAME_MAX], const std::string& from) {
-  // Names were checked by the reader (a DNS label); cutting here keeps the ABI safe from any other caller.
+  // Names were checked by the reader (a DNS label); cutting here keeps the ABI safe from any other
+  // caller.
   std::memcpy(to, from.data(), std::min(from.size(), sizeof to - 1));
 }
 
@@ -98,14 +99,15 @@ std::string to_text(const PlacedService& service) {
     text += "service " + std::to_string(port.index) + " " + service.key.to_text() + " " +
             (port.name.empty() ? "-" : port.name) + " " + std::to_string(port.key.port) + "/" +
             model::to_text(port.key.protocol) +
-            (port.key.family == model::Family::kIpv4 ? " ipv4" : " ipv6") + " selector=" +
-            std::to_string(port.selector) + " affinity=" + std::to_string(port.affinity_seconds) + "\n";
+            (port.key.family == model::Family::kIpv4 ? " ipv4" : " ipv6") +
+            " selector=" + std::to_string(port.selector) +
+            " affinity=" + std::to_string(port.affinity_seconds) + "\n";
     for (const auto& address : port.frontends) text += "  frontend " + address.to_text() + "\n";
     for (const auto& e : port.endpoints)
       text += "  endpoint " + std::to_string(e.id) + " " + e.address.to_text() + " port " +
-              std::to_string(e.port) + " " + model::to_text(e.state) + " weight=" +
-              std::to_string(e.weight) + " zone=" + std::to_string(e.zone) + " node=" +
-              std::to_string(e.node) + "\n";
+              std::to_string(e.port) + " " + model::to_text(e.state) +
+              " weight=" + std::to_string(e.weight) + " zone=" + std::to_string(e.zone) +
+              " node=" + std::to_string(e.node) + "\n";
     text += "  slots";
     for (const auto id : port.slots) text += " " + std::to_string(id);
     text += "\n";
@@ -118,7 +120,8 @@ std::string to_text(const MapState& state) {
   state.services.for_each([&](const auto& service) { sorted[service->key] = to_text(*service); });
   std::string text;
   for (const auto& [key, lines] : sorted) text += lines;
-  for (const auto& [id, label] : *state.labels) text += "label " + std::to_string(id) + " " + label + "\n";
+  for (const auto& [id, label] : *state.labels)
+    text += "label " + std::to_string(id) + " " + label + "\n";
   return text;
 }
 

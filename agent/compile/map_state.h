@@ -1,5 +1,6 @@
-// What the kernel maps hold, as a value: the common currency of compile (desired), read-back (actual)
-// and diff. No pointer into kernel memory, no file descriptor; equality is what `audit` asks for.
+// What the kernel maps hold, as a value: the common currency of compile (desired), read-back
+// (actual) and diff. No pointer into kernel memory, no file descriptor; equality is what `audit`
+// asks for.
 #pragma once
 
 #include <cstddef>
@@ -41,19 +42,20 @@ struct PlacedPort {
   PortKey key;
   std::string name;
   std::uint32_t index = 0;  // into weft_services; stable while the port is in the model
-  std::vector<model::Address> frontends;  // sorted; each with key.port and key.protocol
+  std::vector<model::Address> frontends;        // sorted; each with key.port and key.protocol
   std::uint32_t selector = WEFT_SELECT_ROTATE;  // without the affinity flag
   std::uint32_t affinity_seconds = 0;           // 0: none, or no slots to serve from
-  std::vector<PlacedEndpoint> endpoints;  // sorted by (address, port)
-  std::vector<std::uint32_t> slots;       // endpoint ids in slot order; empty: refused
-  std::uint32_t base = 0;                 // of the slot range; 0 and meaningless where slots is empty
-  std::uint16_t publication = 0;          // weft_record_generation
-  std::uint64_t generation = 0;           // mesh generation that published the range; 0 where slots is empty
+  std::vector<PlacedEndpoint> endpoints;        // sorted by (address, port)
+  std::vector<std::uint32_t> slots;             // endpoint ids in slot order; empty: refused
+  std::uint32_t base = 0;         // of the slot range; 0 and meaningless where slots is empty
+  std::uint16_t publication = 0;  // weft_record_generation
+  std::uint64_t generation = 0;  // mesh generation that published the range; 0 where slots is empty
 
   bool operator==(const PlacedPort&) const = default;
   std::uint64_t record() const {
     return weft_record_make(base, static_cast<std::uint32_t>(slots.size()),
-                            selector | (affinity_seconds ? unsigned{WEFT_SELECT_AFFINITY} : 0u), publication);
+                            selector | (affinity_seconds ? unsigned{WEFT_SELECT_AFFINITY} : 0u),
+                            publication);
   }
 };
 
@@ -67,7 +69,8 @@ struct PlacedService {
 
 struct MapState {
   model::BucketTable<PlacedService> services;
-  // Zone and node names by id. Shared: a change of one endpoint does not copy thousands of node names.
+  // Zone and node names by id. Shared: a change of one endpoint does not copy thousands of node
+  // names.
   std::shared_ptr<const std::map<std::uint32_t, std::string>> labels;  // never null
   std::uint64_t generation = 0;
   std::size_t endpoint_count = 0;  // of all services; kept by set()

@@ -1,5 +1,5 @@
-// One thread for what blocks: waiting out RCU grace periods, walking hash maps. Tasks run one after the
-// other; whoever wants the result posts it to its own loop from within the task.
+// One thread for what blocks: waiting out RCU grace periods, walking hash maps. Tasks run one after
+// the other; whoever wants the result posts it to its own loop from within the task.
 #pragma once
 
 #include <condition_variable>

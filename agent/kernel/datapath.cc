@@ -40,8 +40,8 @@ struct MapShape {
 };
 
 MapShape wanted_shape(const bpf_map* map) {
-  return {static_cast<std::uint32_t>(bpf_map__type(map)), bpf_map__key_size(map), bpf_map__value_size(map),
-          bpf_map__max_entries(map)};
+  return {static_cast<std::uint32_t>(bpf_map__type(map)), bpf_map__key_size(map),
+          bpf_map__value_size(map), bpf_map__max_entries(map)};
 }
 
 std::optional<MapShape> pinned_shape(const std::string& path) {
@@ -52,13 +52,16 @@ std::optional<MapShape> pinned_shape(const std::string& path) {
   return MapShape{info.type, info.key_size, info.value_size, info.max_entries};
 }
 
-bool is_ours(const bpf_map* map) { return std::string_view(bpf_map__name(map)).starts_with("weft_"); }
+bool is_ours(const bpf_map* map) {
+  return std::string_view(bpf_map__name(map)).starts_with("weft_");
+}
 
-// Maps that go on in use when others are rebuilt in another size: what sockets and clients hold names
-// numbers, and those stay.
+// Maps that go on in use when others are rebuilt in another size: what sockets and clients hold
+// names numbers, and those stay.
 bool outlives_sizes(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
-  return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" || name == "weft_events";
+  return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" ||
+         name == "weft_events";
 }
 
 // The finished new maps become the pinned ones.
@@ -74,7 +77,8 @@ std::uint32_t map_id(const std::string& path) {
   return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &length) == 0 ? info.id : 0;
 }
 
-// Whether the programs in force run on the maps pinned there. Asked of the hook that is switched last.
+// Whether the programs in force run on the maps pinned there. Asked of the hook that is switched
+// last.
 bool in_force(const Pins& pins, const std::string& maps_dir) {
   const std::uint32_t wanted = map_id(maps_dir + "/weft_services");
   const auto hooks = read_hooks(pins, "");
@@ -130,10 +134,10 @@ std::string shape_text(const MapShape& shape) {
 struct Datapath::State {
   DatapathOptions options;
   datapath* skeleton = nullptr;
-  std::string maps_dir;          // where the maps in use are pinned: maps, or maps_next while migrating
+  std::string maps_dir;  // where the maps in use are pinned: maps, or maps_next while migrating
   bool migrating = false;
-  bool same_layout = false;      // of the maps that are left behind
-  Maps left_behind;              // those maps, while migrating within one layout
+  bool same_layout = false;  // of the maps that are left behind
+  Maps left_behind;          // those maps, while migrating within one layout
   std::vector<weft_endpoint_state> copied_endpoints;
   std::vector<weft_service_state> copied_services;
 
@@ -189,7 +193,8 @@ struct Datapath::State {
     const auto from = left_behind.endpoint_states.values();
     const auto count = std::min(from.size(), maps.endpoint_states.values().size());
     copied_endpoints.assign(from.begin(), from.begin() + count);
-    std::copy(copied_endpoints.begin(), copied_endpoints.end(), maps.endpoint_states.values().begin());
+    std::copy(copied_endpoints.begin(), copied_endpoints.end(),
+              maps.endpoint_states.values().begin());
     const auto services = left_behind.service_states.values();
     const auto service_count = std::min(services.size(), maps.service_states.values().size());
     copied_services.assign(services.begin(), services.begin() + service_count);
@@ -198,7 +203,9 @@ struct Datapath::State {
 
   // What the old programs still counted between the copy and the switch.
   void add_late_counts(Maps& maps) {
-    const auto add = [](auto& to, auto now, auto then) { __atomic_fetch_add(&to, now - then, __ATOMIC_RELAXED); };
+    const auto add = [](auto& to, auto now, auto then) {
+      __atomic_fetch_add(&to, now - then, __ATOMIC_RELAXED);
+    };
     for (std::size_t id = 0; id < copied_endpoints.size(); ++id) {
       const auto& now = left_behind.endpoint_states.at(id);
       auto& to = maps.endpoint_states.at(id);
@@ -212,7 +219,8 @@ struct Datapath::State {
       auto& to = maps.service_states.at(index);
       add(to.opened, now.opened, copied_services[index].opened);
       add(to.failed, now.failed, copied_services[index].failed);
-      add(to.refused_no_endpoint, now.refused_no_endpoint, copied_services[index].refused_no_endpoint);
+      add(to.refused_no_endpoint, now.refused_no_endpoint,
+          copied_services[index].refused_no_endpoint);
       add(to.refused_family, now.refused_family, copied_services[index].refused_family);
       add(to.refused_stale, now.refused_stale, copied_services[index].refused_stale);
       add(to.affinity_full, now.affinity_full, copied_services[index].affinity_full);
@@ -226,18 +234,21 @@ Datapath::~Datapath() = default;
 std::vector<std::string> Datapath::missing(const DatapathOptions& options) {
   std::vector<std::string> lines;
   if (geteuid() != 0)
-    lines.push_back("not root: eBPF programs cannot be loaded, so nothing can be served; run as root (sudo)");
+    lines.push_back(
+        "not root: eBPF programs cannot be loaded, so nothing can be served; run as root (sudo)");
   if (access("/sys/kernel/btf/vmlinux", R_OK))
     lines.push_back(
         "no BTF (/sys/kernel/btf/vmlinux): programs cannot be fitted to this kernel; "
         "use a kernel built with CONFIG_DEBUG_INFO_BTF");
   if (!exists(options.cgroup))
     lines.push_back("cgroup " + options.cgroup +
-                    " does not exist: no process would be served; give an existing cgroup v2 directory as --cgroup");
+                    " does not exist: no process would be served; give an existing cgroup v2 "
+                    "directory as --cgroup");
   else if (!is_cgroup2(options.cgroup))
-    lines.push_back(options.cgroup +
-                    " is not on a cgroup v2 file system: no hook can be attached; mount -t cgroup2 and give a "
-                    "directory of it as --cgroup");
+    lines.push_back(
+        options.cgroup +
+        " is not on a cgroup v2 file system: no hook can be attached; mount -t cgroup2 and give a "
+        "directory of it as --cgroup");
   if (!is_bpffs(options.pins.root))
     lines.push_back(options.pins.root +
                     " is not on a bpf file system: the data path would end with this process; "
@@ -308,7 +319,8 @@ absl::Status Datapath::attach() {
     if (auto status = make_directory(dir); !status.ok()) return status;
   for (const auto& hook : hook_types()) {
     const auto* program = bpf_object__find_program_by_name(state.skeleton->obj, hook.program);
-    if (auto status = attach_hook(pins, hook, bpf_program__fd(program), state.options.cgroup); !status.ok())
+    if (auto status = attach_hook(pins, hook, bpf_program__fd(program), state.options.cgroup);
+        !status.ok())
       return status;
   }
   const std::string why = pins.program("weft_why");
@@ -327,11 +339,14 @@ absl::Status Datapath::attach() {
 }
 
 absl::Status uninstall(const Pins& pins) {
-  // Links first: once no program runs, the maps are nobody's. Detached by name, since a link whose last pin
-  // goes lives on until its inode is freed: hooks would run for a moment after we said they are gone.
+  // Links first: once no program runs, the maps are nobody's. Detached by name, since a link whose
+  // last pin goes lives on until its inode is freed: hooks would run for a moment after we said
+  // they are gone.
   for (const auto& name : list_pins(pins.links()))
-    if (const base::Fd link(bpf_obj_get(pins.link(name).c_str())); link) bpf_link_detach(link.get());
-  for (const auto& dir : {pins.links(), pins.programs(), pins.maps(), next_maps(pins), old_maps(pins)})
+    if (const base::Fd link(bpf_obj_get(pins.link(name).c_str())); link)
+      bpf_link_detach(link.get());
+  for (const auto& dir :
+       {pins.links(), pins.programs(), pins.maps(), next_maps(pins), old_maps(pins)})
     if (auto status = remove_pins(dir); !status.ok()) return status;
   if (rmdir(pins.root.c_str()) && errno != ENOENT && errno != EBUSY && errno != ENOTEMPTY)
     return absl::ErrnoToStatus(errno, "cannot remove " + pins.root);

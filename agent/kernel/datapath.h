@@ -1,9 +1,9 @@
-// The eBPF programs: loading, pinning, attaching, replacing in place. The only part that knows libbpf's
-// skeleton.
+// The eBPF programs: loading, pinning, attaching, replacing in place. The only part that knows
+// libbpf's skeleton.
 //
-// The rule of upgrades: a hook is never detached. A program is replaced by bpf_link_update on the pinned
-// link; maps of another layout or size are built beside the old ones, filled, and come into force with
-// that same update (docs/architecture.md, "Layout version").
+// The rule of upgrades: a hook is never detached. A program is replaced by bpf_link_update on the
+// pinned link; maps of another layout or size are built beside the old ones, filled, and come into
+// force with that same update (docs/architecture.md, "Layout version").
 #pragma once
 
 #include <absl/status/status.h>
@@ -60,12 +60,12 @@ class Datapath {
   // What happened to maps that were there and did not fit; empty: nothing.
   const std::string& migration() const { return migration_; }
 
-  // What is in force now: the maps in use, or, before attach() of a migration within one layout, those
-  // that are left behind; their numbers stay valid in the new ones.
+  // What is in force now: the maps in use, or, before attach() of a migration within one layout,
+  // those that are left behind; their numbers stay valid in the new ones.
   absl::StatusOr<compile::MapState> actual() const;
 
-  // Puts the programs in force: creates links or updates the pinned ones in place, then makes new maps
-  // the pinned ones. Idempotent.
+  // Puts the programs in force: creates links or updates the pinned ones in place, then makes new
+  // maps the pinned ones. Idempotent.
   absl::Status attach();
 
  private:

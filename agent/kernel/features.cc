@@ -19,17 +19,23 @@ constexpr bpf_insn move(std::uint8_t to, std::int32_t value) {
   return {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = to, .src_reg = 0, .off = 0, .imm = value};
 }
 constexpr bpf_insn load_field(std::uint8_t to, std::uint8_t from, std::size_t offset) {
-  return {.code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = to, .src_reg = from,
-          .off = static_cast<std::int16_t>(offset), .imm = 0};
+  return {.code = BPF_LDX | BPF_MEM | BPF_DW,
+          .dst_reg = to,
+          .src_reg = from,
+          .off = static_cast<std::int16_t>(offset),
+          .imm = 0};
 }
 constexpr bpf_insn skip_if_zero(std::uint8_t reg, std::int16_t count) {
   return {.code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = reg, .src_reg = 0, .off = count, .imm = 0};
 }
-constexpr bpf_insn leave() { return {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}; }
+constexpr bpf_insn leave() {
+  return {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0};
+}
 
 bool loads(bpf_prog_type type, bpf_attach_type attach, std::initializer_list<bpf_insn> program) {
   LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach);
-  const base::Fd fd(bpf_prog_load(type, "weft_probe", "Dual BSD/GPL", program.begin(), program.size(), &options));
+  const base::Fd fd(
+      bpf_prog_load(type, "weft_probe", "Dual BSD/GPL", program.begin(), program.size(), &options));
   return static_cast<bool>(fd);
 }
 
@@ -53,14 +59,15 @@ Probed probe_features() {
              call(BPF_FUNC_skc_to_tcp6_sock), move(0, 1), leave()}),
       "bpf_skc_to_tcp6_sock is refused in connect: a V6ONLY socket turned to an IPv4 endpoint gets "
       "ENETUNREACH, uncounted");
-  probed.sock_error = feature(
-      "sock_error",
-      loads(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
-            {load_field(1, 1, offsetof(bpf_sock_ops, sk)), skip_if_zero(1, 1),
-             call(BPF_FUNC_skc_to_tcp_sock), move(0, 1), leave()}),
-      "bpf_skc_to_tcp_sock is refused in sockops: every failed connect counts as refused");
-  probed.membarrier = feature("membarrier", syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0,
-                              "membarrier(GLOBAL) is refused (nohz_full?): freed map ranges wait a second");
+  probed.sock_error =
+      feature("sock_error",
+              loads(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
+                    {load_field(1, 1, offsetof(bpf_sock_ops, sk)), skip_if_zero(1, 1),
+                     call(BPF_FUNC_skc_to_tcp_sock), move(0, 1), leave()}),
+              "bpf_skc_to_tcp_sock is refused in sockops: every failed connect counts as refused");
+  probed.membarrier =
+      feature("membarrier", syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0,
+              "membarrier(GLOBAL) is refused (nohz_full?): freed map ranges wait a second");
   return probed;
 }
 

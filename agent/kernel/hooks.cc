@@ -32,14 +32,16 @@ constexpr HookType kHooks[] = {
 absl::StatusOr<bpf_link_info> link_info(int fd) {
   bpf_link_info info{};
   __u32 length = sizeof info;
-  if (bpf_obj_get_info_by_fd(fd, &info, &length)) return absl::ErrnoToStatus(errno, "cannot read link");
+  if (bpf_obj_get_info_by_fd(fd, &info, &length))
+    return absl::ErrnoToStatus(errno, "cannot read link");
   return info;
 }
 
 absl::Status create_link(const std::string& pin, int program, int cgroup, const HookType& hook) {
   const base::Fd link(bpf_link_create(program, cgroup, hook.type, nullptr));
   if (!link) {
-    const char* hint = errno == EPERM ? " (a program of somebody else holds this cgroup exclusively?)" : "";
+    const char* hint =
+        errno == EPERM ? " (a program of somebody else holds this cgroup exclusively?)" : "";
     return absl::ErrnoToStatus(errno, std::string("cannot attach ") + hook.name + hint);
   }
   // Beside the old pin and then over it: the hook is never without a program.
@@ -47,7 +49,8 @@ absl::Status create_link(const std::string& pin, int program, int cgroup, const 
   unlink(fresh.c_str());
   if (bpf_obj_pin(link.get(), fresh.c_str()))
     return absl::ErrnoToStatus(errno, std::string("cannot pin link ") + fresh);
-  if (rename(fresh.c_str(), pin.c_str())) return absl::ErrnoToStatus(errno, "cannot pin link " + pin);
+  if (rename(fresh.c_str(), pin.c_str()))
+    return absl::ErrnoToStatus(errno, "cannot pin link " + pin);
   return absl::OkStatus();
 }
 
@@ -55,7 +58,8 @@ absl::Status create_link(const std::string& pin, int program, int cgroup, const 
 
 std::span<const HookType> hook_types() { return kHooks; }
 
-absl::Status attach_hook(const Pins& pins, const HookType& hook, int program, const std::string& cgroup) {
+absl::Status attach_hook(const Pins& pins, const HookType& hook, int program,
+                         const std::string& cgroup) {
   const std::string pin = pins.link(hook.name);
   const base::Fd link(bpf_obj_get(pin.c_str()));
   if (link) {
@@ -93,7 +97,8 @@ std::vector<Hook> read_hooks(const Pins& pins, const std::string& cgroup) {
         hook.link_id = info->id;
         hook.program_id = info->prog_id;
         hook.cgroup_id = info->cgroup.cgroup_id;
-        // A link whose cgroup died says 0: attached to nothing, as peers' status has failed to tell.
+        // A link whose cgroup died says 0: attached to nothing, as peers' status has failed to
+        // tell.
         hook.effective = hook.cgroup_id != 0 && (cgroup.empty() || hook.cgroup_id == wanted);
       }
     hooks.push_back(std::move(hook));

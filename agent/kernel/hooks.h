@@ -18,8 +18,9 @@ struct HookType {
 };
 std::span<const HookType> hook_types();
 
-// Puts the program in force at the cgroup: updates the pinned link in place where it hangs there, else
-// makes and pins a new one before the old goes.
-absl::Status attach_hook(const Pins& pins, const HookType& hook, int program, const std::string& cgroup);
+// Puts the program in force at the cgroup: updates the pinned link in place where it hangs there,
+// else makes and pins a new one before the old goes.
+absl::Status attach_hook(const Pins& pins, const HookType& hook, int program,
+                         const std::string& cgroup);
 
 }  // namespace weft::kernel

@@ -1,5 +1,5 @@
-// Typed access to pinned BPF maps. Opening one compares the sizes of K and V with the kernel's, so that
-// a map of another layout is refused instead of misread.
+// Typed access to pinned BPF maps. Opening one compares the sizes of K and V with the kernel's, so
+// that a map of another layout is refused instead of misread.
 #pragma once
 
 #include <absl/status/status.h>
@@ -33,30 +33,32 @@ struct RawMap {
   std::uint32_t max_entries = 0;
   std::string name;
 };
-absl::StatusOr<RawMap> open_map(const std::string& path, std::size_t key_size, std::size_t value_size,
-                                Access access);
+absl::StatusOr<RawMap> open_map(const std::string& path, std::size_t key_size,
+                                std::size_t value_size, Access access);
 absl::StatusOr<std::byte*> map_memory(const RawMap& map, std::size_t bytes, Access access);
 void unmap_memory(std::byte* memory, std::size_t bytes);
 absl::Status update(const RawMap& map, const void* key, const void* value);
-absl::Status update_batch(const RawMap& map, const void* keys, const void* values, std::uint32_t count);
-absl::Status erase(const RawMap& map, const void* key);  // absent is OK
+absl::Status update_batch(const RawMap& map, const void* keys, const void* values,
+                          std::uint32_t count);
+absl::Status erase(const RawMap& map, const void* key);                // absent is OK
 absl::Status lookup(const RawMap& map, const void* key, void* value);  // absent is NotFound
 // Visits every entry by batches, or one by one where the kernel has no batches for this map.
-absl::Status for_each(const RawMap& map, std::size_t key_size, std::size_t value_size,
-                      const std::function<void(const std::byte* key, const std::byte* value)>& visit);
+absl::Status for_each(
+    const RawMap& map, std::size_t key_size, std::size_t value_size,
+    const std::function<void(const std::byte* key, const std::byte* value)>& visit);
 
 }  // namespace internal
 
-// An mmap-able array: reading and writing it is memory access, no system call. Values of 8 bytes must be
-// stored with store(): one atomic release, which is what programs rely on.
+// An mmap-able array: reading and writing it is memory access, no system call. Values of 8 bytes
+// must be stored with store(): one atomic release, which is what programs rely on.
 template <MapValue V>
 class ArrayMap {
  public:
   ArrayMap() = default;
   static absl::StatusOr<ArrayMap> open(const std::string& path, Access access) {
     ArrayMap map;
-    // Always for writing: of a read-only descriptor the kernel makes the mapping private, which it then
-    // refuses (EINVAL). Read-only access is the mapping's protection.
+    // Always for writing: of a read-only descriptor the kernel makes the mapping private, which it
+    // then refuses (EINVAL). Read-only access is the mapping's protection.
     auto raw = internal::open_map(path, sizeof(std::uint32_t), sizeof(V), Access::kReadWrite);
     if (!raw.ok()) return raw.status();
     map.raw_ = *std::move(raw);
@@ -134,13 +136,14 @@ class HashMap {
   }
   template <class F>
   absl::Status for_each(F&& visit) const {
-    return internal::for_each(raw_, sizeof(K), sizeof(V), [&](const std::byte* k, const std::byte* v) {
-      K key;
-      V value;
-      __builtin_memcpy(&key, k, sizeof key);
-      __builtin_memcpy(&value, v, sizeof value);
-      visit(key, value);
-    });
+    return internal::for_each(raw_, sizeof(K), sizeof(V),
+                              [&](const std::byte* k, const std::byte* v) {
+                                K key;
+                                V value;
+                                __builtin_memcpy(&key, k, sizeof key);
+                                __builtin_memcpy(&value, v, sizeof value);
+                                visit(key, value);
+                              });
   }
 
  private:

@@ -29,7 +29,8 @@ std::uint64_t memory_of(int fd) {
 std::uint64_t count_hash(int fd, const bpf_map_info& info) {
   std::vector<char> key(info.key_size), next(info.key_size);
   std::uint64_t count = 0;
-  for (int result = bpf_map_get_next_key(fd, nullptr, next.data()); result == 0 && count < info.max_entries;
+  for (int result = bpf_map_get_next_key(fd, nullptr, next.data());
+       result == 0 && count < info.max_entries;
        result = bpf_map_get_next_key(fd, key.data(), next.data())) {
     ++count;
     key.swap(next);

@@ -65,10 +65,11 @@ void read_endpoints(const Maps& maps, Ports& ports) {
     if (!(weft_endpoint_flags(word) & WEFT_ENDPOINT_USED)) continue;
     const auto owner = ports.find(weft_endpoint_service(word));
     if (owner == ports.end()) continue;  // left by a killed writer: the id counts as free
-    owner->second.port.endpoints.push_back(PlacedEndpoint{
-        id, compile::from_abi(endpoints[id].addr), ntohs(weft_endpoint_port(word)),
-        state_of(weft_endpoint_flags(word)), static_cast<std::uint8_t>(weft_endpoint_priority(word)),
-        endpoints[id].weight, endpoints[id].zone, endpoints[id].node});
+    owner->second.port.endpoints.push_back(
+        PlacedEndpoint{id, compile::from_abi(endpoints[id].addr), ntohs(weft_endpoint_port(word)),
+                       state_of(weft_endpoint_flags(word)),
+                       static_cast<std::uint8_t>(weft_endpoint_priority(word)),
+                       endpoints[id].weight, endpoints[id].zone, endpoints[id].node});
   }
   for (auto& [index, named] : ports)
     std::sort(named.port.endpoints.begin(), named.port.endpoints.end(),
@@ -95,8 +96,8 @@ void read_range(const Maps& maps, PlacedPort& port) {
   const std::uint32_t base = weft_record_base(word), count = weft_record_count(word);
   port.publication = weft_record_generation(word);
   if (!word || (count && !read_slots(maps, base, count, port))) {
-    // Never published, or damaged. A selector that no service asks for: whatever is compiled next differs
-    // from it, and so is published.
+    // Never published, or damaged. A selector that no service asks for: whatever is compiled next
+    // differs from it, and so is published.
     port.selector = WEFT_SELECT_MASK;
     port.slots.clear();
     return;
@@ -111,19 +112,20 @@ void read_range(const Maps& maps, PlacedPort& port) {
 }
 
 absl::Status read_frontends(const Maps& maps, Ports& ports) {
-  auto status = maps.frontends.for_each([&](const weft_frontend_key& key, const weft_frontend& value) {
-    const auto owner = ports.find(value.service);
-    if (owner == ports.end()) return;
-    owner->second.port.frontends.push_back(compile::from_abi(key.addr));
-  });
+  auto status =
+      maps.frontends.for_each([&](const weft_frontend_key& key, const weft_frontend& value) {
+        const auto owner = ports.find(value.service);
+        if (owner == ports.end()) return;
+        owner->second.port.frontends.push_back(compile::from_abi(key.addr));
+      });
   for (auto& [index, named] : ports)
     std::sort(named.port.frontends.begin(), named.port.frontends.end());
   return status;
 }
 
-// Two indexes under one name: a service was removed and came back, and the writer was killed before it
-// cleaned up. The one that frontends name is the service; the other gets a name that is in no mesh, so
-// that the next diff clears it.
+// Two indexes under one name: a service was removed and came back, and the writer was killed before
+// it cleaned up. The one that frontends name is the service; the other gets a name that is in no
+// mesh, so that the next diff clears it.
 void group(Ports& ports, MapState& state) {
   std::map<model::ServiceKey, PlacedService> services;
   std::vector<NamedPort*> order;
@@ -173,9 +175,9 @@ absl::StatusOr<Maps> Maps::open(const Pins& pins, Access access) {
     return absl::NotFoundError("no weft maps are pinned under " + pins.root);
   auto maps = open_dir(pins.maps(), access);
   if (maps.ok() && maps->meta.at(0).layout && maps->meta.at(0).layout != WEFT_ABI_LAYOUT)
-    return absl::FailedPreconditionError(
-        "the maps under " + pins.root + " have layout " + std::to_string(maps->meta.at(0).layout) +
-        ", this build knows " + std::to_string(WEFT_ABI_LAYOUT));
+    return absl::FailedPreconditionError("the maps under " + pins.root + " have layout " +
+                                         std::to_string(maps->meta.at(0).layout) +
+                                         ", this build knows " + std::to_string(WEFT_ABI_LAYOUT));
   return maps;
 }
 
@@ -212,19 +214,23 @@ std::vector<std::string> inconsistencies(const Maps& maps) {
   std::vector<std::string> found;
   Ports ports;
   if (auto status = read_names(maps, ports); !status.ok()) return {std::string(status.message())};
-  const auto status = maps.frontends.for_each([&](const weft_frontend_key& key, const weft_frontend& value) {
-    const auto where = "frontend " + compile::from_abi(key.addr).to_text() + " port " +
-                       std::to_string(ntohs(key.port));
-    if (value.check != weft_frontend_check(&key)) found.push_back(where + ": its check word is not its key's");
-    if (!ports.contains(value.service) || load(maps.services.at(value.service)) == 0)
-      found.push_back(where + " names service " + std::to_string(value.service) + ", which has no record");
-  });
+  const auto status =
+      maps.frontends.for_each([&](const weft_frontend_key& key, const weft_frontend& value) {
+        const auto where = "frontend " + compile::from_abi(key.addr).to_text() + " port " +
+                           std::to_string(ntohs(key.port));
+        if (value.check != weft_frontend_check(&key))
+          found.push_back(where + ": its check word is not its key's");
+        if (!ports.contains(value.service) || load(maps.services.at(value.service)) == 0)
+          found.push_back(where + " names service " + std::to_string(value.service) +
+                          ", which has no record");
+      });
   if (!status.ok()) found.push_back(std::string(status.message()));
   const auto slots = maps.slots.values();
   for (const auto& [index, named] : ports) {
     const std::uint64_t word = load(maps.services.at(index));
     const std::uint32_t base = weft_record_base(word), count = weft_record_count(word);
-    const auto where = "service " + named.service.to_text() + " (index " + std::to_string(index) + ")";
+    const auto where =
+        "service " + named.service.to_text() + " (index " + std::to_string(index) + ")";
     for (std::uint32_t i = 0; count && i < count + WEFT_SLOT_HEADER; ++i) {
       const std::uint64_t at = std::uint64_t{base} + i;
       if (i == 1) continue;  // the generation: names no owner
@@ -234,9 +240,10 @@ std::vector<std::string> inconsistencies(const Maps& maps) {
       }
       if (i < WEFT_SLOT_HEADER) continue;
       const std::uint32_t id = weft_slot_low(slots[at]);
-      if (id >= maps.endpoints.size() || weft_endpoint_service(load(maps.endpoints.at(id).word)) != index)
-        found.push_back(where + ": slot " + std::to_string(at) + " names endpoint " + std::to_string(id) +
-                        ", which is not its own");
+      if (id >= maps.endpoints.size() ||
+          weft_endpoint_service(load(maps.endpoints.at(id).word)) != index)
+        found.push_back(where + ": slot " + std::to_string(at) + " names endpoint " +
+                        std::to_string(id) + ", which is not its own");
     }
   }
   std::sort(found.begin(), found.end());

@@ -1,5 +1,5 @@
-// All maps of the data path as one thing: opened from their pins, by weftd to write and by weftctl to
-// read, with or without an agent running.
+// All maps of the data path as one thing: opened from their pins, by weftd to write and by weftctl
+// to read, with or without an agent running.
 #pragma once
 
 #include <absl/status/status.h>
@@ -51,12 +51,12 @@ struct Maps {
   compile::Limits limits() const;
 };
 
-// What the maps hold now. Whatever a killed writer left half done reads as "not there" or as something
-// that diff() removes; it is never an error.
+// What the maps hold now. Whatever a killed writer left half done reads as "not there" or as
+// something that diff() removes; it is never an error.
 absl::StatusOr<compile::MapState> read_state(const Maps& maps);
 
-// What is wrong between the maps themselves: a frontend whose record is missing, a record whose range is
-// not its own, a slot that names an unused endpoint. One line each; empty is right.
+// What is wrong between the maps themselves: a frontend whose record is missing, a record whose
+// range is not its own, a slot that names an unused endpoint. One line each; empty is right.
 std::vector<std::string> inconsistencies(const Maps& maps);
 
 // Sums over CPUs of weft_events, indexed by enum weft_event.

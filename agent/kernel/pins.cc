@@ -55,7 +55,8 @@ absl::Status remove_pins(const std::string& dir) {
   for (const auto& name : list_pins(dir))
     if (unlink((dir + "/" + name).c_str()) && errno != ENOENT)
       return absl::ErrnoToStatus(errno, "cannot remove " + dir + "/" + name);
-  if (rmdir(dir.c_str()) && errno != ENOENT) return absl::ErrnoToStatus(errno, "cannot remove " + dir);
+  if (rmdir(dir.c_str()) && errno != ENOENT)
+    return absl::ErrnoToStatus(errno, "cannot remove " + dir);
   return absl::OkStatus();
 }
 
@@ -96,7 +97,8 @@ std::string cgroup_path(std::uint64_t id) {
     const base::Fd cgroup(root ? open_by_handle_at(root.get(), wanted, O_PATH | O_CLOEXEC) : -1);
     if (!cgroup) continue;
     char text[4096];
-    const auto length = readlink(("/proc/self/fd/" + std::to_string(cgroup.get())).c_str(), text, sizeof text);
+    const auto length =
+        readlink(("/proc/self/fd/" + std::to_string(cgroup.get())).c_str(), text, sizeof text);
     if (length > 0) return {text, static_cast<std::size_t>(length)};
   }
   return "";

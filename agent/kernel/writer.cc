@@ -19,8 +19,9 @@ std::uint64_t wall_ns() {
       .count();
 }
 
-// The incarnation first: from then on no socket of an earlier life touches the counters; one that had
-// looked just before has ended its run by the time an id is given away (a grace period lies between).
+// The incarnation first: from then on no socket of an earlier life touches the counters; one that
+// had looked just before has ended its run by the time an id is given away (a grace period lies
+// between).
 void begin_life(weft_endpoint_state& state) {
   __atomic_fetch_add(&state.incarnation, 1, __ATOMIC_RELEASE);
   state.active = 0;
@@ -72,7 +73,8 @@ class Apply {
     return absl::OkStatus();
   }
   absl::Status operator()(const PublishRecord& op) {
-    if (op.fresh && load(maps_.services.at(op.index)) != op.word) maps_.service_states.at(op.index) = {};
+    if (op.fresh && load(maps_.services.at(op.index)) != op.word)
+      maps_.service_states.at(op.index) = {};
     store(maps_.services.at(op.index), op.word);
     return absl::OkStatus();
   }
@@ -105,7 +107,8 @@ class Apply {
 
 // The run of operations of type Op at the front of `ops`, as keys and values.
 template <class Op, class K, class V, class F>
-std::size_t collect(std::span<const MapOp> ops, std::vector<K>& keys, std::vector<V>& values, F&& split) {
+std::size_t collect(std::span<const MapOp> ops, std::vector<K>& keys, std::vector<V>& values,
+                    F&& split) {
   while (keys.size() < ops.size()) {
     const auto* op = std::get_if<Op>(&ops[keys.size()]);
     if (!op) break;
@@ -146,9 +149,9 @@ absl::Status MapWriter::write(std::span<const MapOp> ops) {
 }
 
 void wait_for_grace_period() {
-  // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() by its implementation (kernel/sched/membarrier.c), and
-  // socket programs run inside an RCU read section. Kernels booted with nohz_full refuse it: a second is
-  // orders of magnitude over any program's run there.
+  // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() by its implementation (kernel/sched/membarrier.c),
+  // and socket programs run inside an RCU read section. Kernels booted with nohz_full refuse it: a
+  // second is orders of magnitude over any program's run there.
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
     std::this_thread::sleep_for(std::chrono::seconds(1));
 }

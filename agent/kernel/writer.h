@@ -15,8 +15,8 @@ namespace weft::kernel {
 class MapSink {
  public:
   virtual ~MapSink() = default;
-  // Front to back; stops at the first failure. Every operation is idempotent, so trying again from the
-  // start is right.
+  // Front to back; stops at the first failure. Every operation is idempotent, so trying again from
+  // the start is right.
   virtual absl::Status write(std::span<const reconcile::MapOp> ops) = 0;
 };
 

@@ -26,7 +26,8 @@ class Differ {
  public:
   void service(const PlacedService* before, const PlacedService* after) {
     if (after)
-      for (const auto& port : after->ports) upsert_port(after->key, find_port(before, port.key), port);
+      for (const auto& port : after->ports)
+        upsert_port(after->key, find_port(before, port.key), port);
     if (before)
       for (const auto& port : before->ports) retire_port(port, find_port(after, port.key));
   }
@@ -35,7 +36,8 @@ class Differ {
     if (before.labels == after.labels) return;
     for (const auto& [id, text] : *after.labels) {
       const auto old = before.labels->find(id);
-      if (old == before.labels->end() || old->second != text) phases_.labels.push_back(WriteLabel{id, text});
+      if (old == before.labels->end() || old->second != text)
+        phases_.labels.push_back(WriteLabel{id, text});
     }
     for (const auto& [id, text] : *before.labels)
       if (!after.labels->contains(id)) {
@@ -49,8 +51,9 @@ class Differ {
     const auto append = [](std::vector<MapOp>& to, std::vector<MapOp>& from) {
       std::move(from.begin(), from.end(), std::back_inserter(to));
     };
-    for (auto* phase : {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges,
-                        &phases_.records, &phases_.upserts, &phases_.erases, &phases_.emptied_records})
+    for (auto* phase :
+         {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges, &phases_.records,
+          &phases_.upserts, &phases_.erases, &phases_.emptied_records})
       append(plan.ops, *phase);
     for (auto* phase : {&phases_.cleared_records, &phases_.cleared_endpoints, &phases_.erased_infos,
                         &phases_.erased_labels})
@@ -64,7 +67,8 @@ class Differ {
   }
 
  private:
-  void upsert_port(const model::ServiceKey& service, const PlacedPort* old, const PlacedPort& port) {
+  void upsert_port(const model::ServiceKey& service, const PlacedPort* old,
+                   const PlacedPort& port) {
     if (!old || old->name != port.name)
       phases_.infos.push_back(WriteInfo{port.index, compile::info_of(service, port)});
     upsert_endpoints(old, port);
@@ -76,7 +80,8 @@ class Differ {
     }
     for (const auto& address : port.frontends)
       if (!old || !std::binary_search(old->frontends.begin(), old->frontends.end(), address))
-        phases_.upserts.push_back(UpsertFrontend{compile::frontend_key(address, port.key), port.index});
+        phases_.upserts.push_back(
+            UpsertFrontend{compile::frontend_key(address, port.key), port.index});
   }
 
   void upsert_endpoints(const PlacedPort* old, const PlacedPort& port) {
@@ -108,7 +113,8 @@ class Differ {
       phases_.cleared_endpoints.push_back(ClearEndpoint{endpoint.id});
       releases_.endpoints.push_back(endpoint.id);
     }
-    if (!old.slots.empty() && (!port || port->slots.empty() || port->publication != old.publication))
+    if (!old.slots.empty() &&
+        (!port || port->slots.empty() || port->publication != old.publication))
       releases_.ranges.push_back({old.base, compile::range_length(old.slots.size())});
     if (port) return;
     phases_.cleared_records.push_back(ClearRecord{old.index});

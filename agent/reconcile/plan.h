@@ -1,16 +1,16 @@
 // The steps that turn one map state into another, in an order that is safe to stop anywhere.
 //
-// Traffic never pauses for us: connect() may run between any two map writes, and weftd may be killed
-// between them. So order is the contract here, and plan_test.cc checks it after every prefix of random
-// plans. Make before break:
+// Traffic never pauses for us: connect() may run between any two map writes, and weftd may be
+// killed between them. So order is the contract here, and plan_test.cc checks it after every prefix
+// of random plans. Make before break:
 //   1. labels, names, endpoints, slot ranges     nobody reads them yet
 //   2. records                                    one atomic store moves a service to its new range
 //   3. frontends: upserts, then erases
 //   4. records of services that are left with nobody: an address that moved on has moved by now
 //   -- an RCU grace period: no program still holds anything of the old state --
 //   5. records, endpoints and names that nothing points to any more
-// Hence at every prefix a frontend names a published record, a record a range that is whole and names
-// its service, a slot an endpoint in use.
+// Hence at every prefix a frontend names a published record, a record a range that is whole and
+// names its service, a slot an endpoint in use.
 #pragma once
 
 #include <cstddef>
@@ -53,7 +53,8 @@ struct UpsertFrontend {
   weft_frontend_key key;
   std::uint32_t index;
 };
-// Erases the key only while it names that index: an address may have moved to another service since.
+// Erases the key only while it names that index: an address may have moved to another service
+// since.
 struct EraseFrontend {
   weft_frontend_key key;
   std::uint32_t index;
@@ -93,7 +94,8 @@ struct Plan {
 // "12 endpoints, 3 ranges, 3 records": for the log. `entries` counts map entries written.
 struct PlanSize {
   std::size_t entries = 0;
-  std::size_t labels = 0, infos = 0, endpoints = 0, slots = 0, records = 0, frontends = 0, erased = 0;
+  std::size_t labels = 0, infos = 0, endpoints = 0, slots = 0, records = 0, frontends = 0,
+              erased = 0;
 };
 PlanSize size_of(const Plan& plan);
 

@@ -20,7 +20,9 @@ using tests::FakeMaps;
 constexpr int kRounds = 60;
 constexpr int kSteps = 20;
 
-std::string first_line(const std::vector<std::string>& lines) { return lines.empty() ? "" : lines[0]; }
+std::string first_line(const std::vector<std::string>& lines) {
+  return lines.empty() ? "" : lines[0];
+}
 
 // Maps that were filled with the state in one go.
 FakeMaps filled(const MapState& state) {
@@ -72,17 +74,21 @@ struct Holders {
   void add(const MapState& state) {
     state.services.for_each([&](const auto& service) {
       for (const auto& port : service->ports) {
-        EXPECT_TRUE(port.index != 0 && services.insert(port.index).second) << "index " << port.index;
+        EXPECT_TRUE(port.index != 0 && services.insert(port.index).second)
+            << "index " << port.index;
         frontends += port.frontends.size();
         for (const auto& endpoint : port.endpoints)
-          EXPECT_TRUE(endpoint.id != 0 && endpoints.insert(endpoint.id).second) << "id " << endpoint.id;
+          EXPECT_TRUE(endpoint.id != 0 && endpoints.insert(endpoint.id).second)
+              << "id " << endpoint.id;
         if (!port.slots.empty()) add_range(port.base, compile::range_length(port.slots.size()));
       }
     });
   }
   void add(const compile::Releases& releases) {
-    for (const auto index : releases.services) EXPECT_TRUE(services.insert(index).second) << "index " << index;
-    for (const auto id : releases.endpoints) EXPECT_TRUE(endpoints.insert(id).second) << "id " << id;
+    for (const auto index : releases.services)
+      EXPECT_TRUE(services.insert(index).second) << "index " << index;
+    for (const auto id : releases.endpoints)
+      EXPECT_TRUE(endpoints.insert(id).second) << "id " << id;
     for (const auto& range : releases.ranges) add_range(range.base, range.length);
     frontends += releases.frontends;
   }
@@ -92,7 +98,8 @@ struct Holders {
   }
 };
 
-// A life of the reconciler in small: meshes come, plans are carried out, clean-up waits for a while.
+// A life of the reconciler in small: meshes come, plans are carried out, clean-up waits for a
+// while.
 class Story {
  public:
   Story(std::uint64_t seed, const Limits& limits) : mesh_(seed), ids_(limits) {}
@@ -199,7 +206,9 @@ TEST(Plan, StaysRightWhereServicesAreRefusedOrHeldBack) {
   std::size_t refused_or_held_back = 0;
   for (std::uint64_t seed = 1; seed <= 3 * kRounds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    Story story(seed, Limits{.services = 16, .frontends = 20, .endpoints = 40, .slots = 3000, .labels = 12});
+    Story story(
+        seed,
+        Limits{.services = 16, .frontends = 20, .endpoints = 40, .slots = 3000, .labels = 12});
     for (int step = 0; step < kSteps; ++step) {
       SCOPED_TRACE("step " + std::to_string(step));
       if (step % 10 == 9) {
@@ -286,7 +295,8 @@ struct Fixed {
   }
   MapState state_of(const std::vector<model::Service>& services, const MapState& placed) {
     model::Mesh mesh;
-    for (const auto& s : services) mesh.services.set(s.key, std::make_shared<const model::Service>(s));
+    for (const auto& s : services)
+      mesh.services.set(s.key, std::make_shared<const model::Service>(s));
     compile::Input input{nullptr, &mesh, &placed, {}, true};
     auto desired = compile::compile(input, ids, placed.generation + 1).desired;
     desired.generation = placed.generation + 1;
@@ -302,7 +312,8 @@ std::optional<std::size_t> first_of(const std::vector<MapOp>& ops) {
 }
 template <class Op>
 std::size_t count_of(const std::vector<MapOp>& ops) {
-  return std::count_if(ops.begin(), ops.end(), [](const auto& op) { return std::holds_alternative<Op>(op); });
+  return std::count_if(ops.begin(), ops.end(),
+                       [](const auto& op) { return std::holds_alternative<Op>(op); });
 }
 
 TEST(Plan, BeginsAndCommitsAGeneration) {
@@ -330,7 +341,8 @@ TEST(Plan, ChangesOneEndpointInAFewWrites) {
   Fixed fixed;
   std::vector<model::Service> services;
   for (int i = 0; i < 50; ++i)
-    services.push_back(Fixed::service("s" + std::to_string(i), "10.96.0." + std::to_string(i + 1), 3));
+    services.push_back(
+        Fixed::service("s" + std::to_string(i), "10.96.0." + std::to_string(i + 1), 3));
   const auto a = fixed.state_of(services, {});
   services[7].ports[0].endpoints[1].state = model::EndpointState::kNotReady;
   const auto size = size_of(diff(a, fixed.state_of(services, a)));
@@ -375,7 +387,9 @@ TEST(Plan, LeavesWhatMayStillBeReadToTheCleanUp) {
   const auto a = fixed.state_of({Fixed::service("a", "10.96.0.1", 2)}, {});
   const auto plan = diff(a, fixed.state_of({}, a));
   EXPECT_EQ(count_of<EraseFrontend>(plan.ops), 1u);
-  EXPECT_EQ(count_of<ClearEndpoint>(plan.ops) + count_of<ClearRecord>(plan.ops) + count_of<EraseInfo>(plan.ops), 0u);
+  EXPECT_EQ(count_of<ClearEndpoint>(plan.ops) + count_of<ClearRecord>(plan.ops) +
+                count_of<EraseInfo>(plan.ops),
+            0u);
   EXPECT_EQ(count_of<ClearEndpoint>(plan.cleanup), 2u);
   EXPECT_EQ(count_of<ClearRecord>(plan.cleanup), 1u);
   EXPECT_EQ(count_of<EraseInfo>(plan.cleanup), 1u);

@@ -6,8 +6,8 @@
 namespace weft::reconcile {
 namespace {
 
-// Maps that are rebuilt get every entry again, but ids that lived in the old maps go on living: their
-// counters were carried over and must not start at zero.
+// Maps that are rebuilt get every entry again, but ids that lived in the old maps go on living:
+// their counters were carried over and must not start at zero.
 void keep_lives(Plan& plan, const compile::MapState& numbering) {
   std::unordered_set<std::uint32_t> endpoints, services;
   numbering.services.for_each([&](const auto& service) {
@@ -17,8 +17,10 @@ void keep_lives(Plan& plan, const compile::MapState& numbering) {
     }
   });
   for (auto& op : plan.ops) {
-    if (auto* write = std::get_if<WriteEndpoint>(&op)) write->fresh &= !endpoints.contains(write->id);
-    if (auto* publish = std::get_if<PublishRecord>(&op)) publish->fresh &= !services.contains(publish->index);
+    if (auto* write = std::get_if<WriteEndpoint>(&op))
+      write->fresh &= !endpoints.contains(write->id);
+    if (auto* publish = std::get_if<PublishRecord>(&op))
+      publish->fresh &= !services.contains(publish->index);
   }
 }
 
@@ -34,9 +36,12 @@ void append(Cleanup& to, Cleanup&& from) {
 
 }  // namespace
 
-Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits, compile::MapState in_maps,
-                       compile::MapState numbering)
-    : sink_(sink), ids_(limits, numbering), in_maps_(std::move(in_maps)), placed_(std::move(numbering)) {}
+Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits,
+                       compile::MapState in_maps, compile::MapState numbering)
+    : sink_(sink),
+      ids_(limits, numbering),
+      in_maps_(std::move(in_maps)),
+      placed_(std::move(numbering)) {}
 
 Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   if (failed_) {
@@ -65,7 +70,8 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   const bool rebuilding = in_maps_.services.size() == 0 && placed_.services.size() != 0;
   if (rebuilding) {
     keep_lives(attempt.plan, placed_);
-    // What only the state left behind used needs no clearing here, but its numbers must be given back.
+    // What only the state left behind used needs no clearing here, but its numbers must be given
+    // back.
     attempt.plan.releases = diff(placed_, attempt.desired).releases;
   }
   attempt.result.written = size_of(attempt.plan);

@@ -1,10 +1,11 @@
 // Keeps the kernel maps equal to the newest mesh.
 //
-//   mesh -> compile -> diff -> plan -> write -> (grace period) -> clean up -> numbers are free again
+//   mesh -> compile -> diff -> plan -> write -> (grace period) -> clean up -> numbers are free
+//   again
 //
-// A failed write is tried again, same plan, with backoff; newer meshes wait behind it, only the newest is
-// kept. Restart is the normal loop: what the maps hold is the first "placed" state.
-// Not thread-safe: belongs to the control thread. Blocks for nothing; whoever owns it waits for grace
+// A failed write is tried again, same plan, with backoff; newer meshes wait behind it, only the
+// newest is kept. Restart is the normal loop: what the maps hold is the first "placed" state. Not
+// thread-safe: belongs to the control thread. Blocks for nothing; whoever owns it waits for grace
 // periods elsewhere and calls finish().
 #pragma once
 
@@ -24,8 +25,8 @@
 namespace weft::reconcile {
 
 struct Result {
-  absl::Status status;        // of the writes; not OK: call retry() later
-  PlanSize written;           // zero entries: nothing had to change
+  absl::Status status;  // of the writes; not OK: call retry() later
+  PlanSize written;     // zero entries: nothing had to change
   std::uint64_t generation = 0;
   bool held_back = false;
   std::size_t endpoints_before = 0, endpoints_after = 0;
@@ -40,8 +41,8 @@ struct Cleanup {
 
 class Reconciler {
  public:
-  // `in_maps` is what the sink's maps hold; `numbering` is where numbers are taken from: the same, but
-  // for maps that are being rebuilt, which are empty while numbers stay as they were.
+  // `in_maps` is what the sink's maps hold; `numbering` is where numbers are taken from: the same,
+  // but for maps that are being rebuilt, which are empty while numbers stay as they were.
   Reconciler(kernel::MapSink& sink, const compile::Limits& limits, compile::MapState in_maps,
              compile::MapState numbering);
 

@@ -74,13 +74,15 @@ TEST(Reconciler, KeepsOnlyTheNewestMeshThatWaitsBehindAFailedPlan) {
   FakeMaps maps;
   Reconciler reconciler(maps, Limits{}, {}, {});
   maps.make_fail(1, 3);
-  for (int tries = 0; tries < 100 && !reconciler.failed(); ++tries) (void)reconciler.apply(random.next(), kAllow);
+  for (int tries = 0; tries < 100 && !reconciler.failed(); ++tries)
+    (void)reconciler.apply(random.next(), kAllow);
   ASSERT_TRUE(reconciler.failed());
   (void)reconciler.apply(random.next(), kAllow);
   const auto newest = random.next();
   (void)reconciler.apply(newest, kAllow);
   finish_all(reconciler);
-  EXPECT_EQ(reconciler.apply(newest, kAllow).written.entries, 0u) << "the newest mesh was not applied";
+  EXPECT_EQ(reconciler.apply(newest, kAllow).written.entries, 0u)
+      << "the newest mesh was not applied";
   EXPECT_EQ(reconciler.placed().services.size(), newest->services.size());
 }
 
@@ -102,8 +104,8 @@ model::MeshPtr mesh_of(const std::vector<std::string>& names) {
   return mesh;
 }
 
-// Maps that are rebuilt (another size) are filled anew under the old numbers. Whatever only the maps left
-// behind used must fall free all the same.
+// Maps that are rebuilt (another size) are filled anew under the old numbers. Whatever only the
+// maps left behind used must fall free all the same.
 TEST(Reconciler, GivesBackTheNumbersThatARebuildLeftBehind) {
   // Room for two services: numbers begin at 1.
   const Limits limits{.services = 3, .frontends = 2, .endpoints = 5, .slots = 8};

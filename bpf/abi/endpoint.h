@@ -1,7 +1,8 @@
 /* Kernel/user ABI: endpoints, indexed by endpoint id. Compiled as C11 and as C++20.
  *
- * An id belongs to one {service, address, port} for as long as that is in the model, across restarts
- * of weftd, and is given away again only after an RCU grace period and under a new incarnation. */
+ * An id belongs to one {service, address, port} for as long as that is in the model, across
+ * restarts of weftd, and is given away again only after an RCU grace period and under a new
+ * incarnation. */
 #pragma once
 #include "abi/service.h"
 
@@ -11,13 +12,14 @@ enum weft_endpoint_flag {
     WEFT_ENDPOINT_DRAINING = 4, /* terminating but still serving */
 };
 
-/* The word's fields, from the low bits up: service:32, port:16 (network order), flags:8, priority:8. */
+/* The word's fields, from the low bits up: service:32, port:16 (network order), flags:8,
+ * priority:8. */
 struct weft_endpoint {
     struct weft_addr addr; /* never changes while the id is used */
     __u64 word;            /* one atomic store; 0: the id is free */
     __u16 weight;
-    __u16 zone;  /* key into weft_labels; 0: none */
-    __u32 node;  /* key into weft_labels; 0: none */
+    __u16 zone; /* key into weft_labels; 0: none */
+    __u32 node; /* key into weft_labels; 0: none */
 };
 ABI_ASSERT(sizeof(struct weft_endpoint) == 32, "abi");
 
@@ -37,14 +39,15 @@ struct weft_endpoint_state {
     __u32 active;      /* connections whose reservation is held */
     __u64 opened;
     __u64 failed;
-    __u32 rtt_us;      /* smoothed over connections, 7/8 old + 1/8 new; 0: not known */
-    __u32 last_error;  /* errno of the newest failure */
+    __u32 rtt_us;         /* smoothed over connections, 7/8 old + 1/8 new; 0: not known */
+    __u32 last_error;     /* errno of the newest failure */
     __u64 last_failed_ns; /* CLOCK_MONOTONIC */
     __u64 pad[3];
 };
 ABI_ASSERT(sizeof(struct weft_endpoint_state) == 64, "abi");
 
-/* Zone and node names, interned: weft_labels[id]. Node names are DNS subdomains, at most 253 bytes. */
+/* Zone and node names, interned: weft_labels[id]. Node names are DNS subdomains, at most 253 bytes.
+ */
 struct weft_label {
     char text[256];
 };

@@ -1,11 +1,12 @@
 /* Kernel/user ABI: what weftd must know of the pinned state before it touches anything else.
- * Compiled as C11 and as C++20. Its own layout never changes; fields are only added in `reserved`. */
+ * Compiled as C11 and as C++20. Its own layout never changes; fields are only added in `reserved`.
+ */
 #pragma once
 #include "abi/types.h"
 
 struct weft_meta {
-    __u32 magic;  /* WEFT_ABI_MAGIC once the maps have been filled for the first time */
-    __u32 layout; /* WEFT_ABI_LAYOUT of the programs that use the maps */
+    __u32 magic;           /* WEFT_ABI_MAGIC once the maps have been filled for the first time */
+    __u32 layout;          /* WEFT_ABI_LAYOUT of the programs that use the maps */
     __u64 generation;      /* newest mesh generation that is whole in the maps */
     __u64 next_generation; /* being written; equal to `generation` when nothing is */
     __u64 applied_at_ns;   /* CLOCK_REALTIME of `generation` */

@@ -2,12 +2,13 @@
  *
  *   frontends  {addr, port, proto} -> {service index, check}     hash, written once per key
  *   services   [service index]     -> one 64-bit record          mmap-ed array, one atomic store
- *   slots      [base ..]           -> header, then endpoint ids  mmap-ed array, immutable once published
- *   endpoints  [endpoint id]       -> address, port, state       mmap-ed array
+ *   slots      [base ..]           -> header, then endpoint ids  mmap-ed array, immutable once
+ * published endpoints  [endpoint id]       -> address, port, state       mmap-ed array
  *
  * A "service" down here is one port of a Kubernetes Service in one address family: that is the unit
- * with an endpoint list of its own. Why one word and not a struct: larger values are seen torn, and a
- * hash element is re-used for another key while a reader still holds it (measured, docs/kernel.md). */
+ * with an endpoint list of its own. Why one word and not a struct: larger values are seen torn, and
+ * a hash element is re-used for another key while a reader still holds it (measured,
+ * docs/kernel.md). */
 #pragma once
 #include "abi/types.h"
 
@@ -24,8 +25,9 @@ struct weft_frontend_key {
 };
 ABI_ASSERT(sizeof(struct weft_frontend_key) == 20, "abi");
 
-/* Read in one 8-byte load. `check` is weft_frontend_check() of the key it was stored under: a reader
- * that was overtaken by an erase and a re-use of the element sees a foreign check and looks again. */
+/* Read in one 8-byte load. `check` is weft_frontend_check() of the key it was stored under: a
+ * reader that was overtaken by an erase and a re-use of the element sees a foreign check and looks
+ * again. */
 struct weft_frontend {
     __u32 service;
     __u32 check;

@@ -1,5 +1,5 @@
-/* Kernel/user ABI: what weft remembers of a socket, in socket storage, so that it dies with the socket.
- * Compiled as C11 and as C++20. */
+/* Kernel/user ABI: what weft remembers of a socket, in socket storage, so that it dies with the
+ * socket. Compiled as C11 and as C++20. */
 #pragma once
 #include "abi/endpoint.h"
 
@@ -12,13 +12,14 @@ struct weft_socket {
     __u32 service;
     __u32 endpoint;
     __u32 incarnation; /* of the endpoint id when it was charged */
-    __u32 live;        /* 1: a reservation is held. Taken down by atomic exchange, hence exactly once */
+    __u32 live; /* 1: a reservation is held. Taken down by atomic exchange, hence exactly once */
     __u32 pad;
 };
 ABI_ASSERT(sizeof(struct weft_socket) == 56, "abi");
 
-/* One conversation of an unconnected UDP socket with one service. It keeps its endpoint while that is
- * ready, as a conntrack entry would, and tells recvmsg which service address an answer stands for. */
+/* One conversation of an unconnected UDP socket with one service. It keeps its endpoint while that
+ * is ready, as a conntrack entry would, and tells recvmsg which service address an answer stands
+ * for. */
 struct weft_flow {
     struct weft_addr frontend;
     struct weft_addr backend;
@@ -28,8 +29,8 @@ struct weft_flow {
     __u32 endpoint;
     __u32 incarnation;
     __u64 used_ns; /* CLOCK_MONOTONIC of the last send */
-    __u32 self;    /* its own index: read from memory it is no constant to the verifier, which would else
-                    * follow every "best so far" of a search on its own */
+    __u32 self;    /* its own index: read from memory it is no constant to the verifier, which would
+                    * else    follow every "best so far" of a search on its own */
     __u32 pad;
 };
 ABI_ASSERT(sizeof(struct weft_flow) == 64, "abi");
@@ -47,8 +48,8 @@ struct weft_flows_more {
     struct weft_flow flow[WEFT_FLOWS_MORE];
 };
 
-/* Session affinity: who keeps which endpoint. The client is its network namespace: socket programs see
- * no client address before the kernel has chosen one. */
+/* Session affinity: who keeps which endpoint. The client is its network namespace: socket programs
+ * see no client address before the kernel has chosen one. */
 struct weft_affinity_key {
     __u64 netns_cookie;
     __u32 service;

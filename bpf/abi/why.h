@@ -1,7 +1,7 @@
 /* Kernel/user ABI: a question to the data path and its answer. `weftctl why` and the tests put the
- * question in the packet of a BPF_PROG_TEST_RUN of weft_why, which runs the very pick() of connect()
- * on the live maps (sock_addr programs themselves cannot be test-run).
- * Compiled as C11 and as C++20. */
+ * question in the packet of a BPF_PROG_TEST_RUN of weft_why, which runs the very pick() of
+ * connect() on the live maps (sock_addr programs themselves cannot be test-run). Compiled as C11
+ * and as C++20. */
 #pragma once
 #include "abi/service.h"
 
@@ -33,7 +33,7 @@ struct weft_answer {
     __u32 service;
     __u32 endpoint;
     __u32 incarnation;
-    __u64 record; /* the word that was used */
+    __u64 record;   /* the word that was used */
     __u32 affinity; /* 1: an affinity entry chose */
     __u32 pad;
 };

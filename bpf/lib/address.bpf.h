@@ -25,9 +25,11 @@ static __always_inline int weft_addr_equal(const struct weft_addr *a, const stru
     return x[0] == y[0] && x[1] == y[1];
 }
 
-/* Context fields are read and written a word at a time and at constant offsets. clang 14 merges plain
- * stores to user_ip6[] into one the verifier refuses (measured, docs/kernel.md), hence the asm. */
-static __always_inline void weft_ctx_read_ip6(const struct bpf_sock_addr *ctx, struct weft_addr *addr) {
+/* Context fields are read and written a word at a time and at constant offsets. clang 14 merges
+ * plain stores to user_ip6[] into one the verifier refuses (measured, docs/kernel.md), hence the
+ * asm. */
+static __always_inline void weft_ctx_read_ip6(const struct bpf_sock_addr *ctx,
+                                              struct weft_addr *addr) {
     volatile __u32 *word = (volatile __u32 *)addr;
     word[0] = ctx->user_ip6[0];
     word[1] = ctx->user_ip6[1];
@@ -35,11 +37,11 @@ static __always_inline void weft_ctx_read_ip6(const struct bpf_sock_addr *ctx, s
     word[3] = ctx->user_ip6[3];
 }
 
-#define WEFT_STORE_IP6(ctx, i, value)                                                              \
-    asm volatile("*(u32 *)(%0 + %1) = %2"                                                          \
-                 :                                                                                 \
-                 : "r"(ctx), "i"(__builtin_offsetof(struct bpf_sock_addr, user_ip6) + 4 * (i)),    \
-                   "r"(value)                                                                      \
+#define WEFT_STORE_IP6(ctx, i, value)                                                           \
+    asm volatile("*(u32 *)(%0 + %1) = %2"                                                       \
+                 :                                                                              \
+                 : "r"(ctx), "i"(__builtin_offsetof(struct bpf_sock_addr, user_ip6) + 4 * (i)), \
+                   "r"(value)                                                                   \
                  : "memory")
 
 static __always_inline void weft_ctx_write_ip6(struct bpf_sock_addr *ctx,

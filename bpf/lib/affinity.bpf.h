@@ -1,9 +1,9 @@
-/* Session affinity: a client (a network namespace) keeps its endpoint of a service while it comes back
- * within the timeout and the endpoint is ready.
+/* Session affinity: a client (a network namespace) keeps its endpoint of a service while it comes
+ * back within the timeout and the endpoint is ready.
  *
- * Two first connects of one client may race: both insert with BPF_NOEXIST, the loser takes the winner's
- * choice. An entry is changed in place, one atomic word at a time, never by map update: an update
- * re-uses the old element at once, also for another key (measured, docs/kernel.md). */
+ * Two first connects of one client may race: both insert with BPF_NOEXIST, the loser takes the
+ * winner's choice. An entry is changed in place, one atomic word at a time, never by map update: an
+ * update re-uses the old element at once, also for another key (measured, docs/kernel.md). */
 #pragma once
 #include "lib/count.bpf.h"
 
@@ -22,75 +22,66 @@ static __always_inline __u32 weft_incarnation(__u32 endpoint) {
     return state ? state->incarnation : 0;
 }
 
-/* Whether the service serves from draining endpoints now, having no ready one: then its first slot is one. */
+/* Whether the service serves from draining endpoints now, having no ready one: then its first slot
+ * is one. */
 static __always_inline int weft_serves_draining(__u32 service) {
     __u64 *record = bpf_map_lookup_elem(&weft_services, &service);
-    if (!record)
-        return 0;
+    if (!record) return 0;
     const __u64 word = *(volatile __u64 *)record;
     __u32 at = weft_record_base(word) + WEFT_SLOT_HEADER;
     __u64 *slot = weft_record_count(word) ? bpf_map_lookup_elem(&weft_slots, &at) : 0;
-    if (!slot)
-        return 0;
+    if (!slot) return 0;
     struct weft_endpoint *first = weft_endpoint_get(weft_slot_low(*(volatile __u64 *)slot));
     return first && (weft_endpoint_flags(*(volatile __u64 *)&first->word) & WEFT_ENDPOINT_DRAINING);
 }
 
-/* Whether a remembered choice may still be served: the id is still that service's, in that life of the
- * id, and is in rotation. */
+/* Whether a remembered choice may still be served: the id is still that service's, in that life of
+ * the id, and is in rotation. */
 static __noinline int weft_choice_valid(__u32 service, __u32 endpoint, __u32 incarnation) {
     struct weft_endpoint *e = weft_endpoint_get(endpoint);
-    if (!e)
-        return 0;
+    if (!e) return 0;
     const __u64 word = *(volatile __u64 *)&e->word;
     if (weft_endpoint_service(word) != service || weft_incarnation(endpoint) != incarnation)
         return 0;
     const __u32 flags = weft_endpoint_flags(word);
-    if (flags & WEFT_ENDPOINT_READY)
-        return 1;
+    if (flags & WEFT_ENDPOINT_READY) return 1;
     return (flags & WEFT_ENDPOINT_DRAINING) && weft_serves_draining(service);
 }
 
 /* The endpoint this client should keep, or 0. */
 static __noinline __u32 weft_affinity_find(const struct weft_affinity_key *key, __u64 now,
-                                                __u32 timeout_seconds, int dry) {
+                                           __u32 timeout_seconds, int dry) {
     struct weft_affinity *entry = bpf_map_lookup_elem(&weft_affinities, key);
-    if (!entry || entry->expires_ns <= now)
-        return 0;
+    if (!entry || entry->expires_ns <= now) return 0;
     const __u64 choice = *(volatile __u64 *)&entry->choice;
-    if (!weft_choice_valid(key->service, (__u32)choice, choice >> 32))
-        return 0;
-    if (!dry)
-        entry->expires_ns = now + timeout_seconds * WEFT_SECOND_NS;
+    if (!weft_choice_valid(key->service, (__u32)choice, choice >> 32)) return 0;
+    if (!dry) entry->expires_ns = now + timeout_seconds * WEFT_SECOND_NS;
     return (__u32)choice;
 }
 
 /* Remembers `endpoint`, unless a concurrent connect was first: the endpoint to use is returned. */
 static __noinline __u32 weft_affinity_keep(const struct weft_affinity_key *key, __u64 now,
-                                                __u32 timeout_seconds, __u32 endpoint,
-                                                __u32 service_index) {
+                                           __u32 timeout_seconds, __u32 endpoint,
+                                           __u32 service_index) {
     struct weft_affinity fresh = {
         .choice = weft_choice_make(endpoint, weft_incarnation(endpoint)),
         .expires_ns = now + timeout_seconds * WEFT_SECOND_NS,
     };
     struct weft_affinity *entry = bpf_map_lookup_elem(&weft_affinities, key);
     if (!entry) {
-        if (bpf_map_update_elem(&weft_affinities, key, &fresh, BPF_NOEXIST) == 0)
-            return endpoint;
+        if (bpf_map_update_elem(&weft_affinities, key, &fresh, BPF_NOEXIST) == 0) return endpoint;
         entry = bpf_map_lookup_elem(&weft_affinities, key);
         if (!entry) {
             struct weft_service_state *state =
                 bpf_map_lookup_elem(&weft_service_states, &service_index);
-            if (state)
-                __sync_fetch_and_add(&state->affinity_full, 1);
+            if (state) __sync_fetch_and_add(&state->affinity_full, 1);
             weft_count(WEFT_EVENT_AFFINITY_FULL);
             return endpoint;
         }
     }
     const __u64 seen = *(volatile __u64 *)&entry->choice;
     const int live = entry->expires_ns > now;
-    if (live && weft_choice_valid(key->service, (__u32)seen, seen >> 32))
-        return (__u32)seen;
+    if (live && weft_choice_valid(key->service, (__u32)seen, seen >> 32)) return (__u32)seen;
     const __u64 before = __sync_val_compare_and_swap(&entry->choice, seen, fresh.choice);
     entry->expires_ns = fresh.expires_ns;
     if (before == seen || !weft_choice_valid(key->service, (__u32)before, before >> 32))

@@ -1,10 +1,11 @@
-/* Conversations of an unconnected UDP socket: which endpoint it has of each service, and which service
- * address an answer stands for. In socket storage: it dies with the socket, and nobody else evicts it. */
+/* Conversations of an unconnected UDP socket: which endpoint it has of each service, and which
+ * service address an answer stands for. In socket storage: it dies with the socket, and nobody else
+ * evicts it. */
 #pragma once
 #include "lib/account.bpf.h"
 
-/* The conversation with that frontend, or 0. One way out, by an index from memory: a return from within
- * the loop would be a path of its own for the verifier, through all that follows. */
+/* The conversation with that frontend, or 0. One way out, by an index from memory: a return from
+ * within the loop would be a path of its own for the verifier, through all that follows. */
 static __always_inline struct weft_flow *weft_flow_to(struct weft_flow *flow, __u32 count,
                                                       const struct weft_frontend_key *key) {
     __u64 found = 0;
@@ -51,28 +52,23 @@ static __always_inline struct weft_flow *weft_flow_oldest(struct weft_flow *flow
 }
 
 static __noinline struct weft_flow *weft_flow_find_to(struct bpf_sock *sk,
-                                                           const struct weft_frontend_key *key) {
+                                                      const struct weft_frontend_key *key) {
     struct weft_flows_few *few = bpf_sk_storage_get(&weft_flows, sk, 0, 0);
-    if (!few)
-        return 0;
+    if (!few) return 0;
     struct weft_flow *flow = weft_flow_to(few->flow, WEFT_FLOWS_FEW, key);
-    if (flow)
-        return flow;
+    if (flow) return flow;
     struct weft_flows_more *more = bpf_sk_storage_get(&weft_flows_more, sk, 0, 0);
     return more ? weft_flow_to(more->flow, WEFT_FLOWS_MORE, key) : 0;
 }
 
 static __noinline struct weft_flow *weft_flow_find_from(struct bpf_sock *sk,
-                                                             const struct weft_addr *addr,
-                                                             __be16 port) {
+                                                        const struct weft_addr *addr, __be16 port) {
     struct weft_flows_few *few = bpf_sk_storage_get(&weft_flows, sk, 0, 0);
-    if (!few)
-        return 0;
+    if (!few) return 0;
     __u64 newest_ns = 0;
     struct weft_flow *newest = weft_flow_from(few->flow, WEFT_FLOWS_FEW, addr, port, &newest_ns);
     struct weft_flows_more *more = bpf_sk_storage_get(&weft_flows_more, sk, 0, 0);
-    if (!more)
-        return newest;
+    if (!more) return newest;
     struct weft_flow *newer = weft_flow_from(more->flow, WEFT_FLOWS_MORE, addr, port, &newest_ns);
     return newer ? newer : newest;
 }
@@ -81,29 +77,24 @@ static __noinline struct weft_flow *weft_flow_find_from(struct bpf_sock *sk,
 static __noinline struct weft_flow *weft_flow_take(struct bpf_sock *sk) {
     struct weft_flows_few *few =
         bpf_sk_storage_get(&weft_flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!few)
-        return 0;
+    if (!few) return 0;
     struct weft_flow *flow = weft_flow_oldest(few->flow, WEFT_FLOWS_FEW);
-    if (!flow->frontend_port)
-        return flow;
+    if (!flow->frontend_port) return flow;
     struct weft_flows_more *more =
         bpf_sk_storage_get(&weft_flows_more, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!more)
-        return 0;
+    if (!more) return 0;
     flow = weft_flow_oldest(more->flow, WEFT_FLOWS_MORE);
-    if (flow->frontend_port)
-        weft_count(WEFT_EVENT_FLOW_EVICTED);
+    if (flow->frontend_port) weft_count(WEFT_EVENT_FLOW_EVICTED);
     return flow;
 }
 
-/* A connected socket that names its own service in sendto(): the peer it is connected to, since the kernel
- * drops answers from anybody else. A socket that is not connected any more (AF_UNSPEC, which no hook sees)
- * forgets what it was connected to. Nonzero where `answer` is set. */
+/* A connected socket that names its own service in sendto(): the peer it is connected to, since the
+ * kernel drops answers from anybody else. A socket that is not connected any more (AF_UNSPEC, which
+ * no hook sees) forgets what it was connected to. Nonzero where `answer` is set. */
 static __always_inline int weft_connected_pick(struct bpf_sock *sk, const struct weft_query *query,
                                                struct weft_answer *answer) {
     struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
-    if (!socket || !socket->frontend_port)
-        return 0;
+    if (!socket || !socket->frontend_port) return 0;
     if (sk->state != BPF_TCP_ESTABLISHED) {
         weft_release(socket);
         socket->frontend_port = 0;
@@ -122,8 +113,7 @@ static __always_inline int weft_connected_pick(struct bpf_sock *sk, const struct
  * conntrack entry would keep it, else a fresh pick. The verdict is in `answer`. */
 static __always_inline void weft_flow_pick(struct bpf_sock *sk, const struct weft_query *query,
                                            struct weft_answer *answer) {
-    if (weft_connected_pick(sk, query, answer))
-        return;
+    if (weft_connected_pick(sk, query, answer)) return;
     struct weft_flow *flow = weft_flow_find_to(sk, &query->key);
     const __u64 now = bpf_ktime_get_ns();
     if (flow && weft_frontend_find(&query->key) == flow->service &&
@@ -135,11 +125,9 @@ static __always_inline void weft_flow_pick(struct bpf_sock *sk, const struct wef
         return;
     }
     weft_pick(query, answer);
-    if (answer->verdict != WEFT_VERDICT_TRANSLATE)
-        return;
+    if (answer->verdict != WEFT_VERDICT_TRANSLATE) return;
     weft_count_opened(answer->service, answer->endpoint, answer->incarnation);
-    if (!flow)
-        flow = weft_flow_take(sk);
+    if (!flow) flow = weft_flow_take(sk);
     if (!flow) {
         weft_count(WEFT_EVENT_STORAGE_FAILED);
         return;

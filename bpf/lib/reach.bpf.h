@@ -7,19 +7,15 @@
 /* An AF_INET6 socket reaches IPv4 too, unless it is V6ONLY (RFC 3493 5.3). */
 static __always_inline __u32 weft_reach_of_v6_socket(struct bpf_sock *sk, __u32 protocol) {
     const __u32 both = WEFT_REACH_V4 | WEFT_REACH_V6;
-    if (!knob_v6only || !sk)
-        return both;
+    if (!knob_v6only || !sk) return both;
     struct sock *kernel_sock = 0;
     if (protocol == IPPROTO_TCP) {
         struct tcp6_sock *tcp = bpf_skc_to_tcp6_sock(sk);
-        if (tcp)
-            kernel_sock = (struct sock *)tcp;
+        if (tcp) kernel_sock = (struct sock *)tcp;
     } else {
         struct udp6_sock *udp = bpf_skc_to_udp6_sock(sk);
-        if (udp)
-            kernel_sock = (struct sock *)udp;
+        if (udp) kernel_sock = (struct sock *)udp;
     }
-    if (!kernel_sock)
-        return both;
+    if (!kernel_sock) return both;
     return BPF_CORE_READ_BITFIELD(kernel_sock, __sk_common.skc_ipv6only) ? WEFT_REACH_V6 : both;
 }

@@ -6,7 +6,6 @@
 #define WEFT_ALLOW 1
 
 static __always_inline int weft_refuse(void) {
-    if (knob_set_retval)
-        bpf_set_retval(-ECONNREFUSED);
+    if (knob_set_retval) bpf_set_retval(-ECONNREFUSED);
     return 0;
 }

@@ -47,7 +47,8 @@ std::string escaped(std::string_view value) {
 bool needs_quotes(std::string_view value) {
   if (value.empty()) return true;
   for (const char c : value)
-    if (static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f) return true;
+    if (static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f)
+      return true;
   return false;
 }
 
@@ -58,7 +59,8 @@ std::string now() {
   gmtime_r(&time.tv_sec, &utc);
   char text[40];
   const auto length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>(time.tv_usec / 1000));
+  std::snprintf(text + length, sizeof text - length, ".%03dZ",
+                static_cast<int>(time.tv_usec / 1000));
   return text;
 }
 
@@ -70,11 +72,11 @@ std::string render(Format format, std::string_view time, Level level, std::strin
                    std::initializer_list<Field> fields) {
   std::string line;
   if (format == Format::kJson) {
-    line = "{\"time\":\"" + std::string(time) + "\",\"level\":\"" + level_name(level) + "\",\"event\":\"" +
-           escaped(event) + '"';
+    line = "{\"time\":\"" + std::string(time) + "\",\"level\":\"" + level_name(level) +
+           "\",\"event\":\"" + escaped(event) + '"';
     for (const auto& field : fields)
-      line += ",\"" + escaped(field.key) + "\":" +
-              (field.number ? field.value : '"' + escaped(field.value) + '"');
+      line += ",\"" + escaped(field.key) +
+              "\":" + (field.number ? field.value : '"' + escaped(field.value) + '"');
     return line + "}\n";
   }
   line = std::string(time) + ' ' + level_name(level) + ' ' + std::string(event);

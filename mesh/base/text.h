@@ -1,5 +1,5 @@
-// Text conversions. Debian's abseil is built with a string_view of its own, which does not convert to
-// std::string_view; this is the one place that knows.
+// Text conversions. Debian's abseil is built with a string_view of its own, which does not convert
+// to std::string_view; this is the one place that knows.
 #pragma once
 
 #include <absl/status/status.h>

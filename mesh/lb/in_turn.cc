@@ -1,5 +1,5 @@
-// Each candidate as often as its weight says, spread out, in address order: what rotating and random
-// selection want. Equal weights give exactly one slot each.
+// Each candidate as often as its weight says, spread out, in address order: what rotating and
+// random selection want. Equal weights give exactly one slot each.
 #include <numeric>
 
 #include "mesh/lb/policy.h"

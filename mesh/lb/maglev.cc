@@ -1,5 +1,5 @@
-// Maglev hashing (Eisenbud et al., NSDI 2016, 3.4): every candidate gets nearly the same share of the
-// table, and one that leaves takes little but its own slots with it.
+// Maglev hashing (Eisenbud et al., NSDI 2016, 3.4): every candidate gets nearly the same share of
+// the table, and one that leaves takes little but its own slots with it.
 #include <algorithm>
 
 #include "mesh/lb/policy.h"
@@ -7,7 +7,8 @@
 namespace weft::lb {
 namespace {
 
-// Primes, so that any skip visits the whole table. 65,521 is the largest that fits the record's 16 bits.
+// Primes, so that any skip visits the whole table. 65,521 is the largest that fits the record's 16
+// bits.
 constexpr std::uint32_t kSizes[] = {251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521};
 // Slots per candidate: at 50 the shares differ by a few percent (the paper uses 100).
 constexpr std::size_t kSlotsEach = 50;
@@ -27,7 +28,8 @@ struct Walk {
   std::uint32_t endpoint = 0;
   std::uint64_t next = 0;
   std::uint64_t skip = 0;
-  unsigned credit = 0;  // the heaviest takes a slot in each round, the others as their weights add up to it
+  unsigned credit =
+      0;  // the heaviest takes a slot in each round, the others as their weights add up to it
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Balancing policies: from a service's endpoints to slots. The kernel never learns a policy's name; it
-// picks a slot by rotating, at random or by a hash, and a policy is a way to fill the slots.
+// Balancing policies: from a service's endpoints to slots. The kernel never learns a policy's name;
+// it picks a slot by rotating, at random or by a hash, and a policy is a way to fill the slots.
 //
 // A new policy is one file with a fill function and one line in the registry (policy.cc).
 #pragma once
@@ -15,8 +15,8 @@ namespace weft::lb {
 // How the kernel turns a connect() into a slot number.
 enum class Selector : std::uint8_t { kRotate, kRandom, kHash };
 
-// `candidates` are indexes into `endpoints`, ascending; the result holds some of them, as often as their
-// weight asks for. Deterministic: every node and every restart fills alike.
+// `candidates` are indexes into `endpoints`, ascending; the result holds some of them, as often as
+// their weight asks for. Deterministic: every node and every restart fills alike.
 using Fill = std::vector<std::uint32_t> (*)(const std::vector<model::Endpoint>& endpoints,
                                             std::span<const std::uint32_t> candidates);
 

@@ -19,8 +19,8 @@ std::vector<Endpoint> endpoints(int count, std::uint64_t seed = 1) {
   std::vector<Endpoint> all;
   for (const int host : hosts) {
     Endpoint endpoint;
-    endpoint.address =
-        *model::Address::parse("10.1." + std::to_string(host / 250) + "." + std::to_string(1 + host % 250));
+    endpoint.address = *model::Address::parse("10.1." + std::to_string(host / 250) + "." +
+                                              std::to_string(1 + host % 250));
     endpoint.port = 8080;
     all.push_back(endpoint);
   }
@@ -164,9 +164,10 @@ TEST(Maglev, DependsOnAddressesAndNotOnPositions) {
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(a[i] + 1, b[i]);
 }
 
-// The leaver's own keys, 1/N of all, must move. Others follow since the fill is a race for slots: at 50
-// slots each that is 2 to 3 % of all keys, whatever N is; so up to some 30 endpoints at most 2/N move.
-// Table sizes before and after are equal here; where the table itself grows, keys are dealt anew.
+// The leaver's own keys, 1/N of all, must move. Others follow since the fill is a race for slots:
+// at 50 slots each that is 2 to 3 % of all keys, whatever N is; so up to some 30 endpoints at most
+// 2/N move. Table sizes before and after are equal here; where the table itself grows, keys are
+// dealt anew.
 TEST(Maglev, MovesLittleButTheLeaversOwn) {
   for (const int count : {4, 9, 17, 60, 150})
     for (std::uint64_t seed = 1; seed <= 5; ++seed) {

@@ -35,7 +35,8 @@ std::string Address::to_text() const {
 std::optional<std::string> Address::unusable_because() const {
   const bool v4 = family() == Family::kIpv4;
   const auto zero = [](std::uint8_t byte) { return byte == 0; };
-  if (std::all_of(bytes.begin() + (v4 ? 12 : 0), bytes.end(), zero)) return "it is the unspecified address";
+  if (std::all_of(bytes.begin() + (v4 ? 12 : 0), bytes.end(), zero))
+    return "it is the unspecified address";
   if (v4 ? (bytes[12] & 0xf0) == 0xe0 : bytes[0] == 0xff) return "it is a multicast address";
   if (v4 ? bytes[12] == 169 && bytes[13] == 254 : bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80)
     return "it is a link-local address";

@@ -1,5 +1,5 @@
-// An IP address as the kernel maps keep it: 16 bytes, IPv4 v4-mapped (RFC 4291 2.5.5.2), network order.
-// One type for both families, so that nothing above or below needs a pair of code paths.
+// An IP address as the kernel maps keep it: 16 bytes, IPv4 v4-mapped (RFC 4291 2.5.5.2), network
+// order. One type for both families, so that nothing above or below needs a pair of code paths.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ struct Address {
   Family family() const;
   std::string to_text() const;
   // 0.0.0.0, ::, loopback, link-local or multicast: never a Kubernetes endpoint or service address.
-  // Returns why, or nothing where the address is fine. Loopback is allowed: a laptop's services live there.
+  // Returns why, or nothing where the address is fine. Loopback is allowed: a laptop's services
+  // live there.
   std::optional<std::string> unusable_because() const;
 
   auto operator<=>(const Address&) const = default;

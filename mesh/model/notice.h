@@ -19,7 +19,8 @@ struct Origin {
 enum class Severity : std::uint8_t {
   kInfo,         // passed over on purpose (a Deployment): info log only
   kWarning,      // loaded, but something in it has no effect or is unwise
-  kNotEnforced,  // a policy that this build cannot enforce: `check` exits 1, status and a metric name it
+  kNotEnforced,  // a policy that this build cannot enforce: `check` exits 1, status and a metric
+                 // name it
   kRejected,     // the document has no effect; its last good version stays: `check` exits 1
 };
 const char* to_text(Severity severity);  // "info", "warning", "not_enforced", "rejected"

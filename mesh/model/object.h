@@ -1,5 +1,5 @@
-// The objects people write, as far as weft uses them: what manifest readers produce and merge() joins.
-// Plain values. A field that is not here was reported by the reader, not dropped in silence.
+// The objects people write, as far as weft uses them: what manifest readers produce and merge()
+// joins. Plain values. A field that is not here was reported by the reader, not dropped in silence.
 #pragma once
 
 #include <chrono>
@@ -26,14 +26,16 @@ struct ObjectMeta {
   std::string name;
   Labels labels;
   Labels annotations;  // those that begin with "weft.mesh/" only
-  // metadata.creationTimestamp in seconds since 1970; absent counts as newest (nobody knows its age).
+  // metadata.creationTimestamp in seconds since 1970; absent counts as newest (nobody knows its
+  // age).
   std::optional<std::int64_t> created;
   Origin origin;  // of the document's first line (a List item: of the item)
 
   bool operator==(const ObjectMeta&) const = default;
 };
 
-// targetPort: a number, or the name of a container port. Absent means the service port's own number.
+// targetPort: a number, or the name of a container port. Absent means the service port's own
+// number.
 using TargetPort = std::variant<std::uint16_t, std::string>;
 
 enum class Balancer : std::uint8_t { kRoundRobin, kRandom, kSourceHash };
@@ -64,7 +66,7 @@ struct ServiceObject {
 };
 
 struct SlicePort {
-  std::optional<std::string> name;  // nil and "" both match a service port without a name
+  std::optional<std::string> name;    // nil and "" both match a service port without a name
   std::optional<std::uint16_t> port;  // nil: "all ports", of no use to a service port; skipped
   Protocol protocol = Protocol::kTcp;
 
@@ -72,7 +74,8 @@ struct SlicePort {
 };
 
 struct SliceEndpoint {
-  Address address;  // the first of `addresses`: the API calls them fungible, kube-proxy uses the first
+  Address
+      address;  // the first of `addresses`: the API calls them fungible, kube-proxy uses the first
   bool ready = true;    // nil means true (discovery/v1)
   bool serving = true;  // nil means true... of `ready` where only that is given
   bool terminating = false;

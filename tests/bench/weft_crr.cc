@@ -1,14 +1,16 @@
-// The load of scripts/bench: connects, requests and configuration changes, timed from the client's side.
+// The load of scripts/bench: connects, requests and configuration changes, timed from the client's
+// side.
 //
-//   weft_crr serve ADDR:PORT ...            answers every 'C' with one byte and closes, every 'R' with one byte
-//   weft_crr crr SECONDS ADDR:PORT ...      connect, request, answer, close, over and over; targets in turn
-//   weft_crr rr SECONDS ADDR:PORT           request and answer on one connection
-//   weft_crr propagate ROUNDS ADDR:PORT FILE A B
-//       FILE becomes a copy of A and of B by turns (rename over); time until a connect() reaches another
-//       server than before
+//   weft_crr serve ADDR:PORT ...            answers every 'C' with one byte and closes, every 'R'
+//   with one byte weft_crr crr SECONDS ADDR:PORT ...      connect, request, answer, close, over and
+//   over; targets in turn weft_crr rr SECONDS ADDR:PORT           request and answer on one
+//   connection weft_crr propagate ROUNDS ADDR:PORT FILE A B
+//       FILE becomes a copy of A and of B by turns (rename over); time until a connect() reaches
+//       another server than before
 //
-// The answer is the last byte of the address that the client reached. Prints one JSON object. A C-like
-// program on blocking sockets: between two clock reads there is a system call and nothing else.
+// The answer is the last byte of the address that the client reached. Prints one JSON object. A
+// C-like program on blocking sockets: between two clock reads there is a system call and nothing
+// else.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -53,7 +55,8 @@ sockaddr_in parse(const std::string& text) {
   const auto colon = text.rfind(':');
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(std::atoi(text.c_str() + colon + 1)));
-  if (colon == std::string::npos || inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) != 1) {
+  if (colon == std::string::npos ||
+      inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) != 1) {
     errno = EINVAL;
     die(text.c_str());
   }
@@ -82,7 +85,8 @@ int serve(const std::vector<std::string>& addresses) {
     const int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     const auto address = parse(text);
-    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) || listen(fd, 4096)) die("listen");
+    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) || listen(fd, 4096))
+      die("listen");
     epoll_event event{EPOLLIN, {.fd = fd}};
     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
     listeners.push_back(fd);
@@ -126,10 +130,12 @@ int ask(int fd, char request) {
 void print_quantiles(const char* name, std::vector<std::int64_t>& values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double q) {
-    return values.empty() ? 0 : values[std::min(values.size() - 1, static_cast<std::size_t>(q * values.size()))];
+    return values.empty()
+               ? 0
+               : values[std::min(values.size() - 1, static_cast<std::size_t>(q * values.size()))];
   };
-  std::printf("\"%s\":{\"p10\":%ld,\"p50\":%ld,\"p90\":%ld,\"p99\":%ld,\"max\":%ld}", name, at(.1), at(.5), at(.9),
-              at(.99), at(1));
+  std::printf("\"%s\":{\"p10\":%ld,\"p50\":%ld,\"p90\":%ld,\"p99\":%ld,\"max\":%ld}", name, at(.1),
+              at(.5), at(.9), at(.99), at(1));
 }
 
 int crr(double seconds, const std::vector<std::string>& targets) {
@@ -147,7 +153,8 @@ int crr(double seconds, const std::vector<std::string>& targets) {
     ask(fd, 'C');
     close(fd);
   }
-  std::printf("{\"ops\":%zu,\"seconds\":%.6f,\"cpu_ns\":%ld,", count, (now_ns() - begin) / 1e9, cpu_ns() - cpu);
+  std::printf("{\"ops\":%zu,\"seconds\":%.6f,\"cpu_ns\":%ld,", count, (now_ns() - begin) / 1e9,
+              cpu_ns() - cpu);
   print_quantiles("connect_ns", connects);
   std::puts("}");
   return 0;
@@ -161,7 +168,8 @@ int rr(double seconds, const std::string& target) {
   const auto cpu = cpu_ns();
   std::size_t count = 0;
   for (; now_ns() < end; ++count) ask(fd, 'R');
-  std::printf("{\"ops\":%zu,\"seconds\":%.6f,\"cpu_ns\":%ld}\n", count, (now_ns() - begin) / 1e9, cpu_ns() - cpu);
+  std::printf("{\"ops\":%zu,\"seconds\":%.6f,\"cpu_ns\":%ld}\n", count, (now_ns() - begin) / 1e9,
+              cpu_ns() - cpu);
   return 0;
 }
 
@@ -170,12 +178,14 @@ std::string read_all(const char* path) {
   FILE* file = std::fopen(path, "r");
   if (!file) die(path);
   char buffer[4096];
-  for (std::size_t got; (got = std::fread(buffer, 1, sizeof buffer, file)) > 0;) bytes.append(buffer, got);
+  for (std::size_t got; (got = std::fread(buffer, 1, sizeof buffer, file)) > 0;)
+    bytes.append(buffer, got);
   std::fclose(file);
   return bytes;
 }
 
-int propagate(int rounds, const std::string& target, const char* path, const char* a, const char* b) {
+int propagate(int rounds, const std::string& target, const char* path, const char* a,
+              const char* b) {
   const auto to = parse(target);
   const std::string contents[] = {read_all(a), read_all(b)};
   const std::string temporary = std::string(path) + ".tmp";
@@ -191,7 +201,8 @@ int propagate(int rounds, const std::string& target, const char* path, const cha
     FILE* file = std::fopen(temporary.c_str(), "w");
     if (!file) die(temporary.c_str());
     const auto& bytes = contents[round % 2];
-    if (std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size() || std::fclose(file)) die("write");
+    if (std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size() || std::fclose(file))
+      die("write");
     const auto begin = now_ns();
     if (std::rename(temporary.c_str(), path)) die("rename");
     const auto guard = begin + 10'000'000'000ll;
@@ -217,10 +228,14 @@ int main(int argc, char** argv) {
   const std::vector<std::string> words(argv + 1, argv + argc);
   const auto mode = words.empty() ? std::string() : words[0];
   if (mode == "serve" && words.size() > 1) return serve({words.begin() + 1, words.end()});
-  if (mode == "crr" && words.size() > 2) return crr(std::atof(argv[2]), {words.begin() + 2, words.end()});
+  if (mode == "crr" && words.size() > 2)
+    return crr(std::atof(argv[2]), {words.begin() + 2, words.end()});
   if (mode == "rr" && words.size() == 3) return rr(std::atof(argv[2]), words[2]);
-  if (mode == "propagate" && words.size() == 6) return propagate(std::atoi(argv[2]), words[2], argv[4], argv[5], argv[6]);
-  std::fprintf(stderr, "usage: weft_crr serve ADDR:PORT... | crr SECONDS ADDR:PORT... | rr SECONDS ADDR:PORT | "
-                       "propagate ROUNDS ADDR:PORT FILE A B\n");
+  if (mode == "propagate" && words.size() == 6)
+    return propagate(std::atoi(argv[2]), words[2], argv[4], argv[5], argv[6]);
+  std::fprintf(
+      stderr,
+      "usage: weft_crr serve ADDR:PORT... | crr SECONDS ADDR:PORT... | rr SECONDS ADDR:PORT | "
+      "propagate ROUNDS ADDR:PORT FILE A B\n");
   return 2;
 }

@@ -43,15 +43,18 @@ TEST_F(Decision, TellsProtocolsApart) {
 }
 
 TEST_F(Decision, TakesTurnsExactly) {
-  node_.apply(make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3"})}));
+  node_.apply(
+      make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3"})}));
   const std::vector<std::string> turn = {"10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"};
   EXPECT_EQ(ask_times(3, "10.96.0.1"), turn);
   EXPECT_EQ(ask_times(3, "10.96.0.1"), turn);
 
   // The second goes down: the others go on in turn.
-  node_.apply(make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2 not-ready", "10.0.0.3"})}));
+  node_.apply(make_mesh(
+      {make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2 not-ready", "10.0.0.3"})}));
   EXPECT_EQ(ask_times(4, "10.96.0.1"),
-            (std::vector<std::string>{"10.0.0.1:8080", "10.0.0.3:8080", "10.0.0.1:8080", "10.0.0.3:8080"}));
+            (std::vector<std::string>{"10.0.0.1:8080", "10.0.0.3:8080", "10.0.0.1:8080",
+                                      "10.0.0.3:8080"}));
 }
 
 TEST_F(Decision, TakesTurnsByWeight) {
@@ -64,8 +67,8 @@ TEST_F(Decision, TakesTurnsByWeight) {
 }
 
 TEST_F(Decision, SpreadsAtRandomEvenly) {
-  node_.apply(make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"},
-                                      Balancer::kRandom)}));
+  node_.apply(make_mesh({make_service(
+      "web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, Balancer::kRandom)}));
   std::map<std::string, int> seen;
   const int asked = 4000;
   int repeats = 0;
@@ -84,13 +87,15 @@ TEST_F(Decision, SpreadsAtRandomEvenly) {
 }
 
 TEST_F(Decision, KeepsAClientOnItsHash) {
-  node_.apply(make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"},
-                                      Balancer::kSourceHash)}));
+  node_.apply(make_mesh(
+      {make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"},
+                    Balancer::kSourceHash)}));
   std::map<std::string, int> clients;
   for (std::uint64_t cookie = 1; cookie <= 400; ++cookie) {
     const auto answer = text_of(node_.ask("10.96.0.1", 80, cookie));
     ++clients[answer];
-    for (int again = 0; again < 3; ++again) ASSERT_EQ(text_of(node_.ask("10.96.0.1", 80, cookie)), answer);
+    for (int again = 0; again < 3; ++again)
+      ASSERT_EQ(text_of(node_.ask("10.96.0.1", 80, cookie)), answer);
   }
   ASSERT_EQ(clients.size(), 4u);
   for (const auto& [endpoint, count] : clients) EXPECT_NEAR(count, 100, 50) << endpoint;
@@ -108,7 +113,8 @@ TEST_F(Decision, RefusesAServiceWithNobodyReady) {
 }
 
 TEST_F(Decision, FallsBackToDrainingEndpoints) {
-  node_.apply(make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1 draining", "10.0.0.2 not-ready"})}));
+  node_.apply(
+      make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1 draining", "10.0.0.2 not-ready"})}));
   EXPECT_EQ(text_of(node_.ask("10.96.0.1", 80)), "10.0.0.1:8080");
 }
 
@@ -161,7 +167,8 @@ TEST_F(Affinity, KeepsAClientOnItsEndpoint) {
     EXPECT_EQ(text_of(again), text_of(first));
     EXPECT_EQ(again.affinity, 1u);
   }
-  EXPECT_NE(text_of(node_.ask("10.96.0.1", 80, 8)), text_of(first)) << "another client takes the next turn";
+  EXPECT_NE(text_of(node_.ask("10.96.0.1", 80, 8)), text_of(first))
+      << "another client takes the next turn";
 }
 
 TEST_F(Affinity, ChoosesAfreshWhenTheTimeIsOver) {
@@ -173,7 +180,8 @@ TEST_F(Affinity, ChoosesAfreshWhenTheTimeIsOver) {
   const auto second = node_.ask("10.96.0.1", 80, 7);
   EXPECT_EQ(second.affinity, 0u);
   EXPECT_NE(text_of(second), first);
-  EXPECT_EQ(text_of(node_.ask("10.96.0.1", 80, 7)), text_of(second)) << "the new choice was not kept";
+  EXPECT_EQ(text_of(node_.ask("10.96.0.1", 80, 7)), text_of(second))
+      << "the new choice was not kept";
 }
 
 TEST_F(Affinity, BeginsItsTimeAnewWithEachConnect) {
@@ -188,7 +196,8 @@ TEST_F(Affinity, BeginsItsTimeAnewWithEachConnect) {
 TEST_F(Affinity, LetsGoOfAnEndpointThatIsNotReady) {
   const auto first = text_of(node_.ask("10.96.0.1", 80, 7));
   for (auto& endpoint : web_.ports[0].endpoints)
-    if (endpoint.address.to_text() + ":8080" == first) endpoint.state = model::EndpointState::kNotReady;
+    if (endpoint.address.to_text() + ":8080" == first)
+      endpoint.state = model::EndpointState::kNotReady;
   node_.apply(make_mesh({web_}));
   const auto second = text_of(node_.ask("10.96.0.1", 80, 7));
   EXPECT_NE(second, first);
@@ -237,8 +246,9 @@ TEST_F(Foreign, RangeIsCaught) {
 
 TEST_F(Foreign, EndpointIsCaught) {
   auto& endpoint = node_.maps().endpoints.at(port("mine").endpoints[0].id);
-  kernel::store(endpoint.word, weft_endpoint_make(port("other").index, weft_endpoint_port(endpoint.word),
-                                                  weft_endpoint_flags(endpoint.word), 0));
+  kernel::store(endpoint.word,
+                weft_endpoint_make(port("other").index, weft_endpoint_port(endpoint.word),
+                                   weft_endpoint_flags(endpoint.word), 0));
   expect_caught();
 }
 

@@ -21,8 +21,10 @@ class Rights : public testing::Environment {
  public:
   void SetUp() override {
     ASSERT_EQ(geteuid(), 0u) << "needs root: loads eBPF programs and makes a cgroup";
-    ASSERT_FALSE(mount_point("cgroup2").empty()) << "needs a mounted cgroup2: mount -t cgroup2 none DIR";
-    ASSERT_FALSE(bpffs().empty()) << "needs a bpffs, and none could be mounted: " << std::strerror(errno);
+    ASSERT_FALSE(mount_point("cgroup2").empty())
+        << "needs a mounted cgroup2: mount -t cgroup2 none DIR";
+    ASSERT_FALSE(bpffs().empty()) << "needs a bpffs, and none could be mounted: "
+                                  << std::strerror(errno);
   }
 
   static std::string mount_point(const std::string& type) {
@@ -42,8 +44,8 @@ class Rights : public testing::Environment {
       std::string found = mount_point("bpf");
       if (!found.empty()) return found;
       char own[] = "/tmp/weft-lab-XXXXXX";
-      if (unshare(CLONE_NEWNS) || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) || !mkdtemp(own) ||
-          mount("bpf", own, "bpf", 0, nullptr))
+      if (unshare(CLONE_NEWNS) || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) ||
+          !mkdtemp(own) || mount("bpf", own, "bpf", 0, nullptr))
         return std::string();
       return std::string(own);
     }();
@@ -86,7 +88,8 @@ KernelNode::KernelNode() {
   options_.pins.root = Rights::bpffs() + name;
   options_.cgroup = Rights::mount_point("cgroup2") + name;
   options_.affinity_entries = 64;
-  if (mkdir(options_.cgroup.c_str(), 0755)) ADD_FAILURE() << "cannot make cgroup " << options_.cgroup;
+  if (mkdir(options_.cgroup.c_str(), 0755))
+    ADD_FAILURE() << "cannot make cgroup " << options_.cgroup;
 }
 
 KernelNode::~KernelNode() {
@@ -152,8 +155,8 @@ void KernelNode::apply(const model::Mesh& mesh) {
   planned_is_done(steps);
 }
 
-weft_answer KernelNode::ask(const std::string& address, std::uint16_t port, std::uint64_t netns_cookie,
-                            std::uint16_t reach, bool dry) const {
+weft_answer KernelNode::ask(const std::string& address, std::uint16_t port,
+                            std::uint64_t netns_cookie, std::uint16_t reach, bool dry) const {
   weft_query query{};
   query.netns_cookie = netns_cookie;
   query.key.addr = compile::to_abi(*model::Address::parse(address));

@@ -1,5 +1,5 @@
-// A data path of its own on the running kernel: a cgroup nobody is in, a directory on a bpffs, and the maps
-// and programs in it. Nothing else on the machine notices; all of it goes with the object.
+// A data path of its own on the running kernel: a cgroup nobody is in, a directory on a bpffs, and
+// the maps and programs in it. Nothing else on the machine notices; all of it goes with the object.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -31,7 +31,8 @@ class KernelNode {
   // Forgets the data path, as a process that is killed does. Pins stay.
   void kill() { datapath_.reset(); }
 
-  // Starts anew from what the maps hold, as after a kill, but keeps the programs: loading takes a while.
+  // Starts anew from what the maps hold, as after a kill, but keeps the programs: loading takes a
+  // while.
   void resume();
 
   // Makes the maps equal to the mesh, clean-up and grace period included.

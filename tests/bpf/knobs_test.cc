@@ -1,5 +1,5 @@
-// Every knob both ways: the verifier must accept what each leaves, or a kernel without the feature gets no
-// data path at all.
+// Every knob both ways: the verifier must accept what each leaves, or a kernel without the feature
+// gets no data path at all.
 #include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 
@@ -39,16 +39,17 @@ std::string name_of(const Knobs& knobs) {
 TEST_P(Knob, SettingsLoad) {
   const auto& knobs = GetParam();
   const auto probed = kernel::probe_features();
-  for (const auto& [wanted, feature] : {std::pair(knobs.set_retval, probed.set_retval),
-                                        std::pair(knobs.v6only, probed.v6only),
-                                        std::pair(knobs.sock_error, probed.sock_error)})
+  for (const auto& [wanted, feature] :
+       {std::pair(knobs.set_retval, probed.set_retval), std::pair(knobs.v6only, probed.v6only),
+        std::pair(knobs.sock_error, probed.sock_error)})
     if (wanted && !feature.enabled) {
       std::cout << "not run: kernel feature " << feature.name << std::endl;
       return;
     }
   libbpf_set_print(keep);
   g_log.clear();
-  const std::unique_ptr<datapath, void (*)(datapath*)> skeleton(datapath__open(), datapath__destroy);
+  const std::unique_ptr<datapath, void (*)(datapath*)> skeleton(datapath__open(),
+                                                                datapath__destroy);
   ASSERT_NE(skeleton, nullptr);
   skeleton->rodata->knob_set_retval = knobs.set_retval;
   skeleton->rodata->knob_v6only = knobs.v6only;

@@ -1,4 +1,5 @@
-// Maps of another size: built beside the old, filled, and put in force without a hook ever being detached.
+// Maps of another size: built beside the old, filled, and put in force without a hook ever being
+// detached.
 #include <bpf/bpf.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +31,8 @@ void fill_and_attach(KernelNode& node, const model::MeshPtr& mesh) {
   ASSERT_TRUE(numbering.ok()) << numbering.status();
   kernel::MapWriter writer(node.maps());
   reconcile::Reconciler reconciler(writer, node.maps().limits(),
-                                   node.datapath().fresh_maps() ? compile::MapState{} : *numbering, *numbering);
+                                   node.datapath().fresh_maps() ? compile::MapState{} : *numbering,
+                                   *numbering);
   const auto result = reconciler.apply(mesh, {.allow_mass_removal = true});
   ASSERT_TRUE(result.status.ok()) << result.status;
   const auto status = node.datapath().attach();
@@ -129,7 +131,8 @@ TEST_F(Migration, KilledBetweenTheRenamesGoesOnWithTheNewMaps) {
   expect_hooks_stayed();
 }
 
-// The links already run the new programs, the pins still name the old maps: what is in force counts.
+// The links already run the new programs, the pins still name the old maps: what is in force
+// counts.
 TEST_F(Migration, KilledBeforeTheRenamesGoesOnWithTheNewMaps) {
   const auto& pins = node_.pins();
   std::map<std::string, base::Fd> old;
@@ -140,7 +143,8 @@ TEST_F(Migration, KilledBeforeTheRenamesGoesOnWithTheNewMaps) {
   node_.kill();
   ASSERT_TRUE(kernel::move_pins(pins.maps(), pins.root + "/maps_next").ok());
   ASSERT_TRUE(kernel::make_directory(pins.maps()).ok());
-  for (const auto& [name, fd] : old) ASSERT_EQ(bpf_obj_pin(fd.get(), pins.map(name).c_str()), 0) << name;
+  for (const auto& [name, fd] : old)
+    ASSERT_EQ(bpf_obj_pin(fd.get(), pins.map(name).c_str()), 0) << name;
 
   node_.start(larger());
   EXPECT_FALSE(node_.datapath().fresh_maps()) << node_.datapath().migration();
@@ -153,7 +157,8 @@ TEST_F(Migration, KilledBeforeTheRenamesGoesOnWithTheNewMaps) {
 TEST_F(Migration, KeepsTheClientsOfStickyServicesAndTheEvents) {
   auto web = make_service("web", {"10.96.7.1"}, {"10.0.7.1", "10.0.7.2", "10.0.7.3"});
   web.affinity = std::chrono::seconds(60);
-  mesh_ = std::make_shared<const model::Mesh>(make_mesh({web, make_service("none", {"10.96.7.2"}, {})}));
+  mesh_ = std::make_shared<const model::Mesh>(
+      make_mesh({web, make_service("none", {"10.96.7.2"}, {})}));
   node_.apply(*mesh_);
   const auto kept = text_of(node_.ask("10.96.7.1", 80, 7));
   (void)node_.ask("10.96.7.2", 80);
@@ -217,7 +222,8 @@ TEST_F(Migration, FromAnotherLayoutTakesFreshNumbers) {
   node_.maps().meta.at(0).layout = WEFT_ABI_LAYOUT + 1;
   node_.load(KernelNode::small_limits());
   EXPECT_TRUE(node_.datapath().fresh_maps());
-  EXPECT_NE(node_.datapath().migration().find("layout"), std::string::npos) << node_.datapath().migration();
+  EXPECT_NE(node_.datapath().migration().find("layout"), std::string::npos)
+      << node_.datapath().migration();
   EXPECT_EQ(node_.datapath().actual()->services.size(), 0u);
   ASSERT_NO_FATAL_FAILURE(fill_and_attach(node_, mesh_));
   EXPECT_EQ(node_.read().services.size(), mesh_->services.size());
@@ -229,7 +235,8 @@ TEST_F(Migration, FromMapsWithOneMissingBuildsAllAnew) {
   node_.kill();
   ASSERT_EQ(unlink(node_.pins().map("weft_labels").c_str()), 0);
   node_.load(KernelNode::small_limits());
-  EXPECT_NE(node_.datapath().migration().find("weft_labels"), std::string::npos) << node_.datapath().migration();
+  EXPECT_NE(node_.datapath().migration().find("weft_labels"), std::string::npos)
+      << node_.datapath().migration();
   ASSERT_NO_FATAL_FAILURE(fill_and_attach(node_, mesh_));
   EXPECT_EQ(node_.read().services.size(), mesh_->services.size());
   expect_hooks_stayed();

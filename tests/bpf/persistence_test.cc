@@ -1,4 +1,5 @@
-// What the maps hold outlives who wrote it: read back, restarted, killed half way, damaged, removed.
+// What the maps hold outlives who wrote it: read back, restarted, killed half way, damaged,
+// removed.
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -65,7 +66,8 @@ TEST(Restart, WritesNothingWhereNothingChanged) {
   for (std::size_t i = 0; i < after.size(); ++i) {
     EXPECT_TRUE(after[i].attached && after[i].effective) << after[i].name;
     EXPECT_EQ(after[i].link_id, before[i].link_id) << after[i].name << " was attached anew";
-    EXPECT_NE(after[i].program_id, before[i].program_id) << after[i].name << " kept the old program";
+    EXPECT_NE(after[i].program_id, before[i].program_id)
+        << after[i].name << " kept the old program";
   }
 }
 
@@ -91,7 +93,8 @@ TEST(Restart, WritesNothingForAStickyServiceWithNobodyReady) {
   EXPECT_TRUE(node.plan(make_mesh({web})).empty());
 }
 
-// Killed anywhere in a plan or its clean-up, the next start makes the maps right and then has nothing to do.
+// Killed anywhere in a plan or its clean-up, the next start makes the maps right and then has
+// nothing to do.
 TEST(Kill, AtAnyStepIsMendedByTheNextStart) {
   KernelNode node;
   node.start();
@@ -106,7 +109,8 @@ TEST(Kill, AtAnyStepIsMendedByTheNextStart) {
       all.insert(all.end(), plan.cleanup.begin(), plan.cleanup.end());
       all.resize(all.empty() ? 0 : rng() % all.size());
       node.write(all);
-      ASSERT_EQ(in_lines(kernel::inconsistencies(node.maps())), "") << "after " << all.size() << " operations";
+      ASSERT_EQ(in_lines(kernel::inconsistencies(node.maps())), "")
+          << "after " << all.size() << " operations";
 
       node.resume();
       const auto after = rng() % 2 ? mesh : random.next();
@@ -197,8 +201,9 @@ TEST(Maps, SayWhichOneIsFull) {
 std::size_t attached_to(const std::string& cgroup) {
   const base::Fd fd(open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   std::size_t programs = 0;
-  for (const auto type : {BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT, BPF_CGROUP_UDP4_SENDMSG,
-                          BPF_CGROUP_SOCK_OPS, BPF_CGROUP_INET_SOCK_RELEASE}) {
+  for (const auto type :
+       {BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT, BPF_CGROUP_UDP4_SENDMSG,
+        BPF_CGROUP_SOCK_OPS, BPF_CGROUP_INET_SOCK_RELEASE}) {
     std::uint32_t ids[8], count = 8;
     if (bpf_prog_query(fd.get(), type, 0, nullptr, ids, &count) == 0) programs += count;
   }
@@ -223,7 +228,8 @@ TEST(Hooks, AreSeenWhereTheyHangAndNowhereElse) {
   for (const auto& hook : kernel::read_hooks(node.pins(), node.cgroup()))
     EXPECT_TRUE(hook.attached && hook.effective) << hook.name;
   for (const auto& hook : kernel::read_hooks(node.pins(), node.cgroup() + "/.."))
-    EXPECT_TRUE(hook.attached && !hook.effective) << hook.name << " is said to hang on a cgroup it does not";
+    EXPECT_TRUE(hook.attached && !hook.effective)
+        << hook.name << " is said to hang on a cgroup it does not";
 }
 
 }  // namespace

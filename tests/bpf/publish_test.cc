@@ -9,18 +9,20 @@
 namespace weft::tests {
 namespace {
 
-// Asks without a pause until it goes. Any answer that is not an endpoint of the service's own network is
-// kept: the tests give each service one.
+// Asks without a pause until it goes. Any answer that is not an endpoint of the service's own
+// network is kept: the tests give each service one.
 class Asker {
  public:
-  Asker(const KernelNode& node, std::string frontend, std::string network, bool stale_allowed = false)
+  Asker(const KernelNode& node, std::string frontend, std::string network,
+        bool stale_allowed = false)
       : thread_([=, this, &node] {
           while (!stop_ || asked_ == 0) {
             const auto answer = text_of(node.ask(frontend, 80));
             ++asked_;
             const bool own = answer.starts_with(network);
             served_ += own;
-            if (!own && !(stale_allowed && answer == "refuse: stale")) ++wrong_, last_wrong_ = answer;
+            if (!own && !(stale_allowed && answer == "refuse: stale"))
+              ++wrong_, last_wrong_ = answer;
           }
         }) {}
   ~Asker() {
@@ -48,9 +50,12 @@ TEST(Publish, NeverServesAnotherServicesEndpointNorRefuses) {
   node.start();
   const auto mesh = [](int step) {
     std::vector<std::string> red, blue;
-    for (int i = 0; i < 1 + step % 5; ++i) red.push_back("10.1.0." + std::to_string(1 + (step + i) % 7));
-    for (int i = 0; i < 5 - step % 5; ++i) blue.push_back("10.2.0." + std::to_string(1 + (step + i) % 7));
-    return make_mesh({make_service("red", {"10.96.0.1"}, red), make_service("blue", {"10.96.0.2"}, blue)});
+    for (int i = 0; i < 1 + step % 5; ++i)
+      red.push_back("10.1.0." + std::to_string(1 + (step + i) % 7));
+    for (int i = 0; i < 5 - step % 5; ++i)
+      blue.push_back("10.2.0." + std::to_string(1 + (step + i) % 7));
+    return make_mesh(
+        {make_service("red", {"10.96.0.1"}, red), make_service("blue", {"10.96.0.2"}, blue)});
   };
   node.apply(mesh(0));
   Asker red(node, "10.96.0.1", "10.1."), blue(node, "10.96.0.2", "10.2.");
@@ -59,7 +64,8 @@ TEST(Publish, NeverServesAnotherServicesEndpointNorRefuses) {
   blue.finish();
   EXPECT_EQ(red.wrong(), 0u) << red.last_wrong() << " of " << red.asked() << " asked";
   EXPECT_EQ(blue.wrong(), 0u) << blue.last_wrong() << " of " << blue.asked() << " asked";
-  EXPECT_EQ(node.events(WEFT_EVENT_RETRIED_STALE), 0u) << "grace periods make a second look needless";
+  EXPECT_EQ(node.events(WEFT_EVENT_RETRIED_STALE), 0u)
+      << "grace periods make a second look needless";
 }
 
 // A frontend moves to and fro: there is always one of the two behind it.
@@ -67,8 +73,10 @@ TEST(Publish, MovesAnAddressWithoutAGap) {
   KernelNode node;
   node.start();
   const auto mesh = [](int step) {
-    return step % 2 ? make_mesh({make_service("red", {"10.96.0.1"}, {"10.1.0.1"}), make_service("blue", {}, {})})
-                    : make_mesh({make_service("red", {}, {}), make_service("blue", {"10.96.0.1"}, {"10.1.0.2"})});
+    return step % 2 ? make_mesh({make_service("red", {"10.96.0.1"}, {"10.1.0.1"}),
+                                 make_service("blue", {}, {})})
+                    : make_mesh({make_service("red", {}, {}),
+                                 make_service("blue", {"10.96.0.1"}, {"10.1.0.2"})});
   };
   node.apply(mesh(0));
   Asker asker(node, "10.96.0.1", "10.1.");
@@ -77,12 +85,14 @@ TEST(Publish, MovesAnAddressWithoutAGap) {
   EXPECT_EQ(asker.wrong(), 0u) << asker.last_wrong() << " of " << asker.asked() << " asked";
 }
 
-// A writer with a bug: one record names a foreign range every other moment. Its owner words give it away.
+// A writer with a bug: one record names a foreign range every other moment. Its owner words give it
+// away.
 TEST(Publish, ServesNobodyElsesEndpointEvenWhereARecordIsWrong) {
   KernelNode node;
   node.start();
-  node.apply(make_mesh({make_service("red", {"10.96.0.1"}, {"10.1.0.1", "10.1.0.2"}),
-                        make_service("blue", {"10.96.0.2"}, {"10.2.0.1", "10.2.0.2", "10.2.0.3"})}));
+  node.apply(
+      make_mesh({make_service("red", {"10.96.0.1"}, {"10.1.0.1", "10.1.0.2"}),
+                 make_service("blue", {"10.96.0.2"}, {"10.2.0.1", "10.2.0.2", "10.2.0.3"})}));
   auto& record = node.maps().services.at(node.index_of("red"));
   const std::uint64_t right = kernel::load(record);
   const std::uint64_t wrong = kernel::load(node.maps().services.at(node.index_of("blue")));

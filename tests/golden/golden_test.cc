@@ -1,12 +1,13 @@
 // Whole flows as text: manifests -> mesh -> maps -> plan. Each *.txt here is a story in sections:
 //
-//   -- input NAME --   a manifest of that name from now on; without a body: the file NAME in this folder
+//   -- input NAME --   a manifest of that name from now on; without a body: the file NAME in this
+//   folder
 //   -- remove NAME --  it is gone
 //   -- notices --      what weft has to say (left out where that is nothing)
 //   -- mesh --, -- maps --, -- plan --
 //
-// Inputs and what follows from them may come again: the next step. WEFT_UPDATE_GOLDEN=1 writes what comes
-// out into the files; `git diff` then shows what a change means.
+// Inputs and what follows from them may come again: the next step. WEFT_UPDATE_GOLDEN=1 writes what
+// comes out into the files; `git diff` then shows what a change means.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -55,9 +56,9 @@ std::vector<Section> split(const std::string& text) {
 
 const char* name_of(const reconcile::MapOp& op) {
   static constexpr const char* kNames[] = {
-      "begin generation", "write label", "write name",        "write endpoint", "write range",
-      "publish record",   "set frontend", "erase frontend",   "commit generation", "clear endpoint",
-      "clear record",     "erase name",  "erase label"};
+      "begin generation", "write label",  "write name",     "write endpoint",    "write range",
+      "publish record",   "set frontend", "erase frontend", "commit generation", "clear endpoint",
+      "clear record",     "erase name",   "erase label"};
   static_assert(std::size(kNames) == std::variant_size_v<reconcile::MapOp>);
   return kNames[op.index()];
 }
@@ -111,8 +112,9 @@ class Flow {
     if (!notices.empty()) sections.push_back({"notices", notices});
     sections.push_back({"mesh", model::to_text(*mesh)});
     sections.push_back({"maps", compile::to_text(placed_)});
-    sections.push_back({"plan", (output.held_back ? "held back: more than half of all endpoints would go\n" : "") +
-                                    to_text(plan)});
+    sections.push_back(
+        {"plan", (output.held_back ? "held back: more than half of all endpoints would go\n" : "") +
+                     to_text(plan)});
     return sections;
   }
 
@@ -139,7 +141,8 @@ std::string replay(const std::string& text) {
   };
   bool in_outputs = false;
   for (const auto& section : split(text)) {
-    const bool given = section.head.empty() || section.kind() == "input" || section.kind() == "remove";
+    const bool given =
+        section.head.empty() || section.kind() == "input" || section.kind() == "remove";
     if (given && in_outputs) finish_step();
     in_outputs = !given;
     if (!given) continue;
@@ -147,7 +150,8 @@ std::string replay(const std::string& text) {
     due = due || !section.head.empty();
     if (section.kind() == "remove") flow.remove(section.name());
     if (section.kind() == "input")
-      flow.input(section.name(), section.body.empty() ? read_file(kFolder / section.name()) : section.body);
+      flow.input(section.name(),
+                 section.body.empty() ? read_file(kFolder / section.name()) : section.body);
   }
   finish_step();
   return result;
