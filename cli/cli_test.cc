@@ -1,0 +1,99 @@
+#include "cli/cli.h"
+
+#include <gtest/gtest.h>
+
+#include "cli/collect.h"
+
+namespace weft::cli {
+namespace {
+
+TEST(HostPort, WantsBracketsAroundIpv6) {
+  const auto v6 = parse_host_port("[fd00::1]:80");
+  ASSERT_TRUE(v6);
+  EXPECT_EQ(v6->host, "fd00::1");
+  EXPECT_EQ(v6->port, 80);
+  EXPECT_FALSE(parse_host_port("fd00::1:80"));
+  EXPECT_TRUE(parse_host_port("web.shop:8080"));
+}
+
+TEST(HostPort, RefusesWhatIsNoPort) {
+  for (const char* text :
+       {"10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:70000", "10.0.0.1:x", ":80", ""})
+    EXPECT_FALSE(parse_host_port(text)) << text;
+}
+
+TEST(Duration, KnowsUnitsAndTakesBareNumbersForSeconds) {
+  EXPECT_EQ(parse_duration("500ms"), std::chrono::milliseconds(500));
+  EXPECT_EQ(parse_duration("10s"), std::chrono::seconds(10));
+  EXPECT_EQ(parse_duration("2m"), std::chrono::minutes(2));
+  EXPECT_EQ(parse_duration("3"), std::chrono::seconds(3));
+  for (const char* text : {"", "s", "10d", "-1s", "1.5s"})
+    EXPECT_FALSE(parse_duration(text)) << text;
+}
+
+TEST(Layout, AlignsColumnsAndLeavesNoTrailingSpace) {
+  EXPECT_EQ(layout({"A", "LONG"}, {{"wide cell", "x"}, {"b", ""}}),
+            "A          LONG\nwide cell  x\nb\n");
+}
+
+compile::MapState one_service() {
+  compile::PlacedPort port;
+  port.key = {80, model::Protocol::kTcp, model::Family::kIpv4};
+  port.name = "http";
+  port.index = 1;
+  port.frontends = {*model::Address::parse("10.96.0.1")};
+  port.affinity_seconds = 60;
+  port.generation = 7;
+  compile::PlacedEndpoint ready, draining;
+  ready.id = 1;
+  ready.address = *model::Address::parse("10.0.0.1");
+  ready.port = 8080;
+  draining = ready;
+  draining.id = 2;
+  draining.address = *model::Address::parse("10.0.0.2");
+  draining.state = model::EndpointState::kDraining;
+  port.endpoints = {ready, draining};
+  port.slots = {1};
+  auto service = std::make_shared<compile::PlacedService>();
+  service->key = {"shop", "web"};
+  service->ports = {port};
+  compile::MapState state;
+  state.set(service->key, service);
+  return state;
+}
+
+TEST(Services, HaveTheContractsShape) {
+  const auto json = services_json(one_service());
+  ASSERT_EQ(json.size(), 1u);
+  EXPECT_EQ(json[0]["namespace"], "shop");
+  EXPECT_EQ(json[0]["name"], "web");
+  EXPECT_EQ(json[0]["addresses"], Json::array({"10.96.0.1"}));
+  EXPECT_EQ(json[0]["ports"][0]["path"], "kernel");
+  EXPECT_EQ(json[0]["ports"][0]["protocol"], "TCP");
+  EXPECT_EQ(json[0]["affinity_seconds"], 60);
+  EXPECT_EQ(json[0]["endpoints"],
+            (Json{{"total", 2}, {"ready", 1}, {"draining", 1}, {"ejected", 0}}));
+  EXPECT_EQ(json[0]["generation"], 7);
+}
+
+TEST(Endpoints, CarryCountersAndState) {
+  const auto state = one_service();
+  const auto counters = [](std::uint32_t id) {
+    weft_endpoint_state counted{};
+    counted.active = id;
+    counted.opened = 10 * id;
+    return counted;
+  };
+  const auto json = endpoints_json(state, nullptr, counters);
+  ASSERT_EQ(json.size(), 2u);
+  EXPECT_EQ(json[0]["address"], "10.0.0.1");
+  EXPECT_EQ(json[0]["target_port"], 8080);
+  EXPECT_EQ(json[0]["state"], "ready");
+  EXPECT_EQ(json[1]["state"], "draining");
+  EXPECT_EQ(json[1]["connections"], (Json{{"active", 2}, {"opened", 20}, {"failed", 0}}));
+  const model::ServiceKey other{"shop", "none"};
+  EXPECT_TRUE(endpoints_json(state, &other, counters).empty());
+}
+
+}  // namespace
+}  // namespace weft::cli
