@@ -189,11 +189,8 @@ class App {
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
     if (!attached_ && !attach()) return;
-    if (!snapshot_.ready)
-      log::info("ready", {{"writes", result.written.entries},
-                          {"since_sources_us", in_us(Clock::now() - since)}});
-    if (!snapshot_.ready)
-      malloc_trim(0);  // reading and the first plan took far more than what stays
+    const bool first = !snapshot_.ready;
+    if (first) malloc_trim(0);  // reading and the first plan took far more than what stays
     snapshot_.ready = true;
     snapshot_.generation = result.generation;
     note_held_back(result);
@@ -207,6 +204,9 @@ class App {
         snapshot_.propagation_seconds.observe(std::chrono::duration<double>(end - since).count());
     }
     if (result.written.entries || cause == "start") log_plan(result, cause, end - begin);
+    if (first)
+      log::info("ready", {{"writes", result.written.entries},
+                          {"since_sources_us", in_us(Clock::now() - since)}});
     schedule_cleanup();
     answer_audits();
     publish();
