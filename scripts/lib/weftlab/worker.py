@@ -104,6 +104,7 @@ class Job:
             kind, value = self._next(guard_seconds)
             if kind == "result":
                 self._result = value
+                self._sock.close()  # a soak starts thousands of jobs
         ok, value = self._result
         if not ok:
             raise RemoteError(value)
