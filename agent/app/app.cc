@@ -19,6 +19,7 @@
 #include "agent/observe/health.h"
 #include "agent/observe/http_server.h"
 #include "agent/observe/snapshot.h"
+#include "agent/reconcile/peak.h"
 #include "agent/reconcile/reconciler.h"
 #include "control_plane/sources/directory/directory_source.h"
 #include "control_plane/sources/source.h"
@@ -71,6 +72,7 @@ class App {
     snapshot_.started = Clock::now();
     snapshot_.features = datapath_->features();
     snapshot_.generation = actual.generation;
+    peak_.observe(Clock::now(), actual.endpoint_count);
   }
 
   int run() {
@@ -168,8 +170,11 @@ class App {
     // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
     // was.
     const bool waiting = reconciler_.failed();
-    auto result =
-        reconciler_.apply(snapshot_.mesh, {options_.allow_empty || confirmed_, !all_synced()});
+    const bool allow = options_.allow_empty || confirmed_;
+    if (allow) peak_.forget();
+    auto result = reconciler_.apply(
+        snapshot_.mesh, {allow, !all_synced(), peak_.value(begin), snapshot_.held_back});
+    peak_.observe(begin, reconciler_.placed().endpoint_count);
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
   }
 
@@ -393,6 +398,8 @@ class App {
         if (!begun_)
           return done(
               absl::UnavailableError("the sources are not ready yet: nothing is held back"));
+        if (!snapshot_.held_back)
+          return done(absl::FailedPreconditionError("nothing is held back"));
         confirmed_ = true;
         reconcile("confirmed", Clock::now());
         done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " +
@@ -436,6 +443,7 @@ class App {
   std::unique_ptr<kernel::Datapath> datapath_;
   TimedSink writer_;
   reconcile::Reconciler reconciler_;
+  reconcile::Peak peak_{options_.hold_empty};
   model::Merger merger_;
   std::vector<std::unique_ptr<sources::Source>> sources_;
   observe::Snapshot snapshot_;

@@ -290,17 +290,18 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
   const auto changes = collect_changes(input);
   Output output;
   output.desired = *input.placed;
-  output.endpoints_before = output.endpoints_after = input.placed->endpoint_count;
+  output.endpoints_before = std::max(input.placed->endpoint_count, input.recent_peak);
+  output.endpoints_after = input.placed->endpoint_count;
   for (const auto& [key, change] : changes)
     if (!input.keep_absent || change.endpoints_after > change.endpoints_before)
       output.endpoints_after += change.endpoints_after - change.endpoints_before;
-  output.held_back =
-      !input.allow_mass_removal && output.endpoints_after * 2 < output.endpoints_before;
+  const bool hold = !input.allow_mass_removal &&
+                    (input.holding || output.endpoints_after * 2 < output.endpoints_before);
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;
-    if ((loses && (output.held_back || input.keep_absent)) ||
-        (input.keep_absent && !change.service)) {
+    if ((loses && (hold || input.keep_absent)) || (input.keep_absent && !change.service)) {
+      output.held_back |= loses && hold;
       output.pending.insert(key);
       continue;
     }

@@ -32,6 +32,11 @@ struct Input {
   const MapState* placed = nullptr;     // what the maps hold now
   std::set<model::ServiceKey> pending;  // services that the last compile refused or held back
   bool allow_mass_removal = false;
+  // The most endpoints there were of late: a removal that comes in pieces is measured against it.
+  std::size_t recent_peak = 0;
+  // The last compile held a removal back: it stays held, whatever is added elsewhere, until what
+  // was held is there again or the removal is allowed.
+  bool holding = false;
   // Not every source has spoken yet: what is not in the mesh may still come, so no service loses
   // endpoints.
   bool keep_absent = false;

@@ -244,6 +244,41 @@ TEST(Compile, HoldsBackALossOfMoreThanHalfAndAppliesTheRest) {
   EXPECT_EQ(confirmed.desired.endpoint_count, 3u);
 }
 
+TEST(Compile, MeasuresALossAgainstTheMostThereWereOfLate) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(3)), b = service("b", {"10.96.0.2"}, many(2, 1));
+  const auto first = compile_all(mesh_of({a, b}), {}, ids);
+  const auto mesh = mesh_of({a});
+  Input input;
+  input.after = &mesh;
+  input.placed = &first.desired;
+  input.recent_peak = 7;
+  const auto second = compile(input, ids, 2);
+  EXPECT_TRUE(second.held_back) << "3 of 7 are left, though 3 of 5";
+  EXPECT_EQ(second.endpoints_before, 7u);
+  EXPECT_NE(second.desired.services.find(b.key), nullptr);
+}
+
+TEST(Compile, GoesOnHoldingBackWhateverIsAddedElsewhere) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(4));
+  const auto first = compile_all(mesh_of({a}), {}, ids);
+  const auto mesh = mesh_of({service("big", {"10.96.0.9"}, many(9, 1))});
+  Input input;
+  input.after = &mesh;
+  input.placed = &first.desired;
+  input.holding = true;
+  const auto second = compile(input, ids, 2);
+  EXPECT_TRUE(second.held_back);
+  EXPECT_NE(second.desired.services.find(a.key), nullptr);
+  EXPECT_NE(second.desired.services.find({"shop", "big"}), nullptr);
+
+  const auto whole = mesh_of({a, service("big", {"10.96.0.9"}, many(9, 1))});
+  input.after = &whole;
+  input.placed = &second.desired;
+  EXPECT_FALSE(compile(input, ids, 3).held_back) << "what was held is there again";
+}
+
 TEST(Compile, AppliesALossOfHalf) {
   Ids ids{Limits{}};
   const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));

@@ -57,6 +57,8 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.pending = pending_;
   input.allow_mass_removal = caution.allow_mass_removal;
   input.keep_absent = caution.keep_absent;
+  input.recent_peak = caution.recent_peak;
+  input.holding = caution.holding;
   auto output = compile::compile(input, ids_, generation);
 
   Attempt attempt;

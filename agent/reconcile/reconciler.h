@@ -49,6 +49,8 @@ class Reconciler {
   struct Caution {
     bool allow_mass_removal = false;  // compile::Input
     bool keep_absent = false;
+    std::size_t recent_peak = 0;
+    bool holding = false;
   };
   Result apply(model::MeshPtr mesh, Caution caution);
   // Tries the failed plan again, then the newest mesh that waited behind it.
