@@ -1,4 +1,5 @@
-// One weftd per run directory.
+// One weftd per data path: whoever holds the bpffs directory writes the maps in it. (The run
+// directory is locked by the admin server, which lives in it.)
 #pragma once
 
 #include <absl/status/statusor.h>
@@ -9,8 +10,8 @@
 
 namespace weft::app {
 
-// Makes the directory and takes the lock in it; held until the descriptor closes, also by death.
-// AlreadyExists where another process holds it, naming its pid.
-absl::StatusOr<base::Fd> lock_run_dir(const std::string& run_dir);
+// Makes the directory and takes the lock on it; held until the descriptor closes, also by death.
+// AlreadyExists where another process holds it.
+absl::StatusOr<base::Fd> lock_bpffs(const std::string& bpffs);
 
 }  // namespace weft::app

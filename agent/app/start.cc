@@ -31,7 +31,7 @@ int run(const Options& options) {
     for (const auto& line : missing) std::fprintf(stderr, "weftd: %s\n", line.c_str());
     return 1;
   }
-  const auto lock = lock_run_dir(options.run_dir);
+  const auto lock = lock_bpffs(options.bpffs);
   if (!lock.ok()) {
     std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
     return 1;
@@ -66,20 +66,19 @@ int run(const Options& options) {
 
 int uninstall(const Options& options) {
   // Not under a running agent: it would go on believing that it serves.
-  std::error_code none;
-  if (std::filesystem::exists(options.run_dir, none))
-    if (const auto lock = lock_run_dir(options.run_dir); !lock.ok()) {
-      std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
-      return 1;
-    }
+  absl::StatusOr<base::Fd> lock = base::Fd();
+  std::error_code ignored;
+  if (std::filesystem::exists(options.bpffs, ignored)) lock = lock_bpffs(options.bpffs);
+  if (!lock.ok()) {
+    std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
+    return 1;
+  }
   const kernel::Pins pins{options.bpffs};
   if (auto status = kernel::uninstall(pins); !status.ok()) {
     std::fprintf(stderr, "weftd: %s\n", base::message_of(status).c_str());
     return 1;
   }
-  std::error_code ignored;
-  for (const char* file : {"weftd.sock", "weftd.lock"})
-    std::filesystem::remove(options.run_dir + "/" + file, ignored);
+  std::filesystem::remove(options.run_dir + "/weftd.sock", ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);
   std::printf("weftd: nothing of weft is left under %s\n", options.bpffs.c_str());

@@ -161,6 +161,22 @@ class Starts(NodeTest):
         self.assertIn("root", done.stderr)
         self.assertLess(len(done.stderr.splitlines()), 8, done.stderr)
 
+    def test_a_second_agent_on_one_data_path_is_refused_and_so_is_uninstalling_under_it(self):
+        self.weftd.start()
+        try:
+            command = self.weftd.command()
+            command[command.index("--run-dir") + 1] = f"{self.node.dir}/other-run"
+            command[command.index("--metrics") + 1] = "127.0.0.1:15021"
+            second = self.weftd.run_to_end(replace=command)
+            removed = self.weftd.uninstall()
+            for done in (second, removed):
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(self.node.bpffs, done.stderr)
+            self.assertEqual(self.weftd.ctl_raw("audit").returncode, 0)
+        finally:
+            self.weftd.stop()
+            self.assertEqual(self.weftd.uninstall().returncode, 0)
+
     def test_a_flag_nobody_knows_is_a_usage_error(self):
         done = self.weftd.run_to_end("--no-such-flag")
         self.assertNotEqual(done.returncode, 0)
