@@ -172,8 +172,7 @@ class App {
     const bool waiting = reconciler_.failed();
     const bool allow = options_.allow_empty || confirmed_;
     if (allow) peak_.forget();
-    auto result = reconciler_.apply(
-        snapshot_.mesh, {allow, !all_synced(), peak_.value(begin), snapshot_.held_back});
+    auto result = reconciler_.apply(snapshot_.mesh, {allow, !all_synced(), peak_.value(begin)});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
   }

@@ -291,12 +291,20 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
   Output output;
   output.desired = *input.placed;
   output.endpoints_before = std::max(input.placed->endpoint_count, input.recent_peak);
-  output.endpoints_after = input.placed->endpoint_count;
-  for (const auto& [key, change] : changes)
-    if (!input.keep_absent || change.endpoints_after > change.endpoints_before)
-      output.endpoints_after += change.endpoints_after - change.endpoints_before;
-  const bool hold = !input.allow_mass_removal &&
-                    (input.holding || output.endpoints_after * 2 < output.endpoints_before);
+  std::size_t lost = 0, gained = 0;
+  for (const auto& [key, change] : changes) {
+    if (change.endpoints_after > change.endpoints_before)
+      gained += change.endpoints_after - change.endpoints_before;
+    else if (!input.keep_absent)
+      lost += change.endpoints_before - change.endpoints_after;
+  }
+  const std::size_t count = input.placed->endpoint_count;
+  output.endpoints_after = count + gained - lost;
+  output.allowance =
+      input.allowance.value_or(count - std::min(count, (output.endpoints_before + 1) / 2));
+  // Where nothing is held yet, what one change moves from one service to another is no loss.
+  const std::size_t loss = input.allowance ? lost : lost - std::min(lost, gained);
+  const bool hold = !input.allow_mass_removal && loss > output.allowance;
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;

@@ -34,9 +34,9 @@ struct Input {
   bool allow_mass_removal = false;
   // The most endpoints there were of late: a removal that comes in pieces is measured against it.
   std::size_t recent_peak = 0;
-  // The last compile held a removal back: it stays held, whatever is added elsewhere, until what
-  // was held is there again or the removal is allowed.
-  bool holding = false;
+  // The last compile held a removal back, and this is what it said might go. What is added
+  // elsewhere does not raise it: only what was held coming back, or somebody's word, ends the hold.
+  std::optional<std::size_t> allowance;
   // Not every source has spoken yet: what is not in the mesh may still come, so no service loses
   // endpoints.
   bool keep_absent = false;
@@ -49,6 +49,7 @@ struct Output {
   bool held_back = false;
   std::size_t endpoints_before = 0;
   std::size_t endpoints_after = 0;  // as the mesh wants it
+  std::size_t allowance = 0;        // so many may go without being held back
   std::set<model::ServiceKey> pending;
   std::vector<std::string> refused;  // one line a service: which map, how many needed, which flag
 };

@@ -267,7 +267,7 @@ TEST(Compile, GoesOnHoldingBackWhateverIsAddedElsewhere) {
   Input input;
   input.after = &mesh;
   input.placed = &first.desired;
-  input.holding = true;
+  input.allowance = 2;
   const auto second = compile(input, ids, 2);
   EXPECT_TRUE(second.held_back);
   EXPECT_NE(second.desired.services.find(a.key), nullptr);
@@ -277,6 +277,28 @@ TEST(Compile, GoesOnHoldingBackWhateverIsAddedElsewhere) {
   input.after = &whole;
   input.placed = &second.desired;
   EXPECT_FALSE(compile(input, ids, 3).held_back) << "what was held is there again";
+}
+
+TEST(Compile, EndsTheHoldWhereAlmostAllIsThereAgain) {
+  Ids ids{Limits{}};
+  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
+  const auto first = compile_all(mesh_of({a, b}), {}, ids);
+  const auto empty = mesh_of({});
+  Input input;
+  input.after = &empty;
+  input.placed = &first.desired;
+  const auto second = compile(input, ids, 2);
+  ASSERT_TRUE(second.held_back);
+  EXPECT_EQ(second.allowance, 4u);
+
+  // A directory that came back and was edited before anybody looked.
+  const auto back = mesh_of({service("a", {"10.96.0.1"}, many(3)), b});
+  input.after = &back;
+  input.placed = &second.desired;
+  input.allowance = second.allowance;
+  const auto third = compile(input, ids, 3);
+  EXPECT_FALSE(third.held_back);
+  EXPECT_EQ(third.desired.endpoint_count, 7u);
 }
 
 TEST(Compile, AppliesALossOfHalf) {

@@ -58,7 +58,7 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.allow_mass_removal = caution.allow_mass_removal;
   input.keep_absent = caution.keep_absent;
   input.recent_peak = caution.recent_peak;
-  input.holding = caution.holding;
+  input.allowance = allowance_;
   auto output = compile::compile(input, ids_, generation);
 
   Attempt attempt;
@@ -79,6 +79,8 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   attempt.result.written = size_of(attempt.plan);
   attempt.result.generation = attempt.desired.generation;
   attempt.result.held_back = output.held_back;
+  allowance_.reset();
+  if (output.held_back) allowance_ = output.allowance;
   attempt.result.endpoints_before = output.endpoints_before;
   attempt.result.endpoints_after = output.endpoints_after;
   attempt.result.refused = std::move(output.refused);

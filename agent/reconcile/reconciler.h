@@ -50,7 +50,6 @@ class Reconciler {
     bool allow_mass_removal = false;  // compile::Input
     bool keep_absent = false;
     std::size_t recent_peak = 0;
-    bool holding = false;
   };
   Result apply(model::MeshPtr mesh, Caution caution);
   // Tries the failed plan again, then the newest mesh that waited behind it.
@@ -84,6 +83,7 @@ class Reconciler {
   model::MeshPtr waiting_;
   Caution waiting_caution_;
   std::set<model::ServiceKey> pending_;
+  std::optional<std::size_t> allowance_;  // while a removal is held back
   std::optional<Attempt> failed_;
   std::vector<Cleanup> cleanups_;
   std::size_t unfinished_ = 0;

@@ -294,6 +294,26 @@ class MassRemoval(NodeTest):
         self.weftd.restart("--hold-empty", "3600s", "--allow-empty")
         wait_until(self.gone, what="the removal is confirmed by --allow-empty")
 
+    def test_a_directory_that_empties_file_by_file_keeps_at_least_half(self):
+        """Each removal alone is small; together they are what emptying the directory is."""
+        self.start_served("--hold-empty", "3600s")
+        left = dict(self.SERVICES)
+        for name, address in self.SERVICES.items():
+            self.mesh.remove(f"{name.replace('/', '-')}.yaml")
+            wait_until(
+                lambda: self.held()
+                or self.client.run(client.connect_error, address, 80) in UNREACHABLE,
+                what=f"{name} is gone or held back",
+            )
+            if self.held():
+                break
+            left.pop(name)
+        self.assertGreaterEqual(len(left) * 2, len(self.SERVICES))
+        for address in left.values():
+            self.assert_in_turn(self.names(address, 6), ["a", "b", "c"])
+        self.assertEqual(self.weftd.ctl_raw("confirm").returncode, 0)
+        self.assertNotEqual(self.weftd.ctl_raw("confirm").returncode, 0, "nothing is held now")
+
     def test_it_happens_where_it_persists_beyond_the_stated_time(self):
         self.start_served("--hold-empty", "2s")
         self.empty_directory()
