@@ -67,10 +67,24 @@ CLI::App& add_noun(CLI::App& root, const std::string& name, const std::string& h
   CLI::App* noun = root.add_subcommand(name, help);
   noun->fallthrough();
   noun->require_subcommand(1);
-  noun->add_subcommand("help", "Say what " + name + " can do")->callback([noun] {
-    std::fputs(noun->help().c_str(), stdout);
-  });
+  add_help(*noun);
   return *noun;
+}
+
+void add_help(CLI::App& noun) {
+  CLI::App* command = noun.add_subcommand("help", "Say what " + noun.get_name() + " can do");
+  command->immediate_callback();
+  command->callback([&noun] {
+    print_help(noun);
+    throw CLI::RuntimeError(0);  // nothing more is asked, whatever the noun requires
+  });
+}
+
+void print_help(const CLI::App& app) {
+  // Not app.help(): while a subcommand is being run, that gives the subcommand's.
+  const std::string name = (app.get_parent() ? "weftctl " : "") + app.get_name();
+  const auto text = app.get_formatter()->make_help(&app, name, CLI::AppFormatMode::Normal);
+  std::fputs(text.c_str(), stdout);
 }
 
 CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help,
@@ -79,19 +93,6 @@ CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string
   command->fallthrough();
   command->callback(std::move(action));
   return *command;
-}
-
-std::optional<std::chrono::milliseconds> parse_duration(const std::string& text) {
-  const auto digits = text.find_first_not_of("0123456789");
-  const std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
-  const auto number = base::parse_number<std::uint32_t>(text.substr(0, digits));
-  const std::int64_t factor = unit == "ms"  ? 1
-                              : unit == "s" ? 1000
-                              : unit == "m" ? 60000
-                              : unit == "h" ? 3600000
-                                            : 0;
-  if (!number || !factor) return std::nullopt;
-  return std::chrono::milliseconds(*number * factor);
 }
 
 std::optional<HostPort> parse_host_port(const std::string& text) {

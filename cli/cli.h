@@ -44,12 +44,12 @@ std::optional<kernel::Maps> open_maps(Context& context);
 
 // A noun with its `help`.
 CLI::App& add_noun(CLI::App& root, const std::string& name, const std::string& help);
+// `NOUN help`: for a noun that is a command itself too.
+void add_help(CLI::App& noun);
+void print_help(const CLI::App& app);
 // A command of a noun (or of the root) that runs `action`.
 CLI::App& add_command(CLI::App& noun, const std::string& name, const std::string& help,
                       std::function<void()> action);
-
-// "500ms", "10s", "2m"; a bare number is seconds.
-std::optional<std::chrono::milliseconds> parse_duration(const std::string& text);
 
 struct HostPort {
   std::string host;

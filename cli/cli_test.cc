@@ -22,15 +22,6 @@ TEST(HostPort, RefusesWhatIsNoPort) {
     EXPECT_FALSE(parse_host_port(text)) << text;
 }
 
-TEST(Duration, KnowsUnitsAndTakesBareNumbersForSeconds) {
-  EXPECT_EQ(parse_duration("500ms"), std::chrono::milliseconds(500));
-  EXPECT_EQ(parse_duration("10s"), std::chrono::seconds(10));
-  EXPECT_EQ(parse_duration("2m"), std::chrono::minutes(2));
-  EXPECT_EQ(parse_duration("3"), std::chrono::seconds(3));
-  for (const char* text : {"", "s", "10d", "-1s", "1.5s"})
-    EXPECT_FALSE(parse_duration(text)) << text;
-}
-
 TEST(Layout, AlignsColumnsAndLeavesNoTrailingSpace) {
   EXPECT_EQ(layout({"A", "LONG"}, {{"wide cell", "x"}, {"b", ""}}),
             "A          LONG\nwide cell  x\nb\n");

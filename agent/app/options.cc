@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "agent/app/config_file.h"
+#include "agent/observe/http_server.h"
+#include "mesh/base/duration.h"
 #include "mesh/base/text.h"
 
 namespace weft::app {
@@ -19,15 +21,20 @@ std::string host_name() {
 // CLI11 reads configuration through this; ours is YAML.
 class YamlConfig : public CLI::Config {
  public:
+  explicit YamlConfig(const CLI::App& app) : app_(app) {}
   std::string to_config(const CLI::App*, bool, bool, std::string) const override { return ""; }
   std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
     std::ostringstream text;
     text << input.rdbuf();
     auto entries = parse_config(text.str());
-    if (!entries.ok())
-      throw CLI::ConversionError("--config: " + base::message_of(entries.status()));
+    const std::string file = "--config " + app_.get_config_ptr()->as<std::string>();
+    if (!entries.ok()) throw CLI::ConversionError(file + ": " + base::message_of(entries.status()));
     std::vector<CLI::ConfigItem> result;
     for (auto& entry : *entries) {
+      if (!app_.get_option_no_throw("--" + entry.key))
+        throw CLI::ConversionError(file + ": line " + std::to_string(entry.line) +
+                                   ": there is no flag --" + entry.key);
+      if (entry.values.empty()) continue;  // an empty list: nothing is said
       CLI::ConfigItem item;
       item.name = entry.key;
       item.inputs = std::move(entry.values);
@@ -35,6 +42,9 @@ class YamlConfig : public CLI::Config {
     }
     return result;
   }
+
+ private:
+  const CLI::App& app_;
 };
 
 // CLI11 knows durations only with units of its own choosing; ours are Kubernetes'.
@@ -44,9 +54,10 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, std::chrono::m
       .add_option_function<std::string>(
           name,
           [&value, name](const std::string& text) {
-            auto duration = parse_duration(text);
-            if (!duration.ok())
-              throw CLI::ValidationError(name, base::message_of(duration.status()));
+            const auto duration = base::parse_duration(text);
+            if (!duration)
+              throw CLI::ValidationError(
+                  name, "\"" + text + "\" is not a duration: write 500ms, 30s, 2m or 1h");
             value = *duration;
           },
           help + " [" + std::to_string(value.count() / 1000) + "s]")
@@ -55,8 +66,11 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, std::chrono::m
 
 void define(CLI::App& app, Options& o) {
   app.set_version_flag("--version", std::string("weftd " WEFT_VERSION));
-  app.config_formatter(std::make_shared<YamlConfig>());
-  app.set_config("--config", "", "YAML file whose keys are these flags without dashes")
+  app.config_formatter(std::make_shared<YamlConfig>(app));
+  app.set_config(
+         "--config", "",
+         "YAML file whose keys are these flags without dashes. The command line wins: --source "
+         "there replaces the file's whole list")
       ->type_name("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
@@ -84,8 +98,11 @@ void define(CLI::App& app, Options& o) {
       ->group("Sources");
 
   app.add_option("--node-name", o.node_name, "This node's name [the host name]")->group("Node");
-  app.add_option("--zone", o.zone, "Zone of this node")->group("Node");
-  app.add_option("--region", o.region, "Region of this node")->group("Node");
+  app.add_option("--zone", o.zone, "Zone of this node; no policy of this build looks at it yet")
+      ->group("Node");
+  app.add_option("--region", o.region,
+                 "Region of this node; no policy of this build looks at it yet")
+      ->group("Node");
   app.add_option("--cgroup", o.cgroup,
                  "cgroup v2 directory whose processes are served, with all below it. Required; "
                  "there is no default, "
@@ -166,26 +183,13 @@ std::string complaint(const Options& options) {
     if (source.starts_with("dir:") && source.size() > 4) continue;
     return "--source " + source + " is not known to this build: it reads dir:PATH";
   }
+  if (const auto status = observe::HttpServer::check_address(options.metrics); !status.ok())
+    return base::message_of(status);
   if (!options.devices.empty()) return "--devices: this build has no packet path";
   return "";
 }
 
 }  // namespace
-
-absl::StatusOr<std::chrono::milliseconds> parse_duration(const std::string& text) {
-  const auto digits = text.find_first_not_of("0123456789");
-  const std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
-  const auto number = base::parse_number<std::uint32_t>(text.substr(0, digits));
-  const std::int64_t factor = unit == "ms"  ? 1
-                              : unit == "s" ? 1000
-                              : unit == "m" ? 60000
-                              : unit == "h" ? 3600000
-                                            : 0;
-  if (!number || !factor)
-    return absl::InvalidArgumentError("\"" + text +
-                                      "\" is not a duration: write 500ms, 30s, 2m or 1h");
-  return std::chrono::milliseconds(*number * factor);
-}
 
 Parsed parse_options(int argc, const char* const* argv) {
   Parsed parsed;

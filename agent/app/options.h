@@ -49,7 +49,4 @@ struct Parsed {
 };
 Parsed parse_options(int argc, const char* const* argv);
 
-// "30s", "1500ms", "2m", "1h"; a bare number is seconds. Error: says what is expected.
-absl::StatusOr<std::chrono::milliseconds> parse_duration(const std::string& text);
-
 }  // namespace weft::app

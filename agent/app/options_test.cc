@@ -42,34 +42,12 @@ class ConfigFile {
   char path_[32] = "/tmp/weft-options-XXXXXX";
 };
 
-milliseconds duration(const std::string& text) {
-  const auto value = parse_duration(text);
-  EXPECT_TRUE(value.ok()) << text;
-  return value.ok() ? *value : milliseconds(-1);
-}
-
-TEST(Duration, HasTheUnitsOfKubernetes) {
-  EXPECT_EQ(duration("500ms"), milliseconds(500));
-  EXPECT_EQ(duration("30s"), milliseconds(30'000));
-  EXPECT_EQ(duration("2m"), milliseconds(120'000));
-  EXPECT_EQ(duration("1h"), milliseconds(3'600'000));
-  EXPECT_EQ(duration("0s"), milliseconds(0));
-}
-
-TEST(Duration, ABareNumberIsSeconds) { EXPECT_EQ(duration("5"), milliseconds(5'000)); }
-
-TEST(Duration, TheLargestDoesNotOverflow) {
-  EXPECT_EQ(duration("4294967295h"), milliseconds(4'294'967'295 * 3'600'000));
-}
-
-TEST(Duration, AnythingElseIsRefusedWithWhatIsExpected) {
-  for (const char* text :
-       {"", "s", "ms", "-1s", "1.5s", "1d", "1 s", " 1s", "1s ", "4294967296", "1s1", "0x1s"}) {
-    const auto value = parse_duration(text);
-    ASSERT_FALSE(value.ok()) << text;
-    EXPECT_EQ(value.status().message(),
-              "\"" + std::string(text) + "\" is not a duration: write 500ms, 30s, 2m or 1h");
-  }
+TEST(Options, ADurationIsRefusedWithWhatIsExpected) {
+  const auto result = parsed({"--cgroup", "/x", "--source", "dir:x", "--hold-empty", "1d"});
+  EXPECT_EQ(result.end.exit_code, 2);
+  EXPECT_NE(result.end.text.find("\"1d\" is not a duration: write 500ms, 30s, 2m or 1h"),
+            std::string::npos)
+      << result.end.text;
 }
 
 TEST(Options, NeedACgroupAndASource) {
@@ -181,6 +159,25 @@ TEST(Config, AnUnknownKeyIsRefusedByName) {
   const auto result = with({"--config", file.path()});
   EXPECT_EQ(result.end.exit_code, 2);
   EXPECT_NE(result.end.text.find("zoen"), std::string::npos) << result.end.text;
+}
+
+TEST(Config, AnUnknownKeyHasItsFileAndLine) {
+  const ConfigFile file("zone: a\nzoen: b\n");
+  const auto text = with({"--config", file.path()}).end.text;
+  EXPECT_NE(text.find(std::string(file.path()) + ": line 2: there is no flag --zoen"),
+            std::string::npos)
+      << text;
+}
+
+TEST(Config, AnEmptyListSaysNothing) {
+  const ConfigFile file("devices: []\n");
+  EXPECT_FALSE(with({"--config", file.path()}).ended);
+}
+
+TEST(Options, AnAddressThatIsNoneIsRefusedBeforeAnythingStarts) {
+  const auto result = with({"--metrics", "nonsense"});
+  EXPECT_EQ(result.end.exit_code, 2);
+  EXPECT_NE(result.end.text.find("--metrics nonsense"), std::string::npos) << result.end.text;
 }
 
 TEST(Config, WrongValuesAreRefusedAsOnTheCommandLine) {
