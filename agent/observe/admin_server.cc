@@ -17,6 +17,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -178,7 +179,7 @@ struct AdminServer::State {
 
   asio::awaitable<void> serve(Local::socket socket) {
     const auto client = std::make_shared<Client>(std::move(socket));
-    client->expires_after(options.timeout);
+    client->expires_after(std::min(options.request_timeout, options.timeout));
     std::string text;
     const auto [error, size] = co_await asio::async_read_until(
         client->socket, asio::dynamic_buffer(text, kMaxAdminRequest), '\n', kAwait);

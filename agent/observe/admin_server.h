@@ -32,7 +32,9 @@ struct AdminHandlers {
 struct AdminOptions {
   std::string run_dir = "/run/weft";  // made where it is missing
   std::size_t max_clients = 16;       // more wait in the socket's queue
-  // For each of: the request to arrive, the control thread to answer, the answer to be taken.
+  // For the request to arrive: a client has it ready when it connects.
+  std::chrono::milliseconds request_timeout = std::chrono::seconds(1);
+  // For each of: the control thread to answer, the answer to be taken.
   std::chrono::milliseconds timeout = std::chrono::seconds(5);
 };
 

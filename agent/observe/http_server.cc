@@ -125,6 +125,7 @@ absl::StatusOr<tcp::endpoint> parse_address(const std::string& text) {
 struct Session {
   beast::tcp_stream stream;
   SteadyClock::time_point started = SteadyClock::now();
+  bool asked = false;  // its request is here, whole
 };
 
 }  // namespace
@@ -161,12 +162,21 @@ struct HttpServer::State {
   // Stalled clients must not keep others out for as long as the timeout allows.
   asio::awaitable<void> make_room() {
     while (sessions.size() >= options.max_connections) {
-      room.expires_at(sessions.front().started + options.patience);
+      room.expires_at(patience_ends(first_to_go()));
       co_await room.async_wait(kAwait);
-      const bool full = sessions.size() >= options.max_connections;
-      if (full && SteadyClock::now() >= sessions.front().started + options.patience)
-        sessions.front().stream.close();
+      if (sessions.size() < options.max_connections) co_return;
+      if (auto& session = first_to_go(); SteadyClock::now() >= patience_ends(session))
+        session.stream.close();
     }
+  }
+
+  SteadyClock::time_point patience_ends(const Session& session) const {
+    return session.started + (session.asked ? options.patience : options.idle_patience);
+  }
+  Session& first_to_go() {
+    return *std::min_element(
+        sessions.begin(), sessions.end(),
+        [this](const auto& a, const auto& b) { return patience_ends(a) < patience_ends(b); });
   }
 
   asio::awaitable<void> listen() {
@@ -180,19 +190,21 @@ struct HttpServer::State {
       }
       const auto session =
           sessions.insert(sessions.end(), Session{beast::tcp_stream(std::move(socket))});
-      asio::co_spawn(io, serve(session->stream), [this, session](std::exception_ptr) {
+      asio::co_spawn(io, serve(*session), [this, session](std::exception_ptr) {
         sessions.erase(session);
         room.cancel();
       });
     }
   }
 
-  asio::awaitable<void> serve(beast::tcp_stream& stream) {
+  asio::awaitable<void> serve(Session& session) {
+    auto& stream = session.stream;
     beast::flat_buffer buffer(2 * kHeaderLimit);
     http::request_parser<http::empty_body> parser;
     parser.header_limit(kHeaderLimit);
     stream.expires_after(options.timeout);
     const auto [error, size] = co_await http::async_read_header(stream, buffer, parser, kAwait);
+    session.asked = true;
     const auto& request = parser.get();
     const auto target = std::string_view(request.target().data(), request.target().size());
     const auto answer = error ? answer_to(error) : answer_to(request.method(), target, handlers);
@@ -218,6 +230,10 @@ struct HttpServer::State {
     }
   }
 };
+
+absl::Status HttpServer::check_address(const std::string& address) {
+  return parse_address(address).status();
+}
 
 HttpServer::HttpServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 

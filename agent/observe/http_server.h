@@ -25,8 +25,11 @@ struct HttpOptions {
   std::size_t max_connections = 32;
   std::chrono::milliseconds timeout =
       std::chrono::seconds(10);  // for a request, and for its answer
-  // While all connections are taken, the oldest one is given up once it has had this long.
+  // While all connections are taken, one that is being answered is given up once it has had this
+  // long, and one that has yet to ask something much sooner: whoever scrapes or probes asks at
+  // once.
   std::chrono::milliseconds patience = std::chrono::seconds(1);
+  std::chrono::milliseconds idle_patience = std::chrono::milliseconds(20);
 };
 
 class HttpServer {
@@ -34,6 +37,8 @@ class HttpServer {
   // Listens when it returns. Errors name --metrics.
   static absl::StatusOr<std::unique_ptr<HttpServer>> start(const HttpOptions& options,
                                                            HttpHandlers handlers);
+  // Whether it is an address that could be listened on; the error names --metrics.
+  static absl::Status check_address(const std::string& address);
   ~HttpServer();  // ends all connections
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

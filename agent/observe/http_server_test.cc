@@ -142,9 +142,13 @@ TEST_F(HttpServerTest, AStalledClientIsGivenUp) {
 TEST_F(HttpServerTest, StalledClientsOnAllConnectionsDoNotKeepOthersOut) {
   start({.max_connections = 4,
          .timeout = std::chrono::hours(1),
-         .patience = std::chrono::milliseconds(20)});
+         .patience = std::chrono::hours(1),
+         .idle_patience = std::chrono::milliseconds(20)});
   std::vector<base::Fd> stalled;
-  for (int i = 0; i < 8; ++i) stalled.push_back(dial(server->port()));
+  for (int i = 0; i < 8; ++i) {
+    stalled.push_back(dial(server->port()));
+    if (i % 2) send_all(stalled.back(), "GET /metr");
+  }
   EXPECT_TRUE(get("/healthz").starts_with("HTTP/1.1 200 "));
 }
 
