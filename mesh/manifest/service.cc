@@ -92,6 +92,7 @@ class AddressList {
   void add(std::optional<model::Address> address) {
     if (address && seen_.insert(*address).second) addresses_.push_back(*address);
   }
+  std::size_t size() const { return addresses_.size(); }
   std::vector<model::Address> take() { return std::move(addresses_); }
 
  private:
@@ -110,8 +111,24 @@ void decode_cluster_ips(Decoder& decoder, Value spec, model::ServiceObject& serv
   std::size_t index = 0;
   for (const Value entry : decoder.sequence(spec, "spec", "clusterIPs"))
     decode(entry, join_path("spec", "clusterIPs", index++));
+  // The API server keeps clusterIP equal to the first of clusterIPs: a file where they differ was
+  // edited in one place only.
+  const auto listed = addresses.size();
   if (spec["clusterIP"].present()) decode(spec["clusterIP"], "spec.clusterIP");
+  const bool addresses_agree = listed == 0 || addresses.size() == listed;
+  if (!addresses_agree)
+    decoder.reject(spec["clusterIP"], "spec.clusterIP is not among spec.clusterIPs");
   service.cluster_ips = addresses.take();
+  const auto count = [&](model::Family family) {
+    return std::count_if(service.cluster_ips.begin(), service.cluster_ips.end(),
+                         [&](const auto& address) { return address.family() == family; });
+  };
+  for (const auto family : {model::Family::kIpv4, model::Family::kIpv6})
+    if (addresses_agree && count(family) > 1)
+      decoder.reject(
+          spec["clusterIPs"],
+          "spec.clusterIPs holds several addresses of one family: there is one a family; "
+          "externalIPs takes more");
   if (service.headless && !service.cluster_ips.empty())
     decoder.reject(spec, "spec.clusterIPs holds None beside addresses");
 }

@@ -135,6 +135,16 @@ TEST(ManifestService, AddressesMustBeServable) {
   EXPECT_EQ(notices(service("{clusterIP: 127.0.0.53}")), "");
 }
 
+TEST(ManifestService, ClusterIpsAreOneAFamilyAndBeginWithClusterIp) {
+  EXPECT_EQ(notices(service("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.2]}")),
+            kHere + "spec.clusterIP is not among spec.clusterIPs\n");
+  EXPECT_EQ(notices(service("{clusterIPs: [10.96.0.1, 10.96.0.2]}")),
+            kHere +
+                "spec.clusterIPs holds several addresses of one family: there is one a family; "
+                "externalIPs takes more\n");
+  EXPECT_EQ(notices(service("{clusterIP: \"fd00::1\", clusterIPs: [\"fd00::1\", 10.96.0.2]}")), "");
+}
+
 TEST(ManifestService, HeadlessIsNoneAndNoneAlone) {
   for (const char* spec : {"{clusterIP: None}", "{clusterIP: None, clusterIPs: [None]}"}) {
     const auto result = service(spec);
