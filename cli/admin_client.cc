@@ -25,10 +25,14 @@ absl::StatusOr<base::Fd> dial(const std::string& path) {
   const timeval timeout{kTimeoutSeconds, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address))
-    return absl::UnavailableError("no agent answers at " + path + " (" + std::strerror(errno) +
-                                  "): start weftd, or point --run-dir at its directory");
-  return fd;
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return fd;
+  if (errno == EAGAIN || errno == EACCES)
+    return absl::FailedPreconditionError("the agent's socket " + path + " does not take me (" +
+                                         std::strerror(errno) + ")" +
+                                         (errno == EACCES ? ": run it with sudo" : ""));
+  return absl::UnavailableError("no agent answers at " + path + " (" + std::strerror(errno) +
+                                "): start weftd, or point --run-dir at its directory");
 }
 
 }  // namespace
@@ -48,8 +52,8 @@ absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir,
   for (ssize_t got;
        answer.size() < kMaxAnswer && (got = recv(fd->get(), buffer, sizeof buffer, 0)) != 0;) {
     if (got < 0)
-      return absl::UnavailableError(std::string("the agent does not answer: ") +
-                                    std::strerror(errno));
+      return absl::DeadlineExceededError(std::string("the agent does not answer: ") +
+                                         std::strerror(errno));
     answer.append(buffer, static_cast<std::size_t>(got));
   }
   auto reply = nlohmann::ordered_json::parse(answer, nullptr, /*allow_exceptions=*/false);

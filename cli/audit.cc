@@ -40,17 +40,20 @@ void audit(Context& context, const std::string& cgroup) {
   }
   if (!differences.empty())
     fail(context, std::to_string(differences.size()) +
-                      " difference(s); restarting weftd repairs maps and links");
+                      " difference(s): where maps or links differ, restarting weftd repairs them; "
+                      "where there is no room, a larger map does");
 }
 
 }  // namespace
 
 void add_audit(CLI::App& root, Context& context) {
   auto cgroup = std::make_shared<std::string>();
-  add_command(root, "audit", "Model against maps against links; exit 1 where they differ",
-              [&context, cgroup] { audit(context, *cgroup); })
-      .add_option("--cgroup", *cgroup,
-                  "The cgroup that hooks should hang on; without it any living one is fine");
+  auto& command =
+      add_command(root, "audit", "Model against maps against links; exit 1 where they differ",
+                  [&context, cgroup] { audit(context, *cgroup); });
+  add_help(command);
+  command.add_option("--cgroup", *cgroup,
+                     "The cgroup that hooks should hang on; without it any living one is fine");
 }
 
 }  // namespace weft::cli

@@ -85,11 +85,16 @@ void check(Context& context, const std::string& path) {
 
 void add_check(CLI::App& root, Context& context) {
   auto path = std::make_shared<std::string>();
-  add_command(root, "check",
-              "Manifests, without applying them; exit 1 on anything rejected or not enforceable",
-              [&context, path] { check(context, *path); })
-      .add_option("DIR", *path, "Directory of manifests, or one file")
-      ->required();
+  auto& command = add_command(
+      root, "check",
+      "Manifests, without applying them; exit 1 on anything rejected or not enforceable",
+      [&context, path] {
+        if (path->empty()) throw CLI::RequiredError("DIR");
+        check(context, *path);
+      });
+  add_help(command);
+  // Not required() of CLI11: it would take `check help` for a directory.
+  command.add_option("DIR", *path, "Directory of manifests, or one file");
 }
 
 }  // namespace weft::cli

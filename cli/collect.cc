@@ -31,6 +31,11 @@ std::string label(const compile::MapState& state, std::uint32_t id) {
 
 }  // namespace
 
+bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint) {
+  return endpoint.state != model::EndpointState::kReady || endpoint.weight == 0 ||
+         std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
+}
+
 Json service_json(const compile::PlacedService& service) {
   Json addresses = Json::array(), ports = Json::array();
   std::size_t total = 0, ready = 0, draining = 0;
@@ -46,8 +51,9 @@ Json service_json(const compile::PlacedService& service) {
                      {"path", "kernel"},
                      {"reason", "no rule needs L7"}};
     if (std::find(ports.begin(), ports.end(), entry) == ports.end()) ports.push_back(entry);
-    total += port.endpoints.size();
     for (const auto& endpoint : port.endpoints) {
+      if (!in_use(port, endpoint)) continue;
+      ++total;
       ready += endpoint.state == model::EndpointState::kReady;
       draining += endpoint.state == model::EndpointState::kDraining;
     }
@@ -79,6 +85,7 @@ Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wan
     if (wanted && key != *wanted) continue;
     for (const auto& port : service->ports)
       for (const auto& endpoint : port.endpoints) {
+        if (!in_use(port, endpoint)) continue;
         const auto counters = state_of(endpoint.id);
         all.push_back({{"id", endpoint.id},
                        {"service", key.to_text()},

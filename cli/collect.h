@@ -9,6 +9,9 @@
 
 namespace weft::cli {
 
+// Not what a change has just removed: that keeps its record until no program can be reading it.
+bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint);
+
 // A service as people know it is one PlacedService; its ports are split by family only in the
 // kernel.
 Json service_json(const compile::PlacedService& service);

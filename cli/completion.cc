@@ -10,6 +10,8 @@ std::string words_of(const CLI::App& app) {
     words += sub->get_name() + " ";
   for (const auto* option : app.get_options())
     for (const auto& name : option->get_lnames()) words += "--" + name + " ";
+  // These hold wherever they stand.
+  if (app.get_parent()) words += "--json --pretty --bpffs --run-dir ";
   if (!words.empty()) words.pop_back();
   return words;
 }
@@ -40,6 +42,7 @@ std::string bash_script(const CLI::App& root) {
       "  local words=\n"
       "  case \"$noun/$verb\" in\n"
       "    service/show) words=$(_weftctl_services) ;;\n"
+      "    map/dump) words=$(_weftctl_maps) ;;\n"
       "    check/*) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n";
   for (const auto* noun : root.get_subcommands([](const CLI::App*) { return true; })) {
     for (const auto* verb : noun->get_subcommands([](const CLI::App*) { return true; }))
@@ -54,6 +57,9 @@ std::string bash_script(const CLI::App& root) {
             "}\n"
             "_weftctl_services() {\n"
             "  weftctl \"${flags[@]}\" service list 2>/dev/null | awk 'NR>1 {print $1}'\n"
+            "}\n"
+            "_weftctl_maps() {\n"
+            "  weftctl \"${flags[@]}\" map list 2>/dev/null | awk 'NR>1 {print $1}'\n"
             "}\n"
             "complete -F _weftctl weftctl\n";
   return script;

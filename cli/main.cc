@@ -34,8 +34,15 @@ int main(int argc, char** argv) {
       "Exit status: 0; 1 failed, with one line that says what, why and what to do; 2 wrong usage.\n"
       "weftctl OBJECT help says more.");
   for (const auto add : kNouns) add(root, context);
-  root.add_subcommand("help", "This text")->callback([&root] {
-    std::fputs(root.help().c_str(), stdout);
+  std::string topic;
+  auto* help = root.add_subcommand("help", "This text, or that of an object");
+  help->add_option("OBJECT", topic, "status, service, ...");
+  help->callback([&root, &topic] {
+    if (topic.empty()) return weft::cli::print_help(root);
+    const auto found =
+        root.get_subcommands([&](const CLI::App* app) { return app->get_name() == topic; });
+    if (found.empty()) throw CLI::ExtrasError({topic});
+    weft::cli::print_help(*found.front());
   });
   try {
     root.parse(argc, argv);

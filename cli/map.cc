@@ -189,16 +189,15 @@ void list(Context& context) {
   Json all = Json::array();
   std::vector<std::vector<std::string>> rows;
   for (const auto& map : *summaries) {
-    all.push_back(
-        {{"name", map.name},
-         {"id", map.id},
-         {"type", map.type},
-         {"key_bytes", map.key_size},
-         {"value_bytes", map.value_size},
-         {"entries", map.entries},
-         {"max_entries", map.max_entries},
-         {"pressure", map.max_entries ? static_cast<double>(map.entries) / map.max_entries : 0.0},
-         {"memory_bytes", map.bytes}});
+    all.push_back({{"name", map.name},
+                   {"id", map.id},
+                   {"type", map.type},
+                   {"key_bytes", map.key_size},
+                   {"value_bytes", map.value_size},
+                   {"entries", map.entries},
+                   {"max_entries", map.max_entries},
+                   {"pressure", map.pressure},
+                   {"memory_bytes", map.bytes}});
     rows.push_back({map.name, std::to_string(map.id), map.type, std::to_string(map.entries),
                     std::to_string(map.max_entries), std::to_string(map.bytes)});
   }

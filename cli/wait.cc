@@ -1,6 +1,10 @@
+#include <unistd.h>
+
 #include <thread>
 
 #include "cli/cli.h"
+#include "cli/collect.h"
+#include "mesh/base/duration.h"
 
 namespace weft::cli {
 namespace {
@@ -23,12 +27,12 @@ int ready_now(const kernel::Maps& maps, const model::ServiceKey& key) {
   int ready = 0;
   for (const auto& port : (*service)->ports)
     for (const auto& endpoint : port.endpoints)
-      ready += endpoint.state == model::EndpointState::kReady;
+      ready += in_use(port, endpoint) && endpoint.state == model::EndpointState::kReady;
   return ready;
 }
 
 void wait(Context& context, const Wish& wish) {
-  const auto timeout = parse_duration(wish.timeout);
+  const auto timeout = base::parse_duration(wish.timeout);
   const auto key = model::ServiceKey::parse(wish.service);
   if (!timeout)
     return fail(context,
@@ -39,9 +43,11 @@ void wait(Context& context, const Wish& wish) {
   std::string last = "no weft maps are pinned under " + context.bpffs;
   std::optional<kernel::Maps> maps;
   for (auto pause = 1ms;; pause = std::min<std::chrono::milliseconds>(pause * 2, 20ms)) {
-    if (!maps)
-      if (auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly); opened.ok())
-        maps = *std::move(opened);
+    if (!maps) {
+      auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly);
+      if (opened.ok()) maps = *std::move(opened);
+      if (!opened.ok() && geteuid() != 0) return (void)open_maps(context);  // says what is wrong
+    }
     if (maps && wish.generation >= 0) {
       const auto now = kernel::load(maps->meta.at(0).generation);
       if (now >= static_cast<std::uint64_t>(wish.generation)) return;
@@ -67,6 +73,7 @@ void add_wait(CLI::App& root, Context& context) {
   auto& command = add_command(
       root, "wait", "Until a service has that many ready endpoints, or a generation is in force",
       [] {});
+  add_help(command);
   auto* service = command.add_option("--service", wish->service, "NAMESPACE/NAME");
   auto* ready = command.add_option("--ready", wish->ready, "How many ready endpoints, exactly")
                     ->check(CLI::NonNegativeNumber);

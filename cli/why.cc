@@ -2,6 +2,8 @@
 #include <sched.h>
 #include <sys/socket.h>
 
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "agent/kernel/datapath.h"
@@ -155,6 +157,42 @@ weft_query query_of(const Question& question, const model::Address& address, std
   return query;
 }
 
+bool is_below(const std::string& path, const std::string& directory) {
+  return path == directory || path.starts_with(directory + "/");
+}
+
+// Directory of the process's cgroup on the mount that shows `served`; empty where it cannot be
+// told.
+std::string cgroup_of(const std::string& pid, const std::string& served) {
+  std::ifstream file("/proc/" + pid + "/cgroup"), mounts("/proc/self/mounts");
+  std::string own, line;
+  while (std::getline(file, line))
+    if (line.starts_with("0::")) own = line == "0::/" ? "" : line.substr(3);
+  while (std::getline(mounts, line)) {
+    std::istringstream words(line);
+    std::string device, path, type;
+    if (words >> device >> path >> type && type == "cgroup2" && is_below(served, path))
+      return path + own;
+  }
+  return "";
+}
+
+// Why the programs do not see the call at all; empty where they do.
+std::string not_seen(const Context& context, const std::string& pid, model::Family family) {
+  const std::string name = family == model::Family::kIpv4 ? "connect4" : "connect6";
+  for (const auto& hook : kernel::read_hooks(context.pins(), "")) {
+    if (hook.name != name) continue;
+    if (!hook.attached) return "hook " + name + " is not attached (weftctl audit)";
+    if (!hook.effective) return "hook " + name + " hangs on a cgroup that is gone (weftctl audit)";
+    if (pid.empty()) return "";
+    const std::string served = kernel::cgroup_path(hook.cgroup_id), own = cgroup_of(pid, served);
+    if (served.empty() || own.empty() || is_below(own, served)) return "";
+    return "process " + pid + " is in cgroup " + own + ", outside of " + served +
+           ", which weft serves";
+  }
+  return "";
+}
+
 void why(Context& context, const Question& question) {
   const auto to = parse_host_port(question.to);
   if (!to)
@@ -183,26 +221,35 @@ void why(Context& context, const Question& question) {
         "hash");
   if (!question.method.empty() || !question.path.empty() || !question.headers.empty())
     notes.push_back("--method, --path and --header play no part: no rule of this build needs L7");
-  const auto answer = kernel::ask(context.pins(), query);
+  auto answer = kernel::ask(context.pins(), query);
   if (!answer.ok()) return fail(context, answer.status());
+  const auto unseen =
+      not_seen(context, is_pid ? question.from : "",
+               query.reach == WEFT_REACH_V4 ? model::Family::kIpv4 : model::Family::kIpv6);
+  if (!unseen.empty()) {
+    answer->verdict = WEFT_VERDICT_PASS;
+    notes.push_back(unseen + ": the service's own verdict plays no part");
+  }
 
   const auto found = find_index(*state, answer->service);
   const bool chosen = answer->verdict == WEFT_VERDICT_TRANSLATE;
   const std::string endpoint = compile::from_abi(answer->addr).to_text() + " port " +
                                std::to_string(__builtin_bswap16(answer->port));
-  Json json{{"from", question.from},
-            {"to", question.to},
-            {"service", nullptr},
-            {"generation", nullptr},
-            {"balancer", nullptr},
-            {"rule", nullptr},
-            {"path", "kernel"},
-            {"verdict", verdict_name(answer->verdict)},
-            {"explanation", verdict_text(answer->verdict, endpoint)},
-            {"endpoint", nullptr},
-            {"affinity", answer->affinity != 0},
-            {"candidates", Json::array()},
-            {"notes", notes}};
+  Json json{
+      {"from", question.from},
+      {"to", question.to},
+      {"service", nullptr},
+      {"generation", nullptr},
+      {"balancer", nullptr},
+      {"rule", nullptr},
+      {"path", "kernel"},
+      {"verdict", verdict_name(answer->verdict)},
+      {"explanation", unseen.empty() ? verdict_text(answer->verdict, endpoint)
+                                     : "weft does not see this call: connect() goes on untouched"},
+      {"endpoint", nullptr},
+      {"affinity", answer->affinity != 0},
+      {"candidates", Json::array()},
+      {"notes", notes}};
   if (found.service) {
     json["service"] = found.service->key.to_text();
     json["generation"] = found.port->generation;
@@ -228,6 +275,7 @@ void add_why(CLI::App& root, Context& context) {
   auto& command =
       add_command(root, "why", "What connect() would do, decided by the same code, and why",
                   [&context, question] { why(context, *question); });
+  add_help(command);
   command.add_option("--from", question->from, "Who dials: a PID, or a pod's name")->required();
   command
       .add_option("--to", question->to,

@@ -72,6 +72,7 @@ struct MapSummary {
   std::uint32_t key_size = 0, value_size = 0;
   std::uint32_t max_entries = 0;
   std::uint64_t entries = 0;  // in use
+  double pressure = 0;        // share of max_entries in use; 0 where it cannot change
   std::uint64_t bytes = 0;    // memory charged by the kernel (fdinfo memlock)
 };
 absl::StatusOr<std::vector<MapSummary>> summarise(const Pins& pins);

@@ -154,6 +154,12 @@ class Cli(NodeTest):
         )
         self.assertNotIn("test/web", elsewhere.stdout)
 
+    def test_why_says_pass_for_a_process_that_is_not_served(self):
+        told = self.weftd.ctl("why", "--from", str(os.getpid()), "--to", "10.96.0.10:80")
+        self.assertEqual(told["verdict"], "pass")
+        self.assertIn("outside of", " ".join(told["notes"]))
+        self.assertEqual(told["endpoint"], None)
+
     def test_why_does_not_take_anybodys_turn(self):
         before = self.names("10.96.0.10", 2)
         for _ in range(3):
@@ -217,15 +223,25 @@ class Cli(NodeTest):
     def test_every_object_has_help(self):
         for words in (
             ["help"],
+            ["help", "wait"],
             ["service", "help"],
             ["endpoint", "help"],
             ["map", "help"],
             ["prog", "help"],
+            ["status", "help"],
+            ["why", "help"],
+            ["audit", "help"],
+            ["wait", "help"],
+            ["check", "help"],
+            ["confirm", "help"],
             ["--help"],
         ):
             done = self.weftd.ctl_raw(*words)
             self.assertEqual(done.returncode, 0, words)
-            self.assertTrue(done.stdout.strip(), words)
+            about = next((word for word in words if word.isalpha() and word != "help"), "weftctl")
+            usage = "Usage: weftctl " + ("" if about == "weftctl" else about)
+            self.assertIn(usage, done.stdout)
+        self.assertEqual(self.weftd.ctl_raw("help", "nonsense").returncode, 2)
 
     def test_plain_and_pretty_output_exist(self):
         self.assertIn("test/web", self.weftd.ctl_raw("service", "list").stdout)
