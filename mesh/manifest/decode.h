@@ -83,6 +83,8 @@ model::ObjectMeta decode_meta(Decoder& decoder, Value document, Name name,
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_endpoint_slice(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+void decode_namespace(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+void decode_node(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_destination_rule(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 

@@ -56,6 +56,16 @@ void decode_readiness(Decoder& decoder, Value status, model::PodObject& pod) {
   }
 }
 
+// kubelet names a static pod's cgroup by its file's hash; the mirror that the API shows has another
+// UID, and the hash as an annotation.
+std::string uid_of(Decoder& decoder, Value document) {
+  const Value metadata = decoder.mapping(document, "", "metadata");
+  const Value annotations = decoder.mapping(metadata, "metadata", "annotations");
+  const auto mirror =
+      decoder.text(annotations, "metadata.annotations", "kubernetes.io/config.mirror");
+  return mirror ? *mirror : decoder.text(metadata, "metadata", "uid").value_or("");
+}
+
 }  // namespace
 
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
@@ -66,6 +76,9 @@ void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& ob
   pod.node = decoder.text(spec, "spec", "nodeName").value_or("");
   decode_containers(decoder, spec, "containers", pod);
   decode_containers(decoder, spec, "initContainers", pod);
+  pod.service_account = decoder.text(spec, "spec", "serviceAccountName").value_or("");
+  pod.host_network = decoder.boolean(spec, "spec", "hostNetwork").value_or(false);
+  pod.uid = uid_of(decoder, document);
   const Value status = decoder.mapping(document, "", "status");
   decode_ips(decoder, status, pod);
   decode_readiness(decoder, status, pod);

@@ -26,6 +26,8 @@ constexpr Kind kKinds[] = {
     {"", "v1", "Service", decode_service},
     {"discovery.k8s.io", "v1", "EndpointSlice", decode_endpoint_slice},
     {"", "v1", "Pod", decode_pod},
+    {"", "v1", "Namespace", decode_namespace},
+    {"", "v1", "Node", decode_node},
     {"networking.istio.io", "v1 v1beta1 v1alpha3", "DestinationRule", decode_destination_rule},
     {"networking.istio.io", "v1 v1beta1 v1alpha3", "VirtualService", decode_virtual_service},
 };
@@ -60,15 +62,14 @@ struct Head {
   }
 };
 
-Head head_of(Value object, Value list) {
+Head head_of(Value object, const ItemKind& item) {
   Head head;
   head.kind = only_text(object, "kind").value_or("");
   auto version = only_text(object, "apiVersion").value_or("");
   // Items of a typed list (ServiceList) may leave apiVersion and kind to it.
-  if (!object["kind"].present() && list["kind"].text().size() > 4) {
-    head.kind = list["kind"].text();
-    head.kind.resize(head.kind.size() - 4);
-    version = list["apiVersion"].text();
+  if (!object["kind"].present() && !item.kind.empty()) {
+    head.kind = item.kind;
+    version = item.api_version;
   }
   const auto slash = version.find('/');
   if (slash != std::string::npos) head.group = version.substr(0, slash);
@@ -94,7 +95,7 @@ int first_bad_line(std::string_view bytes) {
 
 class Reader {
  public:
-  explicit Reader(const std::string& file) : notices_(file) {}
+  explicit Reader(const std::string& file, ItemKind item = {}) : notices_(file), item_(item) {}
 
   ParseResult read(std::string_view bytes, Format format) && {
     const Stop stop = read_bytes(bytes, format);
@@ -137,10 +138,10 @@ class Reader {
       return reject(head, document.error_line, document.error);
     }
     // Nothing between two markers.
-    if (document.root.present()) read_any(document.root, {});
+    if (document.root.present()) read_any(document.root, item_);
   }
 
-  void read_any(Value value, Value list) {
+  void read_any(Value value, const ItemKind& item) {
     if (value.type() != Type::kMapping)
       refuse_unidentified("is not an object: a manifest is a mapping with apiVersion and kind",
                           value.line());
@@ -148,7 +149,7 @@ class Reader {
              kind.type() == Type::kString && kind.text().ends_with("List") && is_list(value))
       read_list(value);
     else
-      read_object(value, list);
+      read_object(value, item);
   }
 
   // Where something else is called "...List", it is a kind like any other.
@@ -160,11 +161,13 @@ class Reader {
     const Value items = list["items"];
     if (items.present() && items.type() != Type::kSequence)
       return refuse_unidentified("has items that are not a list", items.line());
-    for (const Value item : items) read_any(item, list);
+    const auto kind = list["kind"].text();
+    const ItemKind typed{kind.substr(0, kind.size() - 4), list["apiVersion"].text()};
+    for (const Value item : items) read_any(item, typed);
   }
 
-  void read_object(Value object, Value list) {
-    const Head head = head_of(object, list);
+  void read_object(Value object, const ItemKind& item) {
+    const Head head = head_of(object, item);
     if (head.kind.empty() || head.version.empty())
       return reject(
           head, object.line(),
@@ -195,6 +198,7 @@ class Reader {
   }
 
   Notices notices_;
+  ItemKind item_;
   ParseResult result_;
 };
 
@@ -202,6 +206,10 @@ class Reader {
 
 ParseResult parse(std::string_view bytes, const std::string& file, Format format) {
   return Reader(file).read(bytes, format);
+}
+
+ParseResult parse_item(std::string_view json, const std::string& origin, const ItemKind& kind) {
+  return Reader(origin, kind).read(json, Format::kJson);
 }
 
 std::shared_ptr<const model::Unit> carry_over(const std::shared_ptr<const model::Unit>& previous,

@@ -34,6 +34,13 @@ enum class Format { kYaml, kJson };
 // result.
 ParseResult parse(std::string_view bytes, const std::string& file, Format format);
 
+// One item of an API server's list or watch, which leaves its kind and apiVersion to what it came
+// in. `origin` is what notices call it.
+struct ItemKind {
+  std::string_view kind, api_version;  // "EndpointSlice", "discovery.k8s.io/v1"
+};
+ParseResult parse_item(std::string_view json, const std::string& origin, const ItemKind& kind);
+
 // "The last good version stays": the unit to use after `fresh` was read where `previous` was in
 // force. Objects of `previous` that `fresh` lacks stay if `fresh` rejected their document, or
 // rejected something it could not identify (a syntax error hides everything behind it). Null

@@ -31,7 +31,7 @@ constexpr Kinds kKnown[] = {
     {Severity::kWarning, "telemetry.istio.io", "Telemetry"},
     {Severity::kWarning, "extensions.istio.io", "WasmPlugin"},
     {Severity::kInfo, "",
-     "ConfigMap Secret ServiceAccount Namespace Node Event PersistentVolume PersistentVolumeClaim "
+     "ConfigMap Secret ServiceAccount Event PersistentVolume PersistentVolumeClaim "
      "ResourceQuota LimitRange ReplicationController PodTemplate ComponentStatus Binding"},
     {Severity::kInfo, "apps", "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision"},
     {Severity::kInfo, "batch", "Job CronJob"},

@@ -57,6 +57,8 @@ void Inventory::change(const ObjectPtr& object, bool present) {
       put(self.slices_, key, slice.meta.name, object, present);
       self.dirty_.insert(key);
     }
+    void operator()(const NamespaceObject&) {}  // no endpoint depends on it
+    void operator()(const NodeObject&) {}
     void operator()(const DestinationRuleObject& rule) {
       const auto key = host_to_key(rule.host, rule.meta.namespace_name);
       if (!key) return;

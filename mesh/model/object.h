@@ -112,8 +112,25 @@ struct PodObject {
   std::string node;
   std::string zone;                  // label topology.kubernetes.io/zone
   std::vector<ContainerPort> ports;  // of all containers, for named target ports
+  // As the node's cgroups are named by it: metadata.uid, of a mirror pod its file's hash.
+  std::string uid;
+  std::string service_account;
+  bool host_network = false;
 
   bool operator==(const PodObject&) const = default;
+};
+
+// Namespaces and Nodes are asked for their labels only. Their meta.namespace_name means nothing.
+struct NamespaceObject {
+  ObjectMeta meta;
+
+  bool operator==(const NamespaceObject&) const = default;
+};
+
+struct NodeObject {
+  ObjectMeta meta;
+
+  bool operator==(const NodeObject&) const = default;
 };
 
 // Of DestinationRule what this build enforces; the rest is reported by the reader.
@@ -125,7 +142,8 @@ struct DestinationRuleObject {
   bool operator==(const DestinationRuleObject&) const = default;
 };
 
-using Object = std::variant<ServiceObject, EndpointSliceObject, PodObject, DestinationRuleObject>;
+using Object = std::variant<ServiceObject, EndpointSliceObject, PodObject, NamespaceObject,
+                            NodeObject, DestinationRuleObject>;
 const ObjectMeta& meta_of(const Object& object);
 const char* kind_of(const Object& object);  // "Service", "EndpointSlice", ...
 
