@@ -20,6 +20,7 @@ struct Status {
   Clock::time_point changed{};  // when it last published anything
   std::uint64_t updates = 0;    // units published
   std::uint64_t reads = 0;      // files read, or answers of a server
+  std::uint64_t errors = 0;     // times that something began to be wrong
 };
 
 struct Events {

@@ -316,6 +316,7 @@ class DirectorySource : public Source {
     const bool other_error = error != status_.error;
     if (other_error && error.empty())
       log::info("source", {{"uri", uri_}, {"state", "in order again"}});
+    status_.errors += other_error && !error.empty();
     if (other_error && !error.empty()) log::warning("source", {{"uri", uri_}, {"error", error}});
     if (changed_) status_.changed = Clock::now();
     status_.error = error;
