@@ -11,3 +11,7 @@ const volatile __u32 knob_set_retval __weak = 1;
 const volatile __u32 knob_v6only __weak = 1;
 /* bpf_skc_to_tcp_sock may be called from sockops: the errno of a failed connect is known. */
 const volatile __u32 knob_sock_error __weak = 1;
+/* Only the calls of enrolled pods (weft_workloads) are decided; else everybody's. */
+const volatile __u32 knob_enrol __weak = 0;
+/* Id of the cgroup that the hooks hang on. */
+const volatile __u64 knob_root_cgroup __weak = 0;

@@ -4,6 +4,7 @@
 #include "lib/account.bpf.h"
 #include "lib/reach.bpf.h"
 #include "lib/refuse.bpf.h"
+#include "lib/served.bpf.h"
 
 /* ALLOW or the refusal; `answer` is set and the socket bound to it where the call must be
  * rewritten. */
@@ -12,6 +13,10 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
     struct bpf_sock *sk = ctx->sk;
     answer->verdict = WEFT_VERDICT_PASS;
     if (!sk) return WEFT_ALLOW;
+    if (!weft_is_served()) {
+        weft_forget(sk);
+        return WEFT_ALLOW;
+    }
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     weft_pick(query, answer);
     /* A UDP socket that is refused keeps the peer it had. */

@@ -7,6 +7,7 @@
 #include "abi/meta.h"
 #include "abi/service.h"
 #include "abi/socket.h"
+#include "abi/workload.h"
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -90,6 +91,14 @@ struct {
     __type(key, struct weft_affinity_key);
     __type(value, struct weft_affinity);
 } weft_affinities __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, WEFT_MAX_WORKLOADS);
+    __type(key, __u64); /* cgroup id */
+    __type(value, __u64);
+} weft_workloads __weak SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);

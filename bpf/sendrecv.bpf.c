@@ -3,11 +3,12 @@
  * address. A recvmsg program must return 1. */
 #include "lib/flow.bpf.h"
 #include "lib/refuse.bpf.h"
+#include "lib/served.bpf.h"
 
 static __always_inline int weft_sendmsg(struct bpf_sock_addr *ctx, struct weft_query *query,
                                         struct weft_answer *answer) {
     struct bpf_sock *sk = ctx->sk;
-    if (!sk) return WEFT_ALLOW;
+    if (!sk || !weft_is_served()) return WEFT_ALLOW;
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     weft_flow_pick(sk, query, answer);
     if (answer->verdict == WEFT_VERDICT_TRANSLATE)

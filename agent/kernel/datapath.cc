@@ -61,7 +61,7 @@ bool is_ours(const bpf_map* map) {
 bool outlives_sizes(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
   return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" ||
-         name == "weft_events";
+         name == "weft_workloads" || name == "weft_events";
 }
 
 // The finished new maps become the pinned ones.
@@ -229,7 +229,11 @@ struct Datapath::State {
 };
 
 Datapath::Datapath() : state_(std::make_unique<State>()) {}
-Datapath::~Datapath() = default;
+Datapath::~Datapath() {
+  // The number may be another process's next.
+  const auto meta = maps_.meta.values();
+  if (!meta.empty() && meta[0].agent_tgid == own_tgid()) meta[0].agent_tgid = 0;
+}
 
 std::vector<std::string> Datapath::missing(const DatapathOptions& options) {
   std::vector<std::string> lines;
@@ -272,6 +276,8 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   state.skeleton->rodata->knob_set_retval = probed.set_retval.enabled;
   state.skeleton->rodata->knob_v6only = probed.v6only.enabled;
   state.skeleton->rodata->knob_sock_error = probed.sock_error.enabled;
+  state.skeleton->rodata->knob_enrol = options.labelled_only;
+  state.skeleton->rodata->knob_root_cgroup = cgroup_id(options.cgroup);
 
   // A migration that was killed between its two renames: the finished maps are the ones in force.
   if (!exists(pins.maps()) && exists(next_maps(pins)))
@@ -304,6 +310,7 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   auto maps = Maps::open_dir(state.maps_dir, Access::kReadWrite);
   if (!maps.ok()) return maps.status();
   self->maps_ = *std::move(maps);
+  self->maps_.meta.values()[0].agent_tgid = own_tgid();
   if (state.same_layout) state.copy_counters(self->maps_);
   return self;
 }

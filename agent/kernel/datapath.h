@@ -40,6 +40,7 @@ struct DatapathOptions {
   std::string cgroup;
   compile::Limits limits;
   std::uint32_t affinity_entries = 65536;  // --max-connections
+  bool labelled_only = false;              // --enrol labelled
 };
 
 class Datapath {

@@ -45,6 +45,19 @@ Feature feature(const char* name, bool enabled, const char* loss) {
 
 }  // namespace
 
+std::uint32_t own_tgid() {
+  const bpf_insn program[] = {
+      call(BPF_FUNC_get_current_pid_tgid),
+      {.code = BPF_ALU64 | BPF_RSH | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 32},
+      leave()};
+  const base::Fd fd(bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "weft_self", "Dual BSD/GPL",
+                                  program, std::size(program), nullptr));
+  // Run here and now, in this very process (Linux 5.10).
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  if (!fd || bpf_prog_test_run_opts(fd.get(), &options)) return 0;
+  return options.retval;
+}
+
 Probed probe_features() {
   Probed probed;
   probed.set_retval = feature(
@@ -68,6 +81,10 @@ Probed probe_features() {
   probed.membarrier =
       feature("membarrier", syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0,
               "membarrier(GLOBAL) is refused (nohz_full?): freed map ranges wait a second");
+  probed.self =
+      feature("self", own_tgid() != 0,
+              "a raw tracepoint cannot be test-run (Linux 5.10, CAP_PERFMON): where weftd "
+              "itself lives below --cgroup its own connections are balanced too");
   return probed;
 }
 

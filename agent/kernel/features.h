@@ -13,9 +13,14 @@ struct Probed {
   Feature v6only;      // V6ONLY sockets are seen
   Feature sock_error;  // errno of failed connects is known
   Feature membarrier;  // grace periods are waited for, not slept through
+  Feature self;        // the agent's own calls are told apart
 
-  std::vector<Feature> list() const { return {set_retval, v6only, sock_error, membarrier}; }
+  std::vector<Feature> list() const { return {set_retval, v6only, sock_error, membarrier, self}; }
 };
 Probed probe_features();
+
+// This process as the kernel counts processes, which is what programs see: another number than
+// getpid() in a PID namespace. 0 where the kernel does not say.
+std::uint32_t own_tgid();
 
 }  // namespace weft::kernel

@@ -164,7 +164,8 @@ absl::StatusOr<Maps> Maps::open_dir(const std::string& dir, Access access) {
                              open_into(maps.endpoint_states, dir, "weft_endpoint_states", access),
                              open_into(maps.names, dir, "weft_names", access),
                              open_into(maps.labels, dir, "weft_labels", access),
-                             open_into(maps.affinities, dir, "weft_affinities", access)})
+                             open_into(maps.affinities, dir, "weft_affinities", access),
+                             open_into(maps.workloads, dir, "weft_workloads", access)})
     if (!status.ok()) return status;
   return maps;
 }

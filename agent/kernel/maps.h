@@ -14,6 +14,7 @@
 #include "abi/meta.h"
 #include "abi/socket.h"
 #include "abi/why.h"
+#include "abi/workload.h"
 #include "agent/compile/ids.h"
 #include "agent/compile/map_state.h"
 #include "agent/kernel/map.h"
@@ -43,6 +44,7 @@ struct Maps {
   HashMap<std::uint32_t, weft_service_info> names;
   HashMap<std::uint32_t, weft_label> labels;
   HashMap<weft_affinity_key, weft_affinity> affinities;
+  HashMap<std::uint64_t, std::uint64_t> workloads;  // cgroup id -> weft_workload_flag
 
   // NotFound where nothing is pinned; FailedPrecondition where the layout is another build's.
   static absl::StatusOr<Maps> open(const Pins& pins, Access access);

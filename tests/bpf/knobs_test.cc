@@ -46,15 +46,18 @@ TEST_P(Knob, SettingsLoad) {
       std::cout << "not run: kernel feature " << feature.name << std::endl;
       return;
     }
-  libbpf_set_print(keep);
-  g_log.clear();
-  const std::unique_ptr<datapath, void (*)(datapath*)> skeleton(datapath__open(),
-                                                                datapath__destroy);
-  ASSERT_NE(skeleton, nullptr);
-  skeleton->rodata->knob_set_retval = knobs.set_retval;
-  skeleton->rodata->knob_v6only = knobs.v6only;
-  skeleton->rodata->knob_sock_error = knobs.sock_error;
-  EXPECT_EQ(datapath__load(skeleton.get()), 0) << g_log;
+  for (const bool enrol : {false, true}) {
+    libbpf_set_print(keep);
+    g_log.clear();
+    const std::unique_ptr<datapath, void (*)(datapath*)> skeleton(datapath__open(),
+                                                                  datapath__destroy);
+    ASSERT_NE(skeleton, nullptr);
+    skeleton->rodata->knob_set_retval = knobs.set_retval;
+    skeleton->rodata->knob_v6only = knobs.v6only;
+    skeleton->rodata->knob_sock_error = knobs.sock_error;
+    skeleton->rodata->knob_enrol = enrol;
+    EXPECT_EQ(datapath__load(skeleton.get()), 0) << g_log;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Knob,
