@@ -68,6 +68,7 @@ void add_audit(CLI::App& root, Context& context);
 void add_wait(CLI::App& root, Context& context);
 void add_check(CLI::App& root, Context& context);
 void add_confirm(CLI::App& root, Context& context);
+void add_workload(CLI::App& root, Context& context);
 void add_completion(CLI::App& root, Context& context);
 
 }  // namespace weft::cli

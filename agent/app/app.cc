@@ -10,6 +10,7 @@
 #include <csignal>
 #include <set>
 
+#include "agent/app/pods.h"
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/datapath.h"
@@ -21,7 +22,7 @@
 #include "agent/observe/snapshot.h"
 #include "agent/reconcile/peak.h"
 #include "agent/reconcile/reconciler.h"
-#include "control_plane/sources/directory/directory_source.h"
+#include "control_plane/sources/registry.h"
 #include "control_plane/sources/source.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
@@ -38,6 +39,7 @@ constexpr auto kFirstRetry = 10ms;
 constexpr auto kLastRetry = 1s;
 constexpr auto kAffinityPeriod = 10s;
 constexpr auto kHeartbeat = 1s;
+constexpr auto kPace = 5ms;  // between two plans
 
 // How long the map writes themselves took: what a slow apply is asked first.
 class TimedSink : public kernel::MapSink {
@@ -57,6 +59,11 @@ class TimedSink : public kernel::MapSink {
 
 std::int64_t in_us(Clock::duration duration) {
   return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+}
+
+std::string in_seconds(std::chrono::milliseconds duration) {
+  const auto ms = duration.count();
+  return ms % 1000 ? std::to_string(ms) + " ms" : std::to_string(ms / 1000) + " s";
 }
 
 class App {
@@ -87,6 +94,11 @@ class App {
       log::info("stop", {{"signal", signal}, {"data_path", "stays pinned"}});
       control_.stop();
     });
+    if (options_.enrol == "labelled")
+      if (auto status = pods_.start(options_.cgroup); !status.ok()) {
+        log::error("start", {{"error", base::message_of(status)}});
+        return 1;
+      }
     beat();
     expire_affinities();
     control_.run();
@@ -121,10 +133,12 @@ class App {
     for (const auto& uri : options_.sources) {
       sources::Events events;
       events.unit = [this, uri](const std::string& name, std::shared_ptr<const model::Unit> unit) {
+        pods_.set_unit(uri + "#" + name, unit);
         merger_.set(uri + "#" + name, std::move(unit));
       };
       events.batch = [this, uri](Clock::time_point first_event) { on_batch(uri, first_event); };
-      sources_.push_back(sources::make_directory_source(control_, uri, std::move(events)));
+      sources_.push_back(
+          sources::make_source(control_, uri, {options_.node_name}, std::move(events)));
     }
     for (auto& source : sources_) source->start();
     start_timer_.expires_after(options_.source_timeout);
@@ -148,7 +162,21 @@ class App {
                              {"read_ms", in_us(Clock::now() - snapshot_.started) / 1000}});
       return begin();
     }
-    reconcile(uri, first_event);
+    reconcile_soon(uri, first_event);
+  }
+
+  // At once after a quiet moment; in a storm of changes together, some hundred times a second.
+  void reconcile_soon(const std::string& cause, Clock::time_point since) {
+    if (pacing_) return;  // the first of them tells since when
+    const auto due = reconciled_ + kPace;
+    if (Clock::now() >= due) return reconcile(cause, since);
+    pacing_ = true;
+    pace_timer_.expires_at(due);
+    pace_timer_.async_wait([this, cause, since](auto error) {
+      if (error) return;
+      pacing_ = false;
+      reconcile(cause, since);
+    });
   }
 
   bool all_synced() const {
@@ -174,6 +202,7 @@ class App {
     if (allow) peak_.forget();
     auto result = reconciler_.apply(snapshot_.mesh, {allow, !all_synced(), peak_.value(begin)});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
+    reconciled_ = Clock::now();
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
   }
 
@@ -211,6 +240,7 @@ class App {
     if (first)
       log::info("ready", {{"writes", result.written.entries},
                           {"since_sources_us", in_us(Clock::now() - since)}});
+    if (all_synced()) pods_.settle();
     schedule_cleanup();
     answer_audits();
     publish();
@@ -302,8 +332,8 @@ class App {
         std::to_string(result.endpoints_before - result.endpoints_after) + " of " +
         std::to_string(result.endpoints_before) +
         " endpoints would go at once, which is more often a fault than a wish: held back for " +
-        std::to_string(options_.hold_empty.count() / 1000.0).substr(0, 5) +
-        " s. To apply it now: weftctl confirm; to never hold back: --allow-empty";
+        in_seconds(options_.hold_empty) +
+        ". To apply it now: weftctl confirm; to never hold back: --allow-empty";
     log::warning("hold-back", {{"text", snapshot_.held_back_text}});
     hold_timer_.expires_after(options_.hold_empty);
     hold_timer_.async_wait([this](auto error) {
@@ -353,21 +383,37 @@ class App {
   }
 
   void publish() {
+    snapshot_.workloads = workloads_now();
     snapshot_.sources.clear();
     for (const auto& source : sources_) {
       const auto& status = source->status();
+      // People who wonder why something is still there must not have to guess.
+      const std::string kept =
+          begun_ && !status.synced
+              ? (status.error.empty() ? "" : "; ") +
+                    std::string("until it has been read whole nothing is removed")
+              : "";
       snapshot_.sources.push_back({source->uri(),
                                    !status.error.empty() ? "error"
                                    : status.synced       ? "synced"
                                                          : "starting",
-                                   status.error, status.changed, status.updates});
+                                   status.error + kept, status.changed, status.updates,
+                                   status.errors});
     }
     board_.publish(std::make_shared<const observe::Snapshot>(snapshot_));
+  }
+
+  // A list that is shared by snapshots until a pod changes.
+  observe::WorkloadsPtr workloads_now() {
+    if (!std::exchange(pods_changed_, false)) return snapshot_.workloads;
+    return std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
   }
 
   // --- housekeeping ---
 
   void beat() {
+    pods_.look_up_cookies();
+    pods_changed_ = true;  // units and labels change it too
     heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
@@ -453,7 +499,10 @@ class App {
   std::unique_ptr<observe::AdminServer> admin_;
 
   asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_},
-      hold_timer_{control_}, beat_timer_{control_}, affinity_timer_{control_};
+      hold_timer_{control_}, beat_timer_{control_}, affinity_timer_{control_},
+      pace_timer_{control_};
+  Clock::time_point reconciled_{};
+  bool pacing_ = false;
   std::chrono::milliseconds retry_delay_ = kFirstRetry;
   bool begun_ = false;  // the first write was allowed
   bool attached_ = false;
@@ -463,6 +512,12 @@ class App {
   std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
   std::set<std::string> logged_notices_;
   std::vector<std::function<void()>> audits_;
+  bool pods_changed_ = true;
+  Pods pods_{control_,
+             datapath_->maps(),
+             background_,
+             {options_.exclude_namespaces.begin(), options_.exclude_namespaces.end()},
+             [this] { pods_changed_ = true; }};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -7,6 +7,7 @@
 
 #include "agent/app/config_file.h"
 #include "agent/observe/http_server.h"
+#include "control_plane/sources/registry.h"
 #include "mesh/base/duration.h"
 #include "mesh/base/text.h"
 
@@ -76,8 +77,9 @@ void define(CLI::App& app, Options& o) {
 
   app.add_option("--source", o.sources,
                  "Where the mesh is described; repeatable. dir:PATH reads every *.yaml, *.yml and "
-                 "*.json below PATH "
-                 "and follows changes")
+                 "*.json below PATH and follows changes; kubernetes: lists and watches the API "
+                 "with the pod's service account, kubernetes:KUBECONFIG with that file's current "
+                 "context")
       ->type_name("URI")
       ->group("Sources");
   add_duration(app, "--source-timeout", o.source_timeout,
@@ -109,6 +111,18 @@ void define(CLI::App& app, Options& o) {
                  "so that nothing is served by accident")
       ->type_name("PATH")
       ->group("Kernel");
+  app.add_option("--enrol", o.enrol,
+                 "Who is served below --cgroup: all, or only labelled: pods of namespaces with the "
+                 "label weft.mesh/enrol=true, or with that label themselves [labelled with a "
+                 "kubernetes: source, else all]")
+      ->check(CLI::IsMember({"all", "labelled"}))
+      ->group("Node");
+  app.add_option("--exclude-namespaces", o.exclude_namespaces,
+                 "Namespaces whose pods are enrolled only by their own label")
+      ->delimiter(',')
+      ->type_name("NAME,...")
+      ->capture_default_str()
+      ->group("Node");
   app.add_option("--bpffs", o.bpffs, "Directory on a bpf file system for pinned programs and maps")
       ->type_name("DIR")
       ->capture_default_str()
@@ -160,6 +174,11 @@ void define(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str()
       ->group("Operation");
+  app.add_flag("--take-over", o.take_over,
+               "Take the node over from the weftd that runs with this --run-dir; else a second one "
+               "is refused. Whoever was started with it and is taken over stands by until SIGTERM, "
+               "and takes back where the other dies")
+      ->group("Operation");
   app.add_flag("--uninstall", o.uninstall,
                "Detach everything, remove pins and run directory, and exit. Services are then no "
                "longer served")
@@ -180,8 +199,7 @@ std::string complaint(const Options& options) {
   if (options.sources.empty())
     return "--source is required: where is the mesh described? For example dir:mesh";
   for (const auto& source : options.sources) {
-    if (source.starts_with("dir:") && source.size() > 4) continue;
-    return "--source " + source + " is not known to this build: it reads dir:PATH";
+    if (auto text = sources::complaint_about(source); !text.empty()) return text;
   }
   if (const auto status = observe::HttpServer::check_address(options.metrics); !status.ok())
     return base::message_of(status);
@@ -209,6 +227,12 @@ Parsed parse_options(int argc, const char* const* argv) {
     return parsed;
   }
   if (parsed.options.node_name.empty()) parsed.options.node_name = host_name();
+  if (parsed.options.enrol.empty())
+    parsed.options.enrol =
+        std::any_of(parsed.options.sources.begin(), parsed.options.sources.end(),
+                    [](const auto& uri) { return uri.starts_with("kubernetes:"); })
+            ? "labelled"
+            : "all";
   if (const auto text = complaint(parsed.options); !text.empty()) {
     parsed.ended = true;
     parsed.end = {2, "weftd: " + text + "\nRun weftd --help for all flags.\n"};

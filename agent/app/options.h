@@ -21,6 +21,9 @@ struct Options {
   std::string run_dir = "/run/weft";
   std::string state_dir = "/var/lib/weft";
   std::string metrics = "0.0.0.0:15020";
+  std::string enrol;  // "all" or "labelled"; parse_options() never leaves it empty
+  std::vector<std::string> exclude_namespaces = {"kube-system"};
+  bool take_over = false;
   std::string proxy = "off";
   std::string bypass = "auto";
   std::vector<std::string> devices;

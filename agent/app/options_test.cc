@@ -87,7 +87,7 @@ TEST(Options, SourcesMayBeRepeated) {
 }
 
 TEST(Options, SourcesThatThisBuildCannotReadAreRefused) {
-  for (const char* source : {"xds://host:15012", "dir:", "mesh", "kubernetes:"}) {
+  for (const char* source : {"xds://host:15012", "dir:", "mesh", "kubernetes"}) {
     const auto result = with({"--source", source});
     EXPECT_EQ(result.end.exit_code, 2) << source;
     EXPECT_NE(result.end.text.find("--source " + std::string(source) + " is not known"),

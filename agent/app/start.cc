@@ -19,6 +19,7 @@ kernel::DatapathOptions datapath_options(const Options& options) {
   result.pins.root = options.bpffs;
   result.cgroup = options.cgroup;
   result.limits = compile::Limits::of(options.max_services, options.max_endpoints);
+  result.labelled_only = options.enrol == "labelled";
   result.affinity_entries = options.max_connections;
   return result;
 }

@@ -286,6 +286,8 @@ std::vector<PortLayout> lay_out(const model::Service& service) {
   return layouts;
 }
 
+const model::ServiceKey kApiServer{"default", "kubernetes"};
+
 Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
   const auto changes = collect_changes(input);
   Output output;
@@ -308,6 +310,11 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;
+    // Whoever takes the API server's last endpoint away takes the means to give it back.
+    if (key == kApiServer && loses && change.endpoints_after == 0 && !input.allow_mass_removal) {
+      output.pending.insert(key);
+      continue;
+    }
     if ((loses && (hold || input.keep_absent)) || (input.keep_absent && !change.service)) {
       output.held_back |= loses && hold;
       output.pending.insert(key);

@@ -301,6 +301,21 @@ TEST(Compile, EndsTheHoldWhereAlmostAllIsThereAgain) {
   EXPECT_EQ(third.desired.endpoint_count, 7u);
 }
 
+TEST(Compile, NeverTakesTheApiServersLastEndpoint) {
+  Ids ids{Limits{}};
+  auto api = service("kubernetes", {"10.96.0.1"}, many(2));
+  api.key = {"default", "kubernetes"};
+  const auto big = service("big", {"10.96.0.9"}, many(9, 1));
+  const auto first = compile_all(mesh_of({api, big}), {}, ids);
+  const auto second = compile_all(mesh_of({big}), first.desired, ids);
+  EXPECT_FALSE(second.held_back);
+  ASSERT_NE(second.desired.services.find(api.key), nullptr);
+  EXPECT_TRUE(second.pending.contains(api.key));
+  EXPECT_EQ(compile_all(mesh_of({big}), second.desired, ids, true).desired.services.find(api.key),
+            nullptr)
+      << "unless somebody says so";
+}
+
 TEST(Compile, AppliesALossOfHalf) {
   Ids ids{Limits{}};
   const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));

@@ -69,6 +69,7 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "audit") return AdminCommand::kAudit;
   if (name == "confirm") return AdminCommand::kConfirm;
   if (name == "service") return AdminCommand::kService;
+  if (name == "workloads") return AdminCommand::kWorkloads;
   return std::nullopt;
 }
 
@@ -88,7 +89,7 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   const auto command = command_of(text_at("command"));
   if (!command)
     return absl::InvalidArgumentError(
-        "unknown command; known are status, audit, confirm and service");
+        "unknown command; known are status, audit, confirm, service and workloads");
   AdminRequest parsed{*command, text_at("service")};
   if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
     return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");
@@ -130,6 +131,22 @@ std::string audit_reply(const std::vector<std::string>& differences) {
 }
 
 std::string confirm_reply() { return ok_reply({{"applied", true}}); }
+
+std::string workloads_reply(const Snapshot& snapshot) {
+  json list = json::array();
+  for (const auto& workload : *snapshot.workloads)
+    list.push_back({{"namespace", workload.namespace_name},
+                    {"name", workload.name},
+                    {"uid", workload.uid},
+                    {"service_account", workload.service_account},
+                    {"cgroup", workload.cgroup},
+                    {"cgroup_id", workload.cgroup_id},
+                    {"netns_cookie", workload.netns_cookie},
+                    {"known", workload.known},
+                    {"enrolled", workload.verdict.enrolled},
+                    {"reason", workload.verdict.reason}});
+  return ok_reply(std::move(list));
+}
 
 std::string service_reply(const Snapshot& snapshot, const std::string& service) {
   const auto key = model::ServiceKey::parse(service);

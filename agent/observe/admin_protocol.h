@@ -4,6 +4,8 @@
 //   {"version":1,"command":"status"}                      -> {"version":1,"ok":true,"result":{...}}
 //   {"version":1,"command":"audit"}                       -> result {"differences":["..."]}
 //   {"version":1,"command":"confirm"}            (root)   -> result {"applied":true}
+//   {"version":1,"command":"workloads"}                   -> result [{namespace, name, uid,
+//       service_account, cgroup, cgroup_id, netns_cookie, known, enrolled, reason}]
 //   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer"}
 //   anything else                                         -> {"version":1,"ok":false,"error":"..."}
 //
@@ -28,7 +30,7 @@ inline constexpr int kAdminVersion = 1;
 inline constexpr std::size_t kMaxAdminRequest = 64 * 1024;  // bytes
 inline constexpr std::size_t kMaxNotices = 1000;            // in one status; the worst ones
 
-enum class AdminCommand { kStatus, kAudit, kConfirm, kService };
+enum class AdminCommand { kStatus, kAudit, kConfirm, kService, kWorkloads };
 
 struct AdminRequest {
   AdminCommand command = AdminCommand::kStatus;
@@ -42,6 +44,7 @@ std::string error_reply(std::string_view message);
 std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point now);
 std::string audit_reply(const std::vector<std::string>& differences);
 std::string confirm_reply();
+std::string workloads_reply(const Snapshot& snapshot);
 std::string service_reply(const Snapshot& snapshot, const std::string& service);
 
 }  // namespace weft::observe

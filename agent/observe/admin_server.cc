@@ -224,6 +224,8 @@ struct AdminServer::State {
         co_return status_reply(*board.read(), getpid(), Clock::now());
       case AdminCommand::kService:
         co_return service_reply(*board.read(), request->service);
+      case AdminCommand::kWorkloads:
+        co_return workloads_reply(*board.read());
       case AdminCommand::kAudit:
         co_return co_await asked([this](auto done) {
           handlers.audit([done](absl::StatusOr<std::vector<std::string>> differences) {

@@ -39,8 +39,11 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
     SourceReading reading{source.uri, source.state};
     if (source.changed != Clock::time_point{})
       reading.age_seconds = std::chrono::duration<double>(now - source.changed).count();
+    reading.errors = source.errors;
     readings.sources.push_back(std::move(reading));
   }
+  for (const auto& workload : *snapshot.workloads)
+    ++(workload.verdict.enrolled ? readings.workloads.enrolled : readings.workloads.others);
   return readings;
 }
 
@@ -116,7 +119,8 @@ void Exporter::add_maps(Readings& readings) const {
                    {"weft_endpoints", endpoints, maps_.endpoints.size()},
                    {"weft_names", names_, maps_.names.max_entries()},
                    {"weft_labels", labels_, maps_.labels.max_entries()},
-                   {"weft_affinities", affinities_, maps_.affinities.max_entries()}};
+                   {"weft_affinities", affinities_, maps_.affinities.max_entries()},
+                   {"weft_workloads", readings.workloads.enrolled, maps_.workloads.max_entries()}};
 }
 
 }  // namespace weft::observe

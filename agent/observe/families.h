@@ -28,6 +28,8 @@ enum class Family {
   kMapCapacity,
   kSourceState,
   kSourceAge,
+  kSourceErrors,
+  kWorkloads,
   kEvents,
   kManifestNotices,
   kPolicyNotEnforced,

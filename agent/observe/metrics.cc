@@ -128,11 +128,14 @@ void add_sources(Sheet& sheet, const std::vector<SourceReading>& sources) {
     for (const char* state : {"starting", "synced", "error"})
       sheet.gauge(Family::kSourceState, {uri, state}, source.state == state);
     if (source.age_seconds >= 0) sheet.gauge(Family::kSourceAge, {uri}, source.age_seconds);
+    sheet.counter(Family::kSourceErrors, {uri}, source.errors);
   }
 }
 
 void add_configuration(Sheet& sheet, const Readings& r) {
   sheet.gauge(Family::kConfigGeneration, {}, r.generation);
+  sheet.gauge(Family::kWorkloads, {"true"}, r.workloads.enrolled);
+  sheet.gauge(Family::kWorkloads, {"false"}, r.workloads.others);
   sheet.histogram(Family::kApplyDuration, r.apply_seconds);
   sheet.histogram(Family::kPropagationDuration, r.propagation_seconds);
   sheet.counter(Family::kApplyFailures, {}, r.apply.failures);

@@ -40,6 +40,11 @@ struct MapReading {
 struct SourceReading {
   std::string uri, state;
   double age_seconds = -1;  // negative: it never said anything
+  std::uint64_t errors = 0;
+};
+
+struct WorkloadCounts {
+  std::uint64_t enrolled = 0, others = 0;
 };
 
 struct EventReading {
@@ -57,6 +62,7 @@ struct ProcessReading {
 };
 
 struct Readings {
+  WorkloadCounts workloads;
   std::string version;
   std::uint64_t generation = 0;
   bool ready = false, held_back = false;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/kernel/datapath.h"
+#include "agent/node/workloads.h"
 #include "mesh/model/mesh.h"
 
 namespace weft::observe {
@@ -23,6 +24,7 @@ struct SourceStatus {
   std::string error;            // why, where the state is "error"
   Clock::time_point changed{};  // when it last said anything
   std::uint64_t updates = 0;
+  std::uint64_t errors = 0;  // times that something began to be wrong
 };
 
 struct ApplyStatus {
@@ -45,6 +47,8 @@ struct Histogram {
   void observe(double seconds);
 };
 
+using WorkloadsPtr = std::shared_ptr<const std::vector<node::Workload>>;
+
 struct Snapshot {
   std::string version, node;
   Clock::time_point started{};
@@ -52,8 +56,9 @@ struct Snapshot {
   bool ready = false;  // the first whole state is in the kernel
   std::vector<SourceStatus> sources;
   std::vector<kernel::Feature> features;
-  model::MeshPtr mesh = std::make_shared<model::Mesh>();  // never null
-  bool held_back = false;                                 // a mass removal waits for confirmation
+  WorkloadsPtr workloads = std::make_shared<std::vector<node::Workload>>();  // never null
+  model::MeshPtr mesh = std::make_shared<model::Mesh>();                     // never null
+  bool held_back = false;            // a mass removal waits for confirmation
   std::string held_back_text;        // one line: how many of how many, until when, how to confirm
   std::vector<std::string> refused;  // services that no map had room for
   ApplyStatus apply;

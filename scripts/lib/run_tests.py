@@ -13,7 +13,7 @@ from collections import defaultdict
 from weftlab import LabError, cleanup_stale, leftovers
 
 ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
-SUITES = ["unit", "golden", "bpf", "e2e", "fuzz", "check"]
+SUITES = ["unit", "golden", "bpf", "e2e", "helm", "fuzz", "check"]
 # Under the sanitizers: e2e only its smoke tests, the rest of it tests the kernel's side once more.
 ASAN_SUITES = ["unit", "golden", "e2e", "fuzz"]
 ASAN_ENV = {
