@@ -22,11 +22,9 @@
 #include "agent/observe/snapshot.h"
 #include "agent/reconcile/peak.h"
 #include "agent/reconcile/reconciler.h"
-#include "control_plane/sources/registry.h"
 #include "control_plane/sources/source.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
-#include "mesh/model/merge.h"
 
 namespace weft::app {
 namespace {
@@ -68,26 +66,30 @@ std::string in_seconds(std::chrono::milliseconds duration) {
 
 class App {
  public:
-  App(const Options& options, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual)
-      : options_(options),
+  App(Place place, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual)
+      : options_(place.options),
+        control_(place.control),
+        feed_(place.feed),
+        listener_(place.listener),
         datapath_(std::move(datapath)),
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual) {
     snapshot_.version = WEFT_VERSION;
-    snapshot_.node = options.node_name;
+    snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();
     snapshot_.features = datapath_->features();
     snapshot_.generation = actual.generation;
     peak_.observe(Clock::now(), actual.endpoint_count);
   }
 
-  int run() {
+  ~App() { feed_.listen({}); }
+
+  Outcome run() {
     if (auto status = serve(); !status.ok()) {
       log::error("start", {{"error", base::message_of(status)}});
-      return 1;
+      return {1};
     }
-    start_sources();
     asio::signal_set signals(control_, SIGTERM, SIGINT);
     signals.async_wait([this](auto error, int signal) {
       if (error) return;
@@ -97,12 +99,13 @@ class App {
     if (options_.enrol == "labelled")
       if (auto status = pods_.start(options_.cgroup); !status.ok()) {
         log::error("start", {{"error", base::message_of(status)}});
-        return 1;
+        return {1};
       }
+    listen_to_sources();
     beat();
     expire_affinities();
     control_.run();
-    return exit_code_;
+    return outcome_;
   }
 
  private:
@@ -114,6 +117,7 @@ class App {
     publish();
     observe::HttpOptions http_options;
     http_options.address = options_.metrics;
+    http_options.listener = listener_.release();
     observe::HttpHandlers pages;
     pages.metrics = [this] { return exporter_->exposition(Clock::now()); };
     pages.unhealthy = [this] { return observe::why_unhealthy(heartbeat_, Clock::now()); };
@@ -129,18 +133,10 @@ class App {
     return absl::OkStatus();
   }
 
-  void start_sources() {
-    for (const auto& uri : options_.sources) {
-      sources::Events events;
-      events.unit = [this, uri](const std::string& name, std::shared_ptr<const model::Unit> unit) {
-        pods_.set_unit(uri + "#" + name, unit);
-        merger_.set(uri + "#" + name, std::move(unit));
-      };
-      events.batch = [this, uri](Clock::time_point first_event) { on_batch(uri, first_event); };
-      sources_.push_back(
-          sources::make_source(control_, uri, {options_.node_name}, std::move(events)));
-    }
-    for (auto& source : sources_) source->start();
+  void listen_to_sources() {
+    feed_.listen({[this](const auto& name, const auto& unit) { pods_.set_unit(name, unit); },
+                  [this](const auto& uri, auto first_event) { on_batch(uri, first_event); }});
+    if (feed_.all_synced()) return begin();
     start_timer_.expires_after(options_.source_timeout);
     start_timer_.async_wait([this](auto error) {
       if (error || begun_) return;
@@ -155,8 +151,8 @@ class App {
 
   void on_batch(const std::string& uri, Clock::time_point first_event) {
     if (!begun_) {
-      if (!all_synced()) return publish();
-      for (const auto& source : sources_)
+      if (!feed_.all_synced()) return publish();
+      for (const auto& source : feed_.sources())
         log::info("source", {{"uri", source->uri()},
                              {"units", source->status().updates},
                              {"read_ms", in_us(Clock::now() - snapshot_.started) / 1000}});
@@ -179,11 +175,6 @@ class App {
     });
   }
 
-  bool all_synced() const {
-    return std::all_of(sources_.begin(), sources_.end(),
-                       [](const auto& source) { return source->status().synced; });
-  }
-
   void begin() {
     begun_ = true;
     start_timer_.cancel();
@@ -192,7 +183,7 @@ class App {
 
   void reconcile(const std::string& cause, Clock::time_point since) {
     const auto begin = Clock::now();
-    snapshot_.mesh = merger_.build();
+    snapshot_.mesh = feed_.build();
     log_notices();
     if (refuse_unenforceable()) return;
     // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
@@ -200,7 +191,8 @@ class App {
     const bool waiting = reconciler_.failed();
     const bool allow = options_.allow_empty || confirmed_;
     if (allow) peak_.forget();
-    auto result = reconciler_.apply(snapshot_.mesh, {allow, !all_synced(), peak_.value(begin)});
+    auto result =
+        reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin)});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
     reconciled_ = Clock::now();
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
@@ -240,7 +232,7 @@ class App {
     if (first)
       log::info("ready", {{"writes", result.written.entries},
                           {"since_sources_us", in_us(Clock::now() - since)}});
-    if (all_synced()) pods_.settle();
+    if (feed_.all_synced()) pods_.settle();
     schedule_cleanup();
     answer_audits();
     publish();
@@ -261,7 +253,7 @@ class App {
   bool attach() {
     if (auto status = datapath_->attach(); !status.ok()) {
       log::error("attach", {{"error", base::message_of(status)}});
-      exit_code_ = 1;
+      outcome_.exit_code = 1;
       control_.stop();
       return false;
     }
@@ -375,7 +367,7 @@ class App {
       if (notice.severity == model::Severity::kNotEnforced) {
         log::error("start",
                    {{"refused", "--enforce-unsupported=refuse"}, {"policy", notice.to_text()}});
-        exit_code_ = 1;
+        outcome_.exit_code = 1;
         control_.stop();
         return true;
       }
@@ -385,7 +377,7 @@ class App {
   void publish() {
     snapshot_.workloads = workloads_now();
     snapshot_.sources.clear();
-    for (const auto& source : sources_) {
+    for (const auto& source : feed_.sources()) {
       const auto& status = source->status();
       // People who wonder why something is still there must not have to guess.
       const std::string kept =
@@ -461,6 +453,20 @@ class App {
           audits_.push_back(std::move(answer));
       });
     };
+    handlers.handover = [this](observe::AdminHandlers::HandoverDone done) {
+      asio::post(control_, [this, done = std::move(done)] {
+        // Only whoever knows what the kernel holds can say that another may have it.
+        if (!attached_) return done(absl::UnavailableError("it is not ready itself yet"));
+        done(http_->listener());
+      });
+    };
+    handlers.handed_over = [this] {
+      asio::post(control_, [this] {
+        log::info("handover", {{"state", "another weftd takes over"}});
+        outcome_.handed_over = true;
+        control_.stop();
+      });
+    };
     return handlers;
   }
 
@@ -484,13 +490,13 @@ class App {
   }
 
   const Options& options_;
-  asio::io_context control_{1};
+  asio::io_context& control_;
+  Feed& feed_;
+  base::Fd& listener_;  // a predecessor's
   std::unique_ptr<kernel::Datapath> datapath_;
   TimedSink writer_;
   reconcile::Reconciler reconciler_;
   reconcile::Peak peak_{options_.hold_empty};
-  model::Merger merger_;
-  std::vector<std::unique_ptr<sources::Source>> sources_;
   observe::Snapshot snapshot_;
   observe::Board board_;
   observe::Heartbeat heartbeat_;
@@ -508,7 +514,7 @@ class App {
   bool attached_ = false;
   bool cleaning_ = false;
   bool confirmed_ = false;  // the next apply may remove what was held back
-  int exit_code_ = 0;
+  Outcome outcome_;
   std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
   std::set<std::string> logged_notices_;
   std::vector<std::function<void()>> audits_;
@@ -523,9 +529,8 @@ class App {
 
 }  // namespace
 
-int serve(const Options& options, std::unique_ptr<kernel::Datapath> datapath,
-          compile::MapState actual) {
-  return App(options, std::move(datapath), std::move(actual)).run();
+Outcome serve(Place place, std::unique_ptr<kernel::Datapath> datapath, compile::MapState actual) {
+  return App(place, std::move(datapath), std::move(actual)).run();
 }
 
 }  // namespace weft::app

@@ -2,10 +2,16 @@
 
 #include <sys/resource.h>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 
 #include "agent/app/app.h"
+#include "agent/app/feed.h"
+#include "agent/app/handover.h"
 #include "agent/app/lock.h"
 #include "agent/kernel/datapath.h"
 #include "mesh/base/log.h"
@@ -13,6 +19,10 @@
 
 namespace weft::app {
 namespace {
+
+constexpr auto kLook = std::chrono::milliseconds(50);
+// How long whoever hands over may take to let go: it finishes a plan and its threads.
+constexpr auto kLetGo = std::chrono::seconds(20);
 
 kernel::DatapathOptions datapath_options(const Options& options) {
   kernel::DatapathOptions result;
@@ -24,28 +34,61 @@ kernel::DatapathOptions datapath_options(const Options& options) {
   return result;
 }
 
-}  // namespace
+int refuse(const absl::Status& status) {
+  std::fprintf(stderr, "weftd: %s\n", base::message_of(status).c_str());
+  return 1;
+}
 
-int run(const Options& options) {
-  const auto kernel_options = datapath_options(options);
-  if (const auto missing = kernel::Datapath::missing(kernel_options); !missing.empty()) {
-    for (const auto& line : missing) std::fprintf(stderr, "weftd: %s\n", line.c_str());
-    return 1;
-  }
-  const auto lock = lock_bpffs(options.bpffs);
-  if (!lock.ok()) {
-    std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
-    return 1;
-  }
-  // Kernels before 5.11 charge map memory to this limit.
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+// The lock on the data path; with --take-over, from whoever has it, once the whole mesh is known:
+// until then he knows better. No value: a signal came first.
+absl::StatusOr<std::optional<base::Fd>> get_lock(const Options& options,
+                                                 boost::asio::io_context& control, Feed& feed,
+                                                 base::Fd& listener) {
+  auto lock = lock_bpffs(options.bpffs);
+  if (lock.ok()) return std::optional(*std::move(lock));
+  if (!absl::IsAlreadyExists(lock.status())) return lock.status();
+  if (!options.take_over)
+    return absl::AlreadyExistsError(base::message_of(lock.status()) +
+                                    "; --take-over takes it over");
+  log::info("handover", {{"state", "reading the sources; the weftd that runs goes on until then"}});
+  boost::asio::signal_set signals(control, SIGTERM, SIGINT);
+  boost::asio::steady_timer timer(control);
+  bool stopped = false;
+  signals.async_wait([&](auto error, int) {
+    stopped |= !error;
+    control.stop();
+  });
+  // Also where the other dies meanwhile.
+  std::function<void()> look = [&] {
+    lock = lock_bpffs(options.bpffs);
+    if (lock.ok() || feed.all_synced()) return control.stop();
+    timer.expires_after(kLook);
+    timer.async_wait([&](auto error) {
+      if (!error) look();
+    });
+  };
+  look();
+  control.run();
+  signals.cancel();
+  timer.cancel();
+  control.restart();
+  control.poll();  // what was cancelled
+  control.restart();
+  if (stopped) return std::optional<base::Fd>();
+  if (lock.ok()) return std::optional(*std::move(lock));
+  auto passed = ask_for_handover(options.run_dir);
+  if (!passed.ok() && !absl::IsNotFound(passed.status())) return passed.status();
+  if (passed.ok()) listener = *std::move(passed);
+  lock = wait_for_lock(options.bpffs, kLetGo);
+  if (!lock.ok()) return lock.status();
+  log::info("handover",
+            {{"state", "taken over"}, {"metrics_port", listener ? "handed on" : "own"}});
+  return std::optional(*std::move(lock));
+}
 
-  auto datapath = kernel::Datapath::load(kernel_options);
-  if (!datapath.ok()) {
-    log::error("start", {{"error", base::message_of(datapath.status())}});
-    return 1;
-  }
+absl::StatusOr<Outcome> serve_on(const Place& place) {
+  auto datapath = kernel::Datapath::load(datapath_options(place.options));
+  if (!datapath.ok()) return datapath.status();
   for (const auto& feature : (*datapath)->features())
     if (!feature.enabled)
       log::warning("feature", {{"missing", feature.name}, {"effect", feature.reason}});
@@ -53,16 +96,47 @@ int run(const Options& options) {
     log::warning("maps",
                  {{"rebuilt_because", (*datapath)->migration()}, {"data_path", "stays attached"}});
   auto actual = (*datapath)->actual();
-  if (!actual.ok()) {
-    log::error("start", {{"error", base::message_of(actual.status())}});
-    return 1;
-  }
+  if (!actual.ok()) return actual.status();
   log::info("start", {{"version", WEFT_VERSION},
-                      {"node", options.node_name},
-                      {"cgroup", options.cgroup},
+                      {"node", place.options.node_name},
+                      {"cgroup", place.options.cgroup},
                       {"services_in_maps", actual->services.size()},
                       {"generation", actual->generation}});
-  return serve(options, *std::move(datapath), *std::move(actual));
+  return serve(place, *std::move(datapath), *std::move(actual));
+}
+
+// Nothing of it is left when it returns.
+absl::StatusOr<Outcome> serve_once(const Options& options) {
+  boost::asio::io_context control(1);
+  Feed feed(control, options);
+  feed.start();
+  base::Fd listener;
+  const auto lock = get_lock(options, control, feed, listener);
+  if (!lock.ok()) return lock.status();
+  if (!*lock) return Outcome{};
+  return serve_on({options, control, feed, listener});
+}
+
+}  // namespace
+
+int run(const Options& options) {
+  if (const auto missing = kernel::Datapath::missing(datapath_options(options)); !missing.empty()) {
+    for (const auto& line : missing) std::fprintf(stderr, "weftd: %s\n", line.c_str());
+    return 1;
+  }
+  // Kernels before 5.11 charge map memory to this limit.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+  for (;;) {
+    const auto outcome = serve_once(options);
+    if (!outcome.ok()) return refuse(outcome.status());
+    if (!outcome->handed_over || !options.take_over) return outcome->exit_code;
+    log::info("handover", {{"state", "standing by until SIGTERM"}});
+    const auto lock = stand_by(options.bpffs);
+    if (!lock.ok()) return refuse(lock.status());
+    if (!*lock) return 0;
+    log::warning("handover", {{"state", "the successor is gone: taking the node back"}});
+  }
 }
 
 int uninstall(const Options& options) {
@@ -70,15 +144,9 @@ int uninstall(const Options& options) {
   absl::StatusOr<base::Fd> lock = base::Fd();
   std::error_code ignored;
   if (std::filesystem::exists(options.bpffs, ignored)) lock = lock_bpffs(options.bpffs);
-  if (!lock.ok()) {
-    std::fprintf(stderr, "weftd: %s\n", base::message_of(lock.status()).c_str());
-    return 1;
-  }
+  if (!lock.ok()) return refuse(lock.status());
   const kernel::Pins pins{options.bpffs};
-  if (auto status = kernel::uninstall(pins); !status.ok()) {
-    std::fprintf(stderr, "weftd: %s\n", base::message_of(status).c_str());
-    return 1;
-  }
+  if (auto status = kernel::uninstall(pins); !status.ok()) return refuse(status);
   std::filesystem::remove(options.run_dir + "/weftd.sock", ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);

@@ -70,6 +70,7 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "confirm") return AdminCommand::kConfirm;
   if (name == "service") return AdminCommand::kService;
   if (name == "workloads") return AdminCommand::kWorkloads;
+  if (name == "handover") return AdminCommand::kHandover;
   return std::nullopt;
 }
 
@@ -89,14 +90,16 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   const auto command = command_of(text_at("command"));
   if (!command)
     return absl::InvalidArgumentError(
-        "unknown command; known are status, audit, confirm, service and workloads");
+        "unknown command; known are status, audit, confirm, service, workloads and handover");
   AdminRequest parsed{*command, text_at("service")};
   if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
     return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");
   return parsed;
 }
 
-bool changes_something(AdminCommand command) { return command == AdminCommand::kConfirm; }
+bool changes_something(AdminCommand command) {
+  return command == AdminCommand::kConfirm || command == AdminCommand::kHandover;
+}
 
 std::string error_reply(std::string_view message) {
   return line_of({{"version", kAdminVersion}, {"ok", false}, {"error", std::string(message)}});
@@ -131,6 +134,20 @@ std::string audit_reply(const std::vector<std::string>& differences) {
 }
 
 std::string confirm_reply() { return ok_reply({{"applied", true}}); }
+
+std::string handover_request() {
+  return line_of({{"version", kAdminVersion}, {"command", "handover"}});
+}
+
+std::string refusal_in(std::string_view text) {
+  const json reply = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!reply.is_object()) return "the answer is not JSON";
+  const auto ok = reply.find("ok"), error = reply.find("error");
+  if (ok != reply.end() && ok->is_boolean() && ok->get<bool>()) return "";
+  return error != reply.end() && error->is_string() ? error->get<std::string>() : "it refused";
+}
+
+std::string handover_reply(bool listener) { return ok_reply({{"listener", listener}}); }
 
 std::string workloads_reply(const Snapshot& snapshot) {
   json list = json::array();

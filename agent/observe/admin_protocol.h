@@ -7,6 +7,8 @@
 //   {"version":1,"command":"workloads"}                   -> result [{namespace, name, uid,
 //       service_account, cgroup, cgroup_id, netns_cookie, known, enrolled, reason}]
 //   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer"}
+//   {"version":1,"command":"handover"}   (root)   -> result {"listener":bool}, and with the first
+//       byte the listening socket of /metrics (SCM_RIGHTS); the agent then lets go of the node
 //   anything else                                         -> {"version":1,"ok":false,"error":"..."}
 //
 // The result of status: {pid, node, version, uptime_seconds, generation, ready,
@@ -30,7 +32,7 @@ inline constexpr int kAdminVersion = 1;
 inline constexpr std::size_t kMaxAdminRequest = 64 * 1024;  // bytes
 inline constexpr std::size_t kMaxNotices = 1000;            // in one status; the worst ones
 
-enum class AdminCommand { kStatus, kAudit, kConfirm, kService, kWorkloads };
+enum class AdminCommand { kStatus, kAudit, kConfirm, kService, kWorkloads, kHandover };
 
 struct AdminRequest {
   AdminCommand command = AdminCommand::kStatus;
@@ -39,11 +41,16 @@ struct AdminRequest {
 absl::StatusOr<AdminRequest> parse_request(std::string_view text);
 bool changes_something(AdminCommand command);  // for root only
 
+// The client's half of a handover: its request, and why the answer is none; empty: it is.
+std::string handover_request();
+std::string refusal_in(std::string_view reply);
+
 // Whole answers, ending in a newline.
 std::string error_reply(std::string_view message);
 std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point now);
 std::string audit_reply(const std::vector<std::string>& differences);
 std::string confirm_reply();
+std::string handover_reply(bool listener);
 std::string workloads_reply(const Snapshot& snapshot);
 std::string service_reply(const Snapshot& snapshot, const std::string& service);
 

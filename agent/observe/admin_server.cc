@@ -21,6 +21,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <list>
 #include <mutex>
@@ -62,6 +63,25 @@ std::optional<pid_t> listener_of(const std::string& path) {
     return std::nullopt;
   const auto peer = peer_of(fd.get());
   return peer ? peer->pid : 0;
+}
+
+// In one go: the answer is a line, and a socket's buffer is larger.
+bool send_with(int socket, const std::string& text, int descriptor) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    auto* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  }
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 
 absl::Status run_dir_error(const std::string& run_dir, const std::string& what) {
@@ -187,15 +207,21 @@ struct AdminServer::State {
     const bool too_long = error == asio::error::not_found;
     if (!whole && !too_long) co_return;
     client->timer.cancel();  // what follows has a limit of its own
-    std::string reply;
+    Reply reply;
     if (too_long)
-      reply =
+      reply.text =
           error_reply("the request is longer than " + std::to_string(kMaxAdminRequest) + " bytes");
     else
       reply = co_await reply_to(client->socket.native_handle(),
                                 std::string_view(text).substr(0, text.find('\n')));
     client->expires_after(options.timeout);
-    co_await asio::async_write(client->socket, asio::buffer(reply), kAwait);
+    if (reply.handover) {
+      // Whoever does not take the answer has not taken over.
+      if (send_with(client->socket.native_handle(), reply.text, reply.descriptor))
+        handlers.handed_over();
+    } else {
+      co_await asio::async_write(client->socket, asio::buffer(reply.text), kAwait);
+    }
     co_await see_off(*client);
   }
 
@@ -213,17 +239,48 @@ struct AdminServer::State {
     client.timer.cancel();
   }
 
-  asio::awaitable<std::string> reply_to(int socket, std::string_view text) {
+  struct Reply {
+    std::string text;
+    bool handover = false;
+    int descriptor = -1;
+  };
+
+  asio::awaitable<Reply> reply_to(int socket, std::string_view text) {
     const auto request = parse_request(text);
-    if (!request.ok()) co_return error_reply(base::message_of(request.status()));
+    if (!request.ok()) co_return Reply{error_reply(base::message_of(request.status()))};
     const auto peer = peer_of(socket);
     if (changes_something(request->command) && (!peer || peer->uid != 0))
-      co_return error_reply("this request is for root only");
-    switch (request->command) {
+      co_return Reply{error_reply("this request is for root only")};
+    Reply reply;
+    if (request->command == AdminCommand::kHandover)
+      reply = co_await hand_over();
+    else
+      reply.text = co_await answer_to(*request);
+    co_return reply;
+  }
+
+  asio::awaitable<Reply> hand_over() {
+    const auto listener = std::make_shared<std::optional<int>>();
+    Reply reply;
+    reply.text = co_await asked([this, listener](auto done) {
+      handlers.handover([done, listener](absl::StatusOr<int> fd) {
+        if (fd.ok()) *listener = *fd;
+        done(fd.ok() ? handover_reply(*fd >= 0) : error_reply(base::message_of(fd.status())));
+      });
+    });
+    reply.handover = listener->has_value();
+    reply.descriptor = listener->value_or(-1);
+    co_return reply;
+  }
+
+  asio::awaitable<std::string> answer_to(const AdminRequest& request) {
+    switch (request.command) {
+      case AdminCommand::kHandover:
+        break;  // not answered by text alone
       case AdminCommand::kStatus:
         co_return status_reply(*board.read(), getpid(), Clock::now());
       case AdminCommand::kService:
-        co_return service_reply(*board.read(), request->service);
+        co_return service_reply(*board.read(), request.service);
       case AdminCommand::kWorkloads:
         co_return workloads_reply(*board.read());
       case AdminCommand::kAudit:

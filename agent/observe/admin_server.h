@@ -27,6 +27,11 @@ struct AdminHandlers {
   using ConfirmDone = std::function<void(absl::Status)>;
   std::function<void(AuditDone)> audit;
   std::function<void(ConfirmDone)> confirm;  // apply what is held back
+  // The listening socket of /metrics, for the agent that takes over; -1: none. It stays the
+  // caller's.
+  using HandoverDone = std::function<void(absl::StatusOr<int>)>;
+  std::function<void(HandoverDone)> handover;
+  std::function<void()> handed_over;  // the successor has been answered: let go of the node
 };
 
 struct AdminOptions {

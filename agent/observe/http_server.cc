@@ -147,6 +147,15 @@ struct HttpServer::State {
     const auto endpoint = parse_address(options.address);
     if (!endpoint.ok()) return endpoint.status();
     beast::error_code error;
+    if (options.listener >= 0) {
+      acceptor.assign(endpoint->protocol(), options.listener, error);
+      if (!error && acceptor.local_endpoint(error) == *endpoint && !error) {
+        port = endpoint->port();
+        return absl::OkStatus();
+      }
+      acceptor.close(error);
+      error = {};
+    }
     acceptor.open(endpoint->protocol(), error);
     if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
     if (!error && endpoint->address().is_v6()) acceptor.set_option(asio::ip::v6_only(false), error);
@@ -241,6 +250,8 @@ HttpServer::~HttpServer() {
   state_->io.stop();
   state_->thread.join();
 }
+
+int HttpServer::listener() const { return state_->acceptor.native_handle(); }
 
 std::uint16_t HttpServer::port() const { return state_->port; }
 

@@ -22,6 +22,9 @@ struct HttpHandlers {
 
 struct HttpOptions {
   std::string address = "0.0.0.0:15020";  // --metrics; "[::]:15020" for IPv6
+  // A predecessor's listening socket, used where it is bound to that address: whoever connects
+  // meanwhile waits in its queue. The server takes it. -1: none.
+  int listener = -1;
   std::size_t max_connections = 32;
   std::chrono::milliseconds timeout =
       std::chrono::seconds(10);  // for a request, and for its answer
@@ -43,6 +46,7 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
+  int listener() const;        // stays the server's
   std::uint16_t port() const;  // the real one where port 0 was asked for
 
  private:

@@ -186,8 +186,8 @@ ListWatch::Ending ListWatch::end(const std::string& broken, std::chrono::millise
   }
   std::string().swap(body_);
   if (progress_) failed_in_a_row_ = 0;
-  // Not one bookmark in all that time: after a restore from an old backup a server accepts a version
-  // from its future and waits for it in silence (kube-apiserver 1.34 does).
+  // Not one bookmark in all that time: after a restore from an old backup a server accepts a
+  // version from its future and waits for it in silence (kube-apiserver 1.34 does).
   if (was_watching && !progress_ && lasted >= kSilentStream) relist();
   // Streams end: at the server's pleasure, with a connection, when a load balancer thinks so.
   const bool served = was_watching && trouble_.empty() && (progress_ || lasted >= kLongStream);

@@ -12,7 +12,7 @@ import itertools
 import os
 import subprocess
 
-from . import cleanup, kernel
+from . import cleanup, kernel, kubelet
 from .worker import Worker
 
 _numbers = itertools.count(1)
@@ -54,6 +54,8 @@ _NODE_SYSCTLS = _POD_SYSCTLS + [
 class VirtualPod:
     """run() and start() execute functions in the pod. Made by VirtualNode.pod() and its kin."""
 
+    uid = None  # of kubelet's pods
+
     def __init__(self, node, name, netns, cgroup, v4=None, v6=None):
         self.node = node
         self.name = name
@@ -83,7 +85,12 @@ class VirtualPod:
 
 
 class VirtualNode:
-    def __init__(self, pods=(), v4="10.244.{}.0/24", v6="fd00:244:{:x}::/64", name=None):
+    """With kubelet's cgroup driver named, `cgroup` is that driver's root of pods, and what
+    kubelet_cgroup() and kubelet_pod() make lies below it as kubelet has it."""
+
+    def __init__(
+        self, pods=(), v4="10.244.{}.0/24", v6="fd00:244:{:x}::/64", name=None, driver=None
+    ):
         kernel.require_root("a virtual node")
         self.number = next(_numbers)
         self.id = f"{cleanup.PREFIX}-{os.getpid()}-{self.number}"
@@ -93,8 +100,11 @@ class VirtualNode:
         self.v4 = str(self.v4_net[-2])
         self.v6 = str(self.v6_net[0xFFFF])
         self.netns = self.id
-        self.cgroup = f"{kernel.cgroup2_root()}/{self.id}"
-        self.agent_cgroup = f"{self.cgroup}-agent"  # beside: the agent is not among its own clients
+        self.top_cgroup = f"{kernel.cgroup2_root()}/{self.id}"
+        self.driver = driver
+        self.cgroup = f"{self.top_cgroup}/{kubelet.ROOTS[driver]}" if driver else self.top_cgroup
+        # Beside: the agent is not among its own clients.
+        self.agent_cgroup = f"{self.top_cgroup}-agent"
         self.dir = f"{cleanup.RUN_ROOT}/{self.id}"
         self.run_dir = f"{self.dir}/run"
         self.state_dir = f"{self.dir}/state"
@@ -103,6 +113,7 @@ class VirtualNode:
         self._workers = []
         self._netns = []
         self._closers = []
+        self._positions = itertools.count(1)  # of addresses; not used twice
         cleanup.register(self.close)
         try:
             self._make(pods)
@@ -160,10 +171,10 @@ class VirtualNode:
         self._workers.append(pod)
         return pod
 
-    def _connect(self, name):
+    def _connect(self, name, cgroup=None):
         """The pod's cgroup, worker and addresses; its link comes with _plug()."""
-        position = sum(pod.netns != self.netns for pod in self.pods.values()) + 1
-        cgroup = f"{self.cgroup}/{name}"
+        position = next(self._positions)
+        cgroup = cgroup or f"{self.cgroup}/{name}"
         _make_cgroup(cgroup)
         pod = self._add(
             name,
@@ -203,16 +214,42 @@ class VirtualNode:
     def __getitem__(self, name):
         return self.pods[name]
 
-    def pod(self, name):
+    def pod(self, name, cgroup=None):
         """One more pod."""
         self._add_netns([self._netns_of(name)])
-        self._connect(name)
+        self._connect(name, cgroup)
         self._plug([name])
         return self.pods[name]
 
-    def host_network_pod(self, name):
+    def pod_cgroup(self, uid, quality="burstable"):
+        """Kubelet's name for it; nothing is made."""
+        return f"{self.cgroup}/{kubelet.pod_cgroup(self.driver, uid, quality)}"
+
+    def kubelet_cgroup(self, uid, quality="burstable"):
+        """A pod's cgroup with that of a container in it, which is returned."""
+        cgroup = f"{self.pod_cgroup(uid, quality)}/{kubelet.container_cgroup(self.driver, uid)}"
+        _make_cgroup(cgroup)
+        return cgroup
+
+    def kubelet_pod(self, name, uid, quality="burstable"):
+        """A pod whose process is in kubelet_cgroup()."""
+        made = self.pod(name, self.kubelet_cgroup(uid, quality))
+        made.uid = uid
+        return made
+
+    def remove_pod(self, name):
+        """Process, cgroup and network namespace; of kubelet's pods the pod's own cgroup too."""
+        pod = self.pods.pop(name)
+        pod.close()
+        self._workers.remove(pod)
+        cleanup.kill_cgroup(os.path.dirname(pod.cgroup) if pod.uid else pod.cgroup)
+        if pod.netns != self.netns:
+            cleanup.remove_netns([pod.netns])
+            self._netns.remove(pod.netns)
+
+    def host_network_pod(self, name, cgroup=None):
         """A pod in the node's own network namespace, with a cgroup like any other."""
-        cgroup = f"{self.cgroup}/{name}"
+        cgroup = cgroup or f"{self.cgroup}/{name}"
         _make_cgroup(cgroup)
         self.pods[name] = self._add(name, self.netns, cgroup, self.v4, self.v6)
         return self.pods[name]
@@ -245,7 +282,7 @@ class VirtualNode:
             worker.close()
         self._workers.clear()
         cleanup.kill_cgroup(self.agent_cgroup)
-        cleanup.kill_cgroup(self.cgroup)
+        cleanup.kill_cgroup(self.top_cgroup)
         cleanup.remove_netns(self._netns)
         self._netns = []
         if getattr(self, "bpffs", "").startswith("/sys/fs/bpf/"):
@@ -262,7 +299,7 @@ class VirtualNode:
 
 def _make_cgroup(path):
     try:
-        os.makedirs(path)
+        os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise kernel.LabError(
             f"cannot make cgroup {path}: {error.strerror}; " "cgroup v2 must be writable"

@@ -1,0 +1,626 @@
+#!/usr/bin/python3
+"""Enrolment: whose connections are served in Kubernetes, from when to when, and what weft leaves to
+others. The node's cgroups are laid out as kubelet's; weftd follows a KubeApi."""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import statistics
+import time
+import uuid
+
+from harness import PORT, client, main, manifests, server, wait_until, weftlab
+from kube_harness import GUARD, WEB, KubernetesTest
+from weftlab import cleanup, kernel
+from weftlab.kube_api import endpoint_slice, namespace, pod, service, service_port
+from weftlab.waiting import Hang
+
+WEB6 = "fd00:96::10"
+DNS = "10.96.0.53"
+LABEL = "weft.mesh/enrol"
+NOBODY = ("EHOSTUNREACH", "ENETUNREACH")  # beyond the node nobody answers
+SO_NETNS_COOKIE = 71
+SHAPE = {
+    "namespace": str,
+    "name": str,
+    "uid": str,
+    "service_account": str,
+    "cgroup": str,
+    "cgroup_id": int,
+    "netns_cookie": int,
+    "known": bool,
+    "enrolled": bool,
+    "reason": str,
+}
+
+_numbers = itertools.count(1)
+
+
+def labelled(value):
+    return None if value is None else {LABEL: value}
+
+
+def netns_cookie():
+    """A function to run in a pod."""
+    with socket.socket() as sock:
+        return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")
+
+
+def within(cgroup, home, function, *args):
+    """function(*args) as a process of `cgroup`; its worker goes `home` afterwards."""
+    kernel.enter_cgroup(cgroup)
+    try:
+        return function(*args)
+    finally:
+        kernel.enter_cgroup(home)
+
+
+def start_pods(places, home, address, port):
+    """Makes one cgroup after the other and connects from it at once, then until it is served.
+
+    Returns for each (the first connect was served, ms from the cgroup to the first that was)."""
+    rows = []
+    try:
+        for place in places:
+            os.makedirs(place)
+            made = time.monotonic()
+            kernel.enter_cgroup(place)
+            first = served = client.connect_error(address, port) is None
+            while not served and time.monotonic() < made + GUARD:
+                served = client.connect_error(address, port) is None
+            rows.append((first, (time.monotonic() - made) * 1e3 if served else None))
+    finally:
+        kernel.enter_cgroup(home)
+    return rows
+
+
+class EnrolmentTest(KubernetesTest):
+    """`caller` moves through the pods' cgroups: what its network namespace does is the same in
+    all. The kernel has the services web (HTTP) and dns (UDP), both families of web."""
+
+    FLAGS = []  # labelled is the default where a source is kubernetes:
+    NODE = {"driver": "systemd"}
+
+    @classmethod
+    def populate(cls):
+        super().populate()
+        cls.api.put(
+            namespace("shop", labelled("true")),
+            namespace("plain"),
+            namespace("kube-system", labelled("true")),
+        )
+        cls.api.put(
+            service("test/web", [WEB, WEB6], [service_port(80, PORT)]),
+            endpoint_slice("test/web", [cls.node[p].v6 for p in "abc"], [PORT], family="IPv6"),
+            service("test/dns", [DNS], [service_port(53, 5353, protocol="UDP")]),
+            endpoint_slice(
+                "test/dns", [cls.node["a"].v4], [manifests.slice_port(5353, protocol="UDP")]
+            ),
+        )
+        cls.node["a"].serve(server.udp, "a", 5353)
+        # Beside the root of pods: nobody's pod.
+        cls.home = f"{cls.node.top_cgroup}/system.slice"
+        os.makedirs(cls.home)
+        cls.caller = cls.node.outsider(cls.node["client"])
+        cls.caller.run(kernel.enter_cgroup, cls.home)
+
+    def setUp(self):
+        self.weftd.wait_service("test/web", 6)
+        self.weftd.wait_service("test/dns", 1)
+        self.api.wait_watchers(5, guard_seconds=GUARD)
+
+    # --- pods ---
+
+    def new_uid(self):
+        return str(uuid.uuid4())
+
+    def put_pod(self, where, uid, label=None, **more):
+        """The API's half of a pod."""
+        made = pod(
+            where, [self.node["client"].v4], self.node.name, uid=uid, labels=labelled(label), **more
+        )
+        self.api.put(made)
+        return made
+
+    def cgroup(self, uid, quality="burstable"):
+        """The kernel's half; of it a container's, where processes are."""
+        made = self.node.kubelet_cgroup(uid, quality)
+        self.addCleanup(cleanup.kill_cgroup, os.path.dirname(made))
+        return made
+
+    def pod(self, space, label=None, quality="burstable", **more):
+        """Both halves: (uid, container's cgroup)."""
+        uid = self.new_uid()
+        where = f"{space}/pod-{next(_numbers)}"
+        self.put_pod(where, uid, label, **more)
+        self.addCleanup(self.api_delete, where, uid)
+        return uid, self.cgroup(uid, quality)
+
+    def api_delete(self, where, uid):
+        key = tuple(where.split("/"))
+        found = self.api.objects("Pod").get(key)
+        if found and found["metadata"]["uid"] == uid:
+            self.api.delete("Pod", *key)
+
+    def workload(self, uid):
+        return next((w for w in self.weftd.ctl("workload", "list") if w["uid"] == uid), None)
+
+    def wait_workload(self, uid, **wanted):
+        """Until weftctl shows the pod so; the kernel has it then."""
+        seen = []
+
+        def shown():
+            seen[:] = [self.workload(uid) or {}]
+            return wanted.items() <= seen[0].items()
+
+        try:
+            wait_until(shown, GUARD)
+        except Hang:
+            self.fail(f"not {wanted}: {seen[0]}\n{self.weftd.log_tail()}")
+        return seen[0]
+
+    def wait_enrolled(self, uid, enrolled=True):
+        return self.wait_workload(
+            uid, enrolled=enrolled, known=True, cgroup=self.pod_cgroup_of(uid)
+        )
+
+    def pod_cgroup_of(self, uid):
+        for quality in ("burstable", "besteffort", "guaranteed"):
+            path = self.node.pod_cgroup(uid, quality)
+            if os.path.isdir(path):
+                return path
+        return ""
+
+    def wait_gone(self, uid):
+        wait_until(lambda: not self.workload(uid), GUARD, f"pod {uid} is not listed")
+
+    def entries(self):
+        """Of the map that programs ask."""
+        return next(
+            m["entries"] for m in self.weftd.ctl("map", "list") if m["name"] == "weft_workloads"
+        )
+
+    # --- connections ---
+
+    def ask_in(self, cgroup, address=WEB, port=80, caller=None):
+        return (caller or self.caller).run(within, cgroup, self.home, client.ask, address, port)
+
+    def assert_served(self, *cgroups, address=WEB):
+        for cgroup in cgroups:
+            answer = self.ask_in(cgroup, address)
+            self.assertIn(answer["name"], ("a", "b", "c"), (cgroup, answer))
+
+    def assert_untouched(self, *cgroups, address=WEB, **more):
+        for cgroup in cgroups:
+            answer = self.ask_in(cgroup, address, **more)
+            self.assertIn(answer["error"], NOBODY, (cgroup, answer))
+
+
+class Layout(EnrolmentTest):
+    """Where pods are found, whatever kubelet's driver."""
+
+    def test_pods_of_every_quality_of_service_are_found(self):
+        for quality in ("guaranteed", "burstable", "besteffort"):
+            with self.subTest(quality=quality):
+                uid, cgroup = self.pod("shop", quality=quality)
+                shown = self.wait_enrolled(uid)
+                self.assertEqual(shown["cgroup"], os.path.dirname(cgroup))
+                self.assertEqual(shown["cgroup_id"], os.stat(shown["cgroup"]).st_ino)
+                self.assert_served(cgroup)
+
+    def test_every_container_of_the_pod_is_served_and_what_it_makes_below(self):
+        uid, cgroup = self.pod("shop")
+        self.wait_enrolled(uid)
+        inner = f"{cgroup}/init.scope/worker"
+        second = f"{os.path.dirname(cgroup)}/second"
+        for path in (inner, second):
+            os.makedirs(path)
+        self.assert_served(inner, second, os.path.dirname(cgroup))
+
+    def test_processes_of_no_pod_are_not_served(self):
+        uid, cgroup = self.pod("shop")
+        self.wait_enrolled(uid)
+        quality_class = os.path.dirname(os.path.dirname(cgroup))
+        stray = f"{self.node.cgroup}/stray.slice/pod-{uid}"
+        os.makedirs(stray)
+        self.addCleanup(cleanup.kill_cgroup, os.path.dirname(stray))
+        self.assert_untouched(self.node.cgroup, quality_class, stray, self.home)
+        self.assert_served(cgroup)
+
+    def test_a_static_pod_is_known_by_the_hash_in_its_mirror(self):
+        """Kubelet names its cgroup by the hash of its file; the API object has a UID of its own."""
+        digest = uuid.uuid4().hex
+        made = self.put_pod("shop/static", self.new_uid())
+        made["metadata"]["annotations"] = {
+            "kubernetes.io/config.hash": digest,
+            "kubernetes.io/config.mirror": digest,
+        }
+        self.api.put(made)
+        self.addCleanup(self.api.delete, "Pod", "shop", "static")
+        cgroup = self.cgroup(digest)
+        self.wait_enrolled(digest)
+        self.assert_served(cgroup)
+
+
+class LayoutOfCgroupfs(Layout):
+    NODE = {"driver": "cgroupfs"}
+
+
+class Decision(EnrolmentTest):
+    """Who is enrolled."""
+
+    def test_a_pod_of_a_labelled_namespace_is_served_and_one_of_another_is_not(self):
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        for address in (WEB, WEB6):
+            self.assert_served(ours_cgroup, address=address)
+            self.assert_untouched(other_cgroup, address=address)
+
+    def test_so_it_is_with_datagrams(self):
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+
+        def ask(cgroup, function, *args):
+            return self.caller.run(within, cgroup, self.home, function, *args)
+
+        self.assertEqual(
+            ask(ours_cgroup, client.udp_ask, [(DNS, 53)]), [("a:5353 hello", (DNS, 53))]
+        )
+        self.assertIsNone(ask(ours_cgroup, client.udp_ask_connected, DNS, 53)["error"])
+        # Connected, so that the kernel says that there is nobody.
+        self.assertIn(ask(other_cgroup, client.udp_ask_connected, DNS, 53)["error"], NOBODY)
+
+    def test_a_service_without_endpoints_is_refused_to_enrolled_pods_only(self):
+        self.put_service("test/empty", "10.96.0.11", [])
+        self.weftd.wait_service("test/empty", 0)
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        self.assertEqual(self.ask_in(ours_cgroup, "10.96.0.11")["error"], "ECONNREFUSED")
+        self.assert_untouched(other_cgroup, address="10.96.0.11")
+
+    def test_the_pods_own_label_overrides_its_namespace(self):
+        yes, yes_cgroup = self.pod("plain", "true")
+        no, no_cgroup = self.pod("shop", "false")
+        self.assertIn("the pod is labelled", self.wait_enrolled(yes)["reason"])
+        self.assertIn("the pod is labelled", self.wait_enrolled(no, False)["reason"])
+        self.assert_served(yes_cgroup)
+        self.assert_untouched(no_cgroup)
+
+    def test_the_pods_own_label_may_change(self):
+        uid, cgroup = self.pod("plain")
+        self.wait_enrolled(uid, False)
+        made = next(p for p in self.api.objects("Pod").values() if p["metadata"]["uid"] == uid)
+        for value, enrolled in (("true", True), ("false", False), ("True", False)):
+            made["metadata"]["labels"] = {LABEL: value}
+            self.api.put(made)
+            shown = self.wait_workload(
+                uid,
+                enrolled=enrolled,
+                reason=f"the pod is labelled {LABEL}={value}"
+                + ("" if value != "True" else ", which is neither true nor false"),
+            )
+            (self.assert_served if shown["enrolled"] else self.assert_untouched)(cgroup)
+
+    def test_pods_of_the_hosts_network_never_are(self):
+        uid, cgroup = self.pod("shop", "true", host_network=True)
+        shown = self.wait_enrolled(uid, False)
+        self.assertIn("host", shown["reason"])
+        self.assert_untouched(cgroup, caller=self.node.outside)
+        self.assert_untouched(cgroup)
+
+    def test_kube_system_is_not_unless_the_pod_itself_says_so(self):
+        uid, cgroup = self.pod("kube-system")
+        asks, asks_cgroup = self.pod("kube-system", "true")
+        self.assertIn("system namespace", self.wait_enrolled(uid, False)["reason"])
+        self.wait_enrolled(asks)
+        self.assert_untouched(cgroup)
+        self.assert_served(asks_cgroup)
+
+    def test_the_label_of_a_namespace_comes_and_goes(self):
+        self.api.put(namespace("later"))
+        uid, cgroup = self.pod("later")
+        self.wait_enrolled(uid, False)
+        self.assert_untouched(cgroup)
+        self.api.put(namespace("later", labelled("true")))
+        self.wait_enrolled(uid)
+        self.assert_served(cgroup)
+        # An open connection stays where it is.
+        kept = self.node.kubelet_pod("kept", self.new_uid())
+        self.addCleanup(self.node.remove_pod, "kept")
+        self.put_pod("later/kept", kept.uid)
+        self.wait_enrolled(kept.uid)
+        connection = kept.start(client.keep_open, WEB, 80)
+        name = connection.receive()
+        self.api.put(namespace("later"))
+        self.wait_enrolled(uid, False)
+        self.wait_enrolled(kept.uid, False)
+        self.assert_untouched(cgroup)
+        self.assertIn(kept.run(client.ask, WEB, 80)["error"], NOBODY)
+        self.assertEqual(connection.stop(), name)
+        self.api.delete("Pod", "later", "kept")
+
+    def test_a_namespace_that_is_told_of_last(self):
+        uid, cgroup = self.pod("last")
+        self.assertIn("not known yet", self.wait_enrolled(uid, False)["reason"])
+        self.api.put(namespace("last", labelled("true")))
+        self.wait_enrolled(uid)
+        self.assert_served(cgroup)
+
+
+class Order(EnrolmentTest):
+    """Either half of a pod may come first and either may go first."""
+
+    STARTS = 50
+
+    def test_the_cgroup_first(self):
+        uid = self.new_uid()
+        cgroup = self.cgroup(uid)
+        shown = self.wait_workload(uid, known=False, enrolled=False)
+        self.assertEqual((shown["namespace"], shown["name"]), ("", ""))
+        self.assert_untouched(cgroup)
+        self.put_pod("shop/cgroup-first", uid)
+        self.addCleanup(self.api_delete, "shop/cgroup-first", uid)
+        self.wait_enrolled(uid)
+        self.assert_served(cgroup)
+
+    def test_the_object_first_and_a_process_that_connects_at_once(self):
+        """How many of the first connects were served is told, not judged: it is a race of weftd
+        with a process that nobody starts so fast. All are served once weftctl shows the pods."""
+        uids = [self.new_uid() for _ in range(self.STARTS)]
+        for i, uid in enumerate(uids):
+            self.put_pod(f"shop/start-{i}", uid)
+            self.addCleanup(self.api_delete, f"shop/start-{i}", uid)
+        for uid in uids:
+            self.wait_workload(uid, known=True, enrolled=True, cgroup="", cgroup_id=0)
+        places = []
+        for uid in uids:
+            pod_cgroup = self.node.pod_cgroup(uid)
+            self.addCleanup(cleanup.kill_cgroup, pod_cgroup)
+            places.append(f"{pod_cgroup}/main")
+        rows = self.caller.run(start_pods, places, self.home, WEB, 80, guard_seconds=10 * GUARD)
+        took = sorted(ms for _, ms in rows if ms is not None)
+        print(
+            f"\n  {sum(first for first, _ in rows)} of {len(rows)} first connects were served; "
+            f"cgroup to the first that was: p50 {statistics.median(took or [0]):.2f} ms, "
+            f"max {max(took, default=0):.2f} ms",
+            flush=True,
+        )
+        self.assertEqual(len(took), self.STARTS)
+        for uid in uids:
+            self.wait_enrolled(uid)
+        for place in places:
+            self.assert_served(place)
+
+    def recreate(self, replace):
+        """A StatefulSet's pod: the name stays. Until its last process has gone the old one is
+        served as it was."""
+        old, new = self.new_uid(), self.new_uid()
+        self.put_pod("shop/db-0", old)
+        old_cgroup = self.cgroup(old)
+        self.wait_enrolled(old)
+        replace(new)
+        new_cgroup = self.cgroup(new)
+        self.wait_enrolled(new)
+        self.wait_workload(old, known=False, enrolled=True, name="db-0")
+        self.assert_served(old_cgroup, new_cgroup)
+        entries = self.entries()
+        cleanup.kill_cgroup(os.path.dirname(old_cgroup))
+        self.wait_gone(old)
+        self.assertEqual(self.entries(), entries - 1)
+        self.assert_served(new_cgroup)
+        self.api_delete("shop/db-0", new)
+        self.wait_workload(new, known=False, enrolled=True)
+        self.assert_served(new_cgroup)
+
+    def test_the_same_name_with_another_uid(self):
+        def replace(new):
+            self.api.delete("Pod", "shop", "db-0")
+            self.put_pod("shop/db-0", new)
+
+        self.recreate(replace)
+
+    def test_the_same_name_with_another_uid_while_nobody_watched(self):
+        """Weftd finds the new one in a list, where the old one is just not."""
+
+        def replace(new):
+            self.api.away()
+            self.api.delete("Pod", "shop", "db-0")
+            self.put_pod("shop/db-0", new)
+            self.api.compact()
+            self.api.back()
+
+        self.recreate(replace)
+
+    def test_the_same_name_in_a_namespace_that_is_not_enrolled(self):
+        uid, cgroup = self.pod("shop")
+        self.wait_enrolled(uid)
+        self.put_pod("shop/again", self.new_uid())
+        twin = self.new_uid()
+        self.put_pod("plain/again", twin)
+        for where in ("shop/again", "plain/again"):
+            self.addCleanup(self.api.delete, "Pod", *where.split("/"))
+        twin_cgroup = self.cgroup(twin)
+        self.wait_enrolled(twin, False)
+        self.assert_untouched(twin_cgroup)
+        self.assert_served(cgroup)
+
+    def test_a_cgroup_that_goes_takes_its_entry_along(self):
+        before = self.entries()
+        pods = [self.pod("shop") for _ in range(5)]
+        for uid, _ in pods:
+            self.wait_enrolled(uid)
+        self.assertEqual(self.entries(), before + 5)
+        for _, cgroup in pods:
+            cleanup.kill_cgroup(os.path.dirname(cgroup))
+        for uid, _ in pods:
+            self.wait_workload(uid, cgroup="", cgroup_id=0, netns_cookie=0)
+        self.assertEqual(self.entries(), before)
+
+    def test_a_cgroup_that_comes_back_under_its_name_is_another(self):
+        uid, cgroup = self.pod("shop")
+        first = self.wait_enrolled(uid)["cgroup_id"]
+        entries = self.entries()
+        for _ in range(10):
+            cleanup.kill_cgroup(os.path.dirname(cgroup))
+            os.makedirs(cgroup)
+        last = os.stat(os.path.dirname(cgroup)).st_ino
+        self.assertNotEqual(first, last)
+        self.wait_workload(uid, cgroup_id=last, enrolled=True)
+        self.assertEqual(self.entries(), entries)
+        self.assert_served(cgroup)
+
+
+class Restart(EnrolmentTest):
+    """Weftd dies; who was enrolled stays served."""
+
+    def setUp(self):
+        if not self.weftd.running():
+            self.weftd.start()
+        super().setUp()
+
+    @contextlib.contextmanager
+    def traffic(self, *names):
+        """New connections in these pods all the time; nobody is ever unserved."""
+        jobs = [self.node[name].start(client.traffic, WEB, 80, 0.001) for name in names]
+        for job in jobs:
+            job.receive()
+        yield
+        for job in jobs:
+            done = job.stop()
+            self.assertEqual(done["failures"], [])
+            self.assertEqual(set(done["by_name"]), {"a", "b", "c"})
+
+    def running_pod(self, name, where):
+        made = self.node.kubelet_pod(name, self.new_uid())
+        self.addCleanup(self.node.remove_pod, name)
+        self.put_pod(where, made.uid)
+        self.addCleanup(self.api_delete, where, made.uid)
+        self.wait_enrolled(made.uid)
+        return made
+
+    def test_killed_and_started_again_while_pods_come_and_go(self):
+        self.running_pod("one", "shop/one")
+        self.running_pod("two", "shop/two")
+        vanishing, vanishing_cgroup = self.pod("shop")
+        leaving, leaving_cgroup = self.pod("plain", "true")
+        self.wait_enrolled(vanishing)
+        self.wait_enrolled(leaving)
+        before = self.entries()
+        with self.traffic("one", "two"):
+            self.weftd.kill9()
+            self.assertEqual(self.entries(), before)
+            cleanup.kill_cgroup(os.path.dirname(vanishing_cgroup))
+            made = next(
+                p for p in self.api.objects("Pod").values() if p["metadata"]["uid"] == leaving
+            )
+            made["metadata"]["labels"] = {}
+            self.api.put(made)
+            coming, coming_cgroup = self.pod("shop")
+            self.assert_untouched(coming_cgroup)
+            self.assert_served(leaving_cgroup)  # nobody could tell the kernel yet
+            self.weftd.start()
+            self.wait_enrolled(coming)
+            self.wait_enrolled(leaving, False)
+            self.assert_served(coming_cgroup)
+            self.assert_untouched(leaving_cgroup)
+            self.wait_workload(vanishing, cgroup="")
+            # One vanished, one left, one came.
+            self.assertEqual(self.entries(), before - 1)
+
+    def test_an_orderly_restart(self):
+        self.running_pod("three", "shop/three")
+        before = self.entries()
+        with self.traffic("three"):
+            for _ in range(3):
+                self.weftd.restart()
+                self.assertEqual(self.entries(), before)
+
+    def test_with_the_api_server_away_earlier_decisions_stand(self):
+        self.running_pod("four", "shop/four")
+        before = self.entries()
+        with self.traffic("four"):
+            self.weftd.kill9()
+            self.api.away()
+            # Without its sources it serves what is there.
+            self.weftd.start("--source-timeout", "10ms")
+            self.assertEqual(self.entries(), before)
+            self.api.back()
+            self.wait_enrolled(self.node["four"].uid)
+            self.assertEqual(self.entries(), before)
+
+    def test_with_namespaces_told_last_nobody_is_unserved_meanwhile(self):
+        uid = self.running_pod("five", "shop/five").uid
+        before = self.entries()
+        with self.traffic("five"):
+            self.weftd.kill9()
+            self.api.deny("namespaces")
+            self.weftd.start("--source-timeout", "10ms")
+            self.wait_workload(uid, known=True)
+            self.assertEqual(self.entries(), before)
+            self.api.allow("namespaces")
+            self.wait_enrolled(uid)
+            self.assertEqual(self.entries(), before)
+
+
+class Shown(EnrolmentTest):
+    """What people and Prometheus are told."""
+
+    def test_weftctl_shows_every_pod_with_its_identity(self):
+        uid, _ = self.pod("shop", service_account="cashier")
+        self.wait_enrolled(uid)
+        rows = self.weftd.ctl("workload", "list")
+        for row in rows:
+            self.assertEqual({key: type(value) for key, value in row.items()}, SHAPE)
+        names = [(row["namespace"], row["name"]) for row in rows]
+        self.assertEqual(names, sorted(names))
+        shown = self.workload(uid)
+        self.assertEqual(shown["namespace"], "shop")
+        self.assertEqual(shown["service_account"], "cashier")
+        self.assertEqual(shown["reason"], f"namespace shop is labelled {LABEL}=true")
+        text = self.weftd.ctl_raw("workload", "list").stdout
+        line = next(line for line in text.splitlines() if f"shop/{shown['name']} " in line)
+        for word in ("yes", "cashier", shown["cgroup"], shown["reason"]):
+            self.assertIn(word, line)
+
+    def test_the_cookie_is_that_of_the_pods_network(self):
+        pods = [self.node.kubelet_pod(f"cookie-{i}", self.new_uid()) for i in range(2)]
+        for i, made in enumerate(pods):
+            self.addCleanup(self.node.remove_pod, made.name)
+            self.put_pod(f"{('shop', 'plain')[i]}/{made.name}", made.uid)
+            self.addCleanup(self.api_delete, f"{('shop', 'plain')[i]}/{made.name}", made.uid)
+        cookies = [made.run(netns_cookie) for made in pods]
+        self.assertEqual(len(set(cookies)), 2)
+        for made, cookie in zip(pods, cookies):
+            self.wait_workload(made.uid, known=True, netns_cookie=cookie)
+
+    def test_the_metric_counts_pods(self):
+        uids = [self.pod("shop")[0], self.pod("shop")[0], self.pod("plain")[0]]
+        for uid, enrolled in zip(uids, (True, True, False)):
+            self.wait_enrolled(uid, enrolled)
+
+        def agrees():
+            rows = self.weftd.ctl("workload", "list")
+            samples = self.weftd.metrics()
+            return all(
+                samples.sum("weft_workloads", enrolled=str(value).lower())
+                == sum(row["enrolled"] is value for row in rows)
+                for value in (True, False)
+            )
+
+        wait_until(agrees, GUARD, "weft_workloads counts what weftctl lists")
+        self.assertGreaterEqual(self.weftd.metrics().sum("weft_workloads", enrolled="true"), 2)
+        self.assertEqual(
+            self.weftd.metrics().sum("weft_map_entries", map="weft_workloads"), self.entries()
+        )
+
+
+if __name__ == "__main__":
+    main()
