@@ -167,7 +167,10 @@ std::string cgroup_of(const std::string& pid, const std::string& served) {
   std::ifstream file("/proc/" + pid + "/cgroup"), mounts("/proc/self/mounts");
   std::string own, line;
   while (std::getline(file, line))
-    if (line.starts_with("0::")) own = line == "0::/" ? "" : line.substr(3);
+    // In a cgroup namespace others' paths lead out of it: where from, nobody says here.
+    if (line.starts_with("0::/.."))
+      return "";
+    else if (line.starts_with("0::")) own = line == "0::/" ? "" : line.substr(3);
   while (std::getline(mounts, line)) {
     std::istringstream words(line);
     std::string device, path, type;

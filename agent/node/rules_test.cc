@@ -2,7 +2,6 @@
 // write there. Needs root.
 #include "agent/node/rules.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -15,9 +14,7 @@
 namespace weft::node {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using Names = std::vector<std::string>;
 
 class RulesTest : public testing::Test {
  protected:
@@ -62,26 +59,25 @@ class RulesTest : public testing::Test {
   }
 };
 
-TEST_F(RulesTest, AnEmptyNamespaceHasNone) { EXPECT_THAT(names_after({}), IsEmpty()); }
+TEST_F(RulesTest, AnEmptyNamespaceHasNone) { EXPECT_EQ(names_after({}), (Names{})); }
 
 TEST_F(RulesTest, RulesOfOthersAreNobodysProxy) {
-  EXPECT_THAT(
-      names_after({"nft add table ip proxy-kube", "nft add table inet kube-proxy",
-                   "iptables-nft -t nat -N DOCKER", "iptables-nft -t filter -N KUBE-SERVICES",
-                   "iptables-legacy -t nat -N KUBE-SERVICES-NOT",
-                   "iptables-legacy -t nat -A POSTROUTING -j MASQUERADE"}),
-      IsEmpty());
+  EXPECT_EQ(names_after({"nft add table ip proxy-kube", "nft add table inet kube-proxy",
+                         "iptables-nft -t nat -N DOCKER", "iptables-nft -t filter -N KUBE-SERVICES",
+                         "iptables-legacy -t nat -N KUBE-SERVICES-NOT",
+                         "iptables-legacy -t nat -A POSTROUTING -j MASQUERADE"}),
+            (Names{}));
 }
 
 TEST_F(RulesTest, KubeProxyOfNftablesHasATable) {
-  EXPECT_THAT(names_after({"nft add table ip kube-proxy"}), ElementsAre("kube-proxy (nftables)"));
-  EXPECT_THAT(names_after({"nft add table ip6 kube-proxy"}), ElementsAre("kube-proxy (nftables)"));
+  EXPECT_EQ(names_after({"nft add table ip kube-proxy"}), (Names{"kube-proxy (nftables)"}));
+  EXPECT_EQ(names_after({"nft add table ip6 kube-proxy"}), (Names{"kube-proxy (nftables)"}));
 }
 
 TEST_F(RulesTest, KubeProxyOfIptablesHasAChainInEitherImplementation) {
   for (const char* tool : {"iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"})
-    EXPECT_THAT(names_after({std::string(tool) + " -t nat -N KUBE-SERVICES"}),
-                ElementsAre("kube-proxy (iptables)"))
+    EXPECT_EQ(names_after({std::string(tool) + " -t nat -N KUBE-SERVICES"}),
+              (Names{"kube-proxy (iptables)"}))
         << tool;
 }
 
@@ -95,7 +91,7 @@ TEST_F(RulesTest, TheChainIsFoundAmongRulesOfAllLengths) {
     commands.push_back(tool + "-A " + chain + " -p tcp -j DNAT --to-destination 10.0.0.1:80");
     commands.push_back(tool + "-I OUTPUT -j " + chain);
   }
-  EXPECT_THAT(names_after(commands), ElementsAre("kube-proxy (iptables)"));
+  EXPECT_EQ(names_after(commands), (Names{"kube-proxy (iptables)"}));
 }
 
 // Ten thousand services make a table that is not read; a chain in another one tells all the same.
@@ -107,8 +103,9 @@ TEST_F(RulesTest, ATableTooLargeIsNamedAndTheCanaryTells) {
   elsewhere([&] {
     run(many);
     std::string why;
-    EXPECT_THAT(network_neighbours(&why), IsEmpty());
-    EXPECT_THAT(why, HasSubstr("the table nat of iptables is too large to read ("));
+    EXPECT_TRUE(network_neighbours(&why).empty());
+    EXPECT_NE(why.find("the table nat of iptables is too large to read ("), std::string::npos)
+        << why;
     run("iptables-legacy -t mangle -N KUBE-PROXY-CANARY");
     const auto found = network_neighbours(&why);
     EXPECT_EQ(why, "");
@@ -119,7 +116,7 @@ TEST_F(RulesTest, ATableTooLargeIsNamedAndTheCanaryTells) {
 
 // A kernel of which a table is asked makes it: then every packet would pass through it.
 TEST_F(RulesTest, LookingMakesNoTable) {
-  EXPECT_THAT(names_after({}), IsEmpty());
+  EXPECT_EQ(names_after({}), (Names{}));
   elsewhere([] {
     network_neighbours();
     run("test -z \"$(cat /proc/net/ip_tables_names /proc/net/ip6_tables_names)\"");
@@ -128,14 +125,14 @@ TEST_F(RulesTest, LookingMakesNoTable) {
 }
 
 TEST_F(RulesTest, KubeProxyOfIpvsHasAnInterfaceAndIsNotTakenForIptables) {
-  EXPECT_THAT(names_after({"ip link add kube-ipvs0 type bridge",
-                           "iptables-legacy -t nat -N KUBE-SERVICES"}),
-              ElementsAre("kube-proxy (ipvs)"));
+  EXPECT_EQ(names_after(
+                {"ip link add kube-ipvs0 type bridge", "iptables-legacy -t nat -N KUBE-SERVICES"}),
+            (Names{"kube-proxy (ipvs)"}));
 }
 
 TEST_F(RulesTest, NodeLocalDnsIsKnownByInterfaceOrAddress) {
-  EXPECT_THAT(names_after({"ip link add nodelocaldns type bridge"}), ElementsAre("NodeLocal DNS"));
-  EXPECT_THAT(names_after({"ip addr add 169.254.20.10/32 dev lo"}), ElementsAre("NodeLocal DNS"));
+  EXPECT_EQ(names_after({"ip link add nodelocaldns type bridge"}), (Names{"NodeLocal DNS"}));
+  EXPECT_EQ(names_after({"ip addr add 169.254.20.10/32 dev lo"}), (Names{"NodeLocal DNS"}));
 }
 
 TEST_F(RulesTest, NodeLocalDnsAtTheServicesAddressIsSaid) {
@@ -143,19 +140,20 @@ TEST_F(RulesTest, NodeLocalDnsAtTheServicesAddressIsSaid) {
       {"ip link add nodelocaldns type bridge", "ip addr add 169.254.20.10/32 dev nodelocaldns",
        "ip addr add 10.96.0.10/32 dev nodelocaldns", "ip addr add 10.9.9.9/32 dev lo"});
   ASSERT_EQ(found.size(), 1u);
-  EXPECT_THAT(found[0].what, HasSubstr("it also listens at 10.96.0.10, "));
+  EXPECT_NE(found[0].what.find("it also listens at 10.96.0.10, "), std::string::npos)
+      << found[0].what;
 }
 
 TEST_F(RulesTest, CiliumIsKnownByItsInterfaces) {
-  EXPECT_THAT(names_after({"ip link add cilium_host type veth peer name cilium_net"}),
-              ElementsAre("Cilium"));
+  EXPECT_EQ(names_after({"ip link add cilium_host type veth peer name cilium_net"}),
+            (Names{"Cilium"}));
 }
 
 TEST_F(RulesTest, AllAreFoundSideBySide) {
-  EXPECT_THAT(
+  EXPECT_EQ(
       names_after({"nft add table ip kube-proxy", "iptables-nft -t nat -N KUBE-SERVICES",
                    "ip link add nodelocaldns type bridge", "ip link add cilium_net type bridge"}),
-      ElementsAre("kube-proxy (nftables)", "kube-proxy (iptables)", "NodeLocal DNS", "Cilium"));
+      (Names{"kube-proxy (nftables)", "kube-proxy (iptables)", "NodeLocal DNS", "Cilium"}));
 }
 
 // Another thread's namespace is not looked at.
@@ -163,7 +161,7 @@ TEST_F(RulesTest, TheCallersNamespaceCounts) {
   elsewhere([&] {
     run("iptables-legacy -t nat -N KUBE-SERVICES");
     run("ip link add cilium_net type bridge");
-    EXPECT_THAT(names_after({}), IsEmpty());
+    EXPECT_EQ(names_after({}), (Names{}));
     EXPECT_EQ(network_neighbours().size(), 2u);
   });
 }
@@ -174,8 +172,8 @@ TEST_F(RulesTest, WithoutTheRightItSaysSo) {
     // Of the thread only: the effective capabilities go with the user.
     ASSERT_EQ(syscall(SYS_setresuid, 65534, 65534, 65534), 0);
     std::string why;
-    EXPECT_THAT(network_neighbours(&why), IsEmpty());
-    EXPECT_THAT(why, HasSubstr("cannot ask nftables: Operation not permitted"));
+    EXPECT_TRUE(network_neighbours(&why).empty());
+    EXPECT_NE(why.find("cannot ask nftables: Operation not permitted"), std::string::npos) << why;
   });
 }
 

@@ -3,6 +3,7 @@
 others. The node's cgroups are laid out as kubelet's; weftd follows a KubeApi."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -259,22 +260,6 @@ class Decision(EnrolmentTest):
         for address in (WEB, WEB6):
             self.assert_served(ours_cgroup, address=address)
             self.assert_untouched(other_cgroup, address=address)
-
-    def test_so_it_is_with_datagrams(self):
-        ours, ours_cgroup = self.pod("shop")
-        other, other_cgroup = self.pod("plain")
-        self.wait_enrolled(ours)
-        self.wait_enrolled(other, False)
-
-        def ask(cgroup, function, *args):
-            return self.caller.run(within, cgroup, self.home, function, *args)
-
-        self.assertEqual(
-            ask(ours_cgroup, client.udp_ask, [(DNS, 53)]), [("a:5353 hello", (DNS, 53))]
-        )
-        self.assertIsNone(ask(ours_cgroup, client.udp_ask_connected, DNS, 53)["error"])
-        # Connected, so that the kernel says that there is nobody.
-        self.assertIn(ask(other_cgroup, client.udp_ask_connected, DNS, 53)["error"], NOBODY)
 
     def test_a_service_without_endpoints_is_refused_to_enrolled_pods_only(self):
         self.put_service("test/empty", "10.96.0.11", [])
@@ -620,6 +605,433 @@ class Shown(EnrolmentTest):
         self.assertEqual(
             self.weftd.metrics().sum("weft_map_entries", map="weft_workloads"), self.entries()
         )
+
+
+_IPTABLES = """\
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+{declared}
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+{rules}
+COMMIT
+"""
+_IPTABLES_SERVICE = """\
+-A KUBE-SERVICES -d {vip}/{bits} -p {proto} -m {proto} --dport {port} -j KUBE-SVC-{id}
+-A KUBE-SVC-{id} -d {vip}/{bits} -p {proto} -m {proto} --dport {port} -j KUBE-MARK-MASQ
+-A KUBE-SVC-{id} -m comment --comment "test -> {to}" -j KUBE-SEP-{id}
+-A KUBE-SEP-{id} -s {to}/{bits} -j KUBE-MARK-MASQ
+-A KUBE-SEP-{id} -p {proto} -m {proto} -j DNAT --to-destination {target}:{to_port}"""
+_NFTABLES = """\
+table {family} kube-proxy {{
+  map service-ips {{
+    type {type} . inet_proto . inet_service : verdict
+    elements = {{ {elements} }}
+  }}
+  chain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}
+  chain nat-output {{ type nat hook output priority -100; jump services; }}
+  chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
+  chain services {{ {family} daddr . meta l4proto . th dport vmap @service-ips; }}
+  chain mark-for-masquerade {{ meta mark set mark or 0x4000; }}
+  chain masquerading {{
+    meta mark and 0x4000 == 0 return
+    meta mark set mark xor 0x4000
+    masquerade fully-random
+  }}
+{chains}
+}}
+"""
+_NFTABLES_SERVICE = """\
+  chain endpoint-{id} {{
+    {family} saddr {to} jump mark-for-masquerade
+    meta l4proto {proto} dnat to {target}:{to_port}
+  }}
+  chain service-{id} {{
+    {family} daddr {vip} {proto} dport {port} jump mark-for-masquerade
+    numgen random mod 1 vmap {{ 0 : goto endpoint-{id} }}
+  }}"""
+
+
+def kube_proxy_rules(mode, rows):
+    """{family: text}, as kube-proxy writes them with --masquerade-all (so that no bridge need be
+    filtered). A row is (service address, protocol, port, endpoint, its port)."""
+    texts = {}
+    for family, kind, bits in (("ip", "ipv4_addr", 32), ("ip6", "ipv6_addr", 128)):
+        services = [
+            {
+                "id": f"{vip}-{proto}".replace(":", "_").upper(),
+                "vip": vip,
+                "proto": proto,
+                "port": port,
+                "to": to,
+                "target": f"[{to}]" if family == "ip6" else to,
+                "to_port": to_port,
+                "family": family,
+                "bits": bits,
+            }
+            for vip, proto, port, to, to_port in rows
+            if (":" in vip) == (family == "ip6")
+        ]
+        if mode == "iptables":
+            texts[family] = _IPTABLES.format(
+                declared="\n".join(f":KUBE-{k}-{s['id']} -" for s in services for k in ("SVC", "SEP")),
+                rules="\n".join(_IPTABLES_SERVICE.format(**s) for s in services),
+            )
+        else:
+            for s in services:
+                s["id"] = s["id"].lower().replace(".", "-")
+            texts[family] = _NFTABLES.format(
+                family=family,
+                type=kind,
+                elements=", ".join(
+                    f"{s['vip']} . {s['proto']} . {s['port']} : goto service-{s['id']}"
+                    for s in services
+                ),
+                chains="\n".join(_NFTABLES_SERVICE.format(**s) for s in services),
+            )
+    return texts
+
+
+class BesideIptables(EnrolmentTest):
+    """kube-proxy's rules are in the node's namespace and lead to k, where weft's endpoints are a, b
+    and c: the answer tells whose way a connection took."""
+
+    PODS = ["client", "a", "b", "c", "k"]
+    BACKENDS = PODS[1:]
+    MODE = "iptables"
+    UNKNOWN = "10.96.0.77"  # to kube-proxy a service, to weft nothing
+
+    @classmethod
+    def populate(cls):
+        super().populate()
+        k = cls.node["k"]
+        k.serve(server.udp, "k", 5353)
+        rows = [
+            (WEB, "tcp", 80, k.v4, PORT),
+            (WEB6, "tcp", 80, k.v6, PORT),
+            (cls.UNKNOWN, "tcp", 80, k.v4, PORT),
+            (DNS, "udp", 53, k.v4, 5353),
+        ]
+        for family, text in kube_proxy_rules(cls.MODE, rows).items():
+            path = f"{cls.node.dir}/rules-{family}"
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+            restore = {"ip": "iptables-restore", "ip6": "ip6tables-restore"}[family]
+            command = [restore, "--noflush", path] if cls.MODE == "iptables" else ["nft", "-f", path]
+            code, _, errors = cls.node.outside.run(weftlab.tool.run, command)
+            if code:
+                raise AssertionError(f"{command}: {errors}\n{text}")
+        # What the node itself sends is routed before rules turn it: a real node has a default.
+        weftlab.node.ip(
+            ["route add 10.96.0.0/16 dev weft0", "route add fd00:96::/64 dev weft0"], cls.node.netns
+        )
+
+    def name_in(self, cgroup, address=WEB, **more):
+        return self.ask_in(cgroup, address, **more)["name"]
+
+    def udp_in(self, cgroup):
+        target = [(DNS, 53)]
+        (answer,) = self.caller.run(within, cgroup, self.home, client.udp_ask, target)
+        return answer
+
+    def test_who_is_not_enrolled_takes_the_way_of_kube_proxy(self):
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        for address in (WEB, WEB6):
+            with self.subTest(address=address):
+                for _ in range(3):
+                    self.assertIn(self.name_in(ours_cgroup, address), ("a", "b", "c"))
+                    answer = self.ask_in(other_cgroup, address)
+                    self.assertEqual((answer["name"], answer["peer"]), ("k", (address, 80)))
+        self.assertEqual(self.udp_in(ours_cgroup), ("a:5353 hello", (DNS, 53)))
+        self.assertEqual(self.udp_in(other_cgroup), ("k:5353 hello", (DNS, 53)))
+
+    def test_the_node_itself_takes_the_way_of_kube_proxy(self):
+        uid, cgroup = self.pod("shop", "true", host_network=True)
+        self.wait_enrolled(uid, False)
+        for address in (WEB, WEB6):
+            self.assertEqual(self.name_in(cgroup, address, caller=self.node.outside), "k")
+            self.assertEqual(self.ask(address, pod=self.node.outside)["name"], "k")
+
+    def test_what_weft_does_not_know_is_left_to_kube_proxy(self):
+        uid, cgroup = self.pod("shop")
+        self.wait_enrolled(uid)
+        self.assertEqual(self.name_in(cgroup, self.UNKNOWN), "k")
+        self.assertIn(self.name_in(cgroup), ("a", "b", "c"))
+
+    def test_before_the_pod_is_known_its_connections_take_the_way_of_kube_proxy(self):
+        made = self.node.kubelet_pod("early", self.new_uid())
+        self.addCleanup(self.node.remove_pod, "early")
+        self.wait_workload(made.uid, known=False)
+        self.assertEqual(made.run(client.ask, WEB, 80)["name"], "k")
+        connection = made.start(client.keep_open, WEB, 80)
+        self.assertEqual(connection.receive(), "k")
+        self.put_pod("shop/early", made.uid)
+        self.addCleanup(self.api_delete, "shop/early", made.uid)
+        self.wait_enrolled(made.uid)
+        self.assertIn(made.run(client.ask, WEB, 80)["name"], ("a", "b", "c"))
+        # And what was open stays where it was.
+        self.assertEqual(connection.stop(), "k")
+
+    def test_weft_goes_and_comes_without_a_failed_connection(self):
+        pods = []
+        for name, space in (("in", "shop"), ("out", "plain")):
+            made = self.node.kubelet_pod(name, self.new_uid())
+            self.addCleanup(self.node.remove_pod, name)
+            self.put_pod(f"{space}/{name}", made.uid)
+            self.addCleanup(self.api_delete, f"{space}/{name}", made.uid)
+            self.wait_enrolled(made.uid, space == "shop")
+            pods.append(made)
+        ours, other = pods
+        jobs = [made.start(client.traffic, WEB, 80, 0.001) for made in pods]
+        for job in jobs:
+            job.receive()
+        self.weftd.kill9()
+        self.assertIn(ours.run(client.ask, WEB, 80)["name"], ("a", "b", "c"))
+        done = self.weftd.uninstall()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(ours.run(client.ask, WEB, 80)["name"], "k")
+        self.weftd.start()
+        self.wait_enrolled(ours.uid)
+        self.assertIn(ours.run(client.ask, WEB, 80)["name"], ("a", "b", "c"))
+        done = [job.stop() for job in jobs]
+        self.assertEqual([d["failures"] for d in done], [[], []])
+        self.assertEqual(set(done[0]["by_name"]), {"a", "b", "c", "k"})
+        self.assertEqual(set(done[1]["by_name"]), {"k"})
+        self.assertEqual(other.run(client.ask, WEB, 80)["name"], "k")
+
+
+class BesideNftables(BesideIptables):
+    MODE = "nftables"
+
+
+class BesideOthers(EnrolmentTest):
+    """NodeLocal DNS and other programs."""
+
+    CACHE = "169.254.20.10"
+
+    def test_a_dns_cache_of_the_node_is_asked_by_its_own_address(self):
+        self.node.local_address(self.CACHE)
+        cache = self.node.outside.serve(
+            functools.partial(server.udp, address=self.CACHE), "cache", 53
+        )
+        self.addCleanup(cache.stop)
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        for cgroup in (ours_cgroup, other_cgroup):
+            targets = [(self.CACHE, 53)]
+            answers = self.caller.run(within, cgroup, self.home, client.udp_ask, targets)
+            self.assertEqual(answers, [("cache:53 hello", (self.CACHE, 53))])
+
+    def test_where_the_cache_has_the_clusters_dns_address_enrolled_pods_ask_the_endpoints(self):
+        self.node.local_address(DNS)
+        cache = self.node.outside.serve(functools.partial(server.udp, address=DNS), "cache", 53)
+        self.addCleanup(weftlab.node.ip, [f"addr del {DNS}/32 dev lo"], self.node.netns)
+        self.addCleanup(cache.stop)
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        for cgroup, name in ((ours_cgroup, "a:5353"), (other_cgroup, "cache:53")):
+            answers = self.caller.run(within, cgroup, self.home, client.udp_ask, [(DNS, 53)])
+            self.assertEqual(answers, [(f"{name} hello", (DNS, 53))])
+
+    def test_another_program_on_the_same_cgroup_is_named_and_both_serve(self):
+        """The other one is a weftd with pins of its own that serves a service of its own."""
+        folder = f"{self.node.dir}/other"
+        mesh = weftlab.Manifests(f"{folder}/mesh")
+        mesh.write(
+            "other.yaml",
+            manifests.service("test/other", ["10.96.0.78"], [manifests.service_port(80, PORT)]),
+            manifests.endpoint_slice("test/other", [self.node["b"].v4], [PORT]),
+        )
+        other = OtherWeftd(self.node, sources=[f"dir:{folder}/mesh"])
+        other.start()
+        self.addCleanup(other.uninstall_all)
+        uid, cgroup = self.pod("shop")
+        self.wait_enrolled(uid)
+        self.assert_served(cgroup)
+        self.assertEqual(self.ask_in(cgroup, "10.96.0.78")["name"], "b")
+        mine = {hook["program_id"] for hook in self.weftd.ctl("status")["hooks"]}
+        strange = {h["program_id"] for h in other.ctl("status")["hooks"]} - mine
+        shown = json.dumps(self.weftd.ctl("status"))
+        self.assertTrue(any(str(number) in shown for number in strange), shown)
+
+
+class OtherWeftd(weftlab.Weftd):
+    """A second one on the same cgroup, which the first knows nothing of."""
+
+    PORT = 15021
+
+    def __init__(self, node, *flags, sources):
+        super().__init__(node, *flags, sources=sources)
+        self.log_path = f"{node.dir}/other.log"
+        self.bpffs = f"{node.bpffs}-other"
+        os.makedirs(self.bpffs, exist_ok=True)
+        self.run_dir = f"{node.dir}/other-run"
+        os.makedirs(self.run_dir, exist_ok=True)
+
+    def command(self, *more):
+        command = super().command(*more)
+        for flag, value in (
+            ("--bpffs", self.bpffs),
+            ("--run-dir", self.run_dir),
+            ("--metrics", f"127.0.0.1:{self.PORT}"),
+        ):
+            command[command.index(flag) + 1] = value
+        return command
+
+    def ctl_command(self, *words):
+        return [
+            weftlab.binary("weftctl"),
+            "--bpffs",
+            self.bpffs,
+            "--run-dir",
+            self.run_dir,
+            *words,
+        ]
+
+    def page(self, path):
+        return self.node.outside.run(client.http_get, "127.0.0.1", self.PORT, path)
+
+    def uninstall_all(self):
+        if self.running():
+            self.stop()
+        words = ["--uninstall", "--bpffs", self.bpffs, "--cgroup", self.node.cgroup]
+        self.run_to_end(replace=[weftlab.binary("weftd"), *words])
+        cleanup.remove_tree(self.bpffs)
+
+
+class Itself(KubernetesTest):
+    """weftd runs among those it serves, and the API server's own address is a service of the mesh
+    with nobody ready."""
+
+    FLAGS = ["--enrol", "all"]
+
+    @classmethod
+    def prepare(cls):
+        beside = cls.node.agent_cgroup
+        cls.node.on_close(lambda: cleanup.kill_cgroup(beside))
+        cls.node.agent_cgroup = f"{cls.node.cgroup}/agent"
+        os.makedirs(cls.node.agent_cgroup)
+        cls.API = {"tls": True, "host": cls.node.v4, "names": [f"IP:{cls.node.v4}"]}
+        super().prepare()
+
+    @classmethod
+    def populate(cls):
+        super().populate()
+        cls.neighbour = cls.node.outsider(cls.node["client"])
+        cls.neighbour.run(kernel.enter_cgroup, cls.node.agent_cgroup)
+
+    def take_the_address(self):
+        self.api.put(
+            service("test/api", [self.node.v4], [service_port(self.api.port, 6443)]),
+            endpoint_slice("test/api", [], [6443]),
+        )
+        self.weftd.wait_service("test/api", 0)
+        self.assert_others_are_refused()
+
+    def assert_others_are_refused(self):
+        for _ in range(3):
+            self.assertEqual(
+                self.neighbour.run(client.connect_error, self.node.v4, self.api.port),
+                "ECONNREFUSED",
+            )
+
+    def assert_follows(self):
+        """Over new connections: lists and watches go on, and what they bring is served."""
+        accepted, watches = self.api.accepted, dict(self.api.watches)
+        self.api.compact()
+        self.api.drop_connections()
+        self.api.wait(
+            lambda: all(self.api.watches[kind] > watches[kind] for kind in watches),
+            "every kind is watched anew",
+            GUARD,
+        )
+        self.assertGreater(self.api.accepted, accepted)
+        self.marker()
+        self.assert_others_are_refused()
+
+    def test_it_reaches_the_api_server_where_others_are_refused(self):
+        self.assertIsNone(self.neighbour.run(client.connect_error, self.node.v4, self.api.port))
+        self.take_the_address()
+        self.assert_follows()
+        # Also the one that is started onto such a data path, whichever way the last one ended.
+        for end in (self.weftd.kill9, self.weftd.stop):
+            end()
+            self.assert_others_are_refused()
+            self.weftd.start()
+            self.assert_follows()
+        self.assert_serves()
+
+
+class LastEndpoint(EnrolmentTest):
+    """default/kubernetes keeps its last endpoint: without it nobody could be told of another."""
+
+    FLAGS = ["--hold-empty", "2s"]
+    API_SERVER, OTHER = "10.96.0.1", "10.96.0.2"
+
+    def put_both(self, pods):
+        for where, address in (("default/kubernetes", self.API_SERVER), ("test/other", self.OTHER)):
+            self.put_service(where, address, pods)
+
+    def setUp(self):
+        super().setUp()
+        self.put_both("a")
+        for where in ("default/kubernetes", "test/other"):
+            self.weftd.wait_service(where, 1)
+        self.uid, self.pod_cgroup = self.pod("shop")
+        self.wait_enrolled(self.uid)
+
+    def assert_kept(self, name):
+        self.assertEqual(self.ask_in(self.pod_cgroup, self.API_SERVER)["name"], name)
+        self.assertEqual(self.ask_in(self.pod_cgroup, self.OTHER)["error"], "ECONNREFUSED")
+
+    def test_where_its_slice_becomes_empty(self):
+        self.put_both("")
+        self.weftd.wait_service("test/other", 0)
+        self.marker()
+        self.assert_kept("a")
+        self.weftd.restart()
+        self.marker()
+        self.assert_kept("a")
+        self.put_service("default/kubernetes", self.API_SERVER, "bc")
+        self.weftd.wait_service("default/kubernetes", 2)
+        self.assertIn(self.ask_in(self.pod_cgroup, self.API_SERVER)["name"], ("b", "c"))
+
+    def test_where_its_slice_and_the_service_itself_are_deleted(self):
+        for space, name in (("default", "kubernetes"), ("test", "other")):
+            self.api.delete("EndpointSlice", space, f"{name}-ipv4")
+        self.weftd.wait_service("test/other", 0)
+        self.marker()
+        self.assert_kept("a")
+        for space, name in (("default", "kubernetes"), ("test", "other")):
+            self.api.delete("Service", space, name)
+        self.marker()
+        self.assertEqual(self.ask_in(self.pod_cgroup, self.API_SERVER)["name"], "a")
+        self.assert_untouched(self.pod_cgroup, address=self.OTHER)
+
+    def test_also_where_a_removal_of_many_endpoints_was_held_back_and_is_over(self):
+        self.put_both("")
+        self.weftd.wait_service("test/other", 0)
+        self.api.put(endpoint_slice("test/ballast", [], [PORT]))
+        self.weftd.wait_service("test/ballast", 0)
+        self.assert_kept("a")
+        self.put_service(
+            "test/ballast", "10.96.255.254", [f"10.99.{i // 200}.{i % 200 + 1}" for i in range(64)]
+        )
+        self.weftd.wait_service("test/ballast", 64)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,8 @@ class Container:
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
         for variable in container.get("env", []):
             field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
-            self.env[variable["name"]] = (
-                {"spec.nodeName": node_name}[field] if field else variable["value"]
-            )
+            known = {"spec.nodeName": node_name, "metadata.namespace": "weft"}
+            self.env[variable["name"]] = known[field] if field else variable["value"]
         self.capabilities = list(container["securityContext"]["capabilities"]["add"])
 
     def arguments(self):

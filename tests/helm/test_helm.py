@@ -172,6 +172,8 @@ class Flags(unittest.TestCase):
                 "--devices=eth1",
                 "--enforce-unsupported=refuse",
                 "--enrol=labelled",
+                "--exclude-namespaces=kube-system",
+                "--exclude-namespaces=quiet",
                 "--hold-empty=1m",
                 "--log-format=text",
                 "--max-connections=1048577",

@@ -81,7 +81,7 @@ class OnANode(NodeTest):
                 60,
                 f"{name} succeeds",
             )
-        self.assertIsNone(weftd.process.poll(), weftd.log_tail())
+        self.assertIsNone(weftd.process.poll(), weftd.log())
         self.assertEqual(set(self.names(self.WEB, 10)), {"a", "b"})
         outside = self.ask(self.WEB, pod=self.node["system"])
         self.assertIn(outside["error"], ("EHOSTUNREACH", "ENETUNREACH"))
@@ -108,8 +108,8 @@ class OnANode(NodeTest):
             with self.subTest(without=without):
                 weftd = self.weftd_of(without)
                 weftd.start(wait=False)
-                self.assertEqual(weftd.process.wait(60), 1, weftd.log_tail())
-                self.assertIn("cannot load the programs", weftd.log_tail(1))
+                self.assertEqual(weftd.process.wait(60), 1, weftd.log())
+                self.assertIn("cannot load the programs", weftd.log())
 
     def test_whoever_forbids_a_capability_loses_what_the_chart_says_and_no_more(self):
         weftd = self.weftd_of(["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "SYS_RESOURCE"])

@@ -9,6 +9,10 @@ env:
     valueFrom:
       fieldRef:
         fieldPath: spec.nodeName
+  - name: POD_NAMESPACE
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.namespace
 securityContext:
   # Root of the node, but not privileged: no devices, no capability beyond these.
   privileged: false
@@ -26,7 +30,8 @@ securityContext:
       - PERFMON
       # setns() into a pod's network namespace, for its cookie; and opening programs by id: those in
       # force after a restart, and others' on the same cgroup. The widest one here: no smaller one
-      # allows either. Without it no pod is enrolled by label; with enrol: all weftd serves.
+      # allows either. Without it weftctl workload list shows no cookies; pods are enrolled all the
+      # same, by their cgroup.
       - SYS_ADMIN
       # Opening /proc/PID/ns/net of a pod's process. Without it the same is lost.
       - SYS_PTRACE

@@ -18,6 +18,7 @@ PROBED_ADDRESS = "10.96.0.10"
 PORT = 80
 TARGET = 8080
 ENDPOINTS = 10
+CLIENT = 0  # its number among pods
 _PAGE = 500  # what weftd asks for at a time
 _NOWHERE = [f"100.64.0.{i + 1}" for i in range(ENDPOINTS - 2)]
 
@@ -52,6 +53,7 @@ def _start(folder, node_name, count, real):
     _api = kube_api.KubeApi(tls=True, folder=folder).start()
     _api.put(kube_api.node(node_name, zone="zone-1"))
     _api.put(kube_api.namespace(NAMESPACE, {"weft.mesh/enrol": "true"}))
+    _api.put(_pod(node_name, CLIENT))
     for pair in kube_api.ballast(count - 1, ENDPOINTS):
         _api.put(*pair)
     _api.put(kube_api.service(PROBED, [PROBED_ADDRESS], [kube_api.service_port(PORT, TARGET)]))
@@ -176,11 +178,13 @@ class _Storm:
 
 def put_pods(node_name, numbers):
     for number in numbers:
-        revision = _api.put(
-            kube_api.pod(f"{NAMESPACE}/pod-{number}", [f"100.65.{number >> 8}.{number & 255}"], node_name,
-                         uid=pod_uid(number))
-        )
+        revision = _api.put(_pod(node_name, number))
     return _sent(revision)
+
+
+def _pod(node_name, number):
+    address = f"100.65.{number >> 8}.{number & 255}"
+    return kube_api.pod(f"{NAMESPACE}/pod-{number}", [address], node_name, uid=pod_uid(number))
 
 
 def delete_pods(numbers):
