@@ -5,12 +5,15 @@
 #include <bpf/btf.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <memory>
@@ -208,6 +211,27 @@ TEST(ForeignPrograms, OfManyAllAreFound) {
       all.back()->link_to(cgroup);
     }
   EXPECT_EQ(strangers(node, below.path).size(), all.size());
+}
+
+// A container may have no more mounted than its own part of the hierarchy.
+TEST(ForeignPrograms, AboveWhatIsMountedHereAreFoundWithoutTheirCgroup) {
+  const tests::KernelNode node;
+  const Inner below(node.cgroup());
+  Stranger outer("outer");
+  outer.link_to(node.cgroup());
+  std::string part = "/tmp/weft-lab-XXXXXX";
+  ASSERT_NE(mkdtemp(part.data()), nullptr);
+  std::thread([&] {
+    // In a mount namespace of this thread, which goes with it.
+    ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+    ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    ASSERT_EQ(mount(below.path.c_str(), part.c_str(), nullptr, MS_BIND, nullptr), 0);
+    std::vector<ForeignProgram> found;
+    for (auto& program : foreign_programs(part, {}))
+      if (program.id == outer.id) found.push_back(std::move(program));
+    EXPECT_EQ(found, (std::vector<ForeignProgram>{{"connect4", outer.id, "outer", "", true}}));
+  }).join();
+  EXPECT_EQ(rmdir(part.c_str()), 0) << part;
 }
 
 TEST(ForeignPrograms, OfACgroupThatIsGoneAreNoneAndItIsSaid) {

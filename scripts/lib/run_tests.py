@@ -14,6 +14,8 @@ from weftlab import LabError, cleanup_stale, leftovers
 
 ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
 SUITES = ["unit", "golden", "bpf", "e2e", "helm", "fuzz", "check"]
+# With --long only: entries that build or soak for a quarter of an hour.
+LONG = "long"
 # Under the sanitizers: e2e only its smoke tests, the rest of it tests the kernel's side once more.
 ASAN_SUITES = ["unit", "golden", "e2e", "fuzz"]
 ASAN_ENV = {
@@ -107,6 +109,8 @@ def run_ctest(build, suites, prefix, tally, env, only=None):
     ]
     if only:
         command += ["-L", f"^({'|'.join(only)})$"]
+    if LONG not in suites:
+        command += ["-LE", f"^{LONG}$"]
     subprocess.run(command, env={**os.environ, **env}, check=False)
     if os.path.exists(report):
         read_report(report, suites, prefix, tally)
@@ -181,7 +185,8 @@ def main():
     cleanup_stale()
     env = {"WEFT_LONG": "1"} if chosen.long else {}
     if not chosen.asan and build("release", tally):
-        run_ctest(f"{ROOT}/build", chosen.suites or SUITES, "", tally, env, chosen.suites)
+        suites = chosen.suites or SUITES + [LONG] * chosen.long
+        run_ctest(f"{ROOT}/build", suites, "", tally, env, chosen.suites)
     asan = [suite for suite in ASAN_SUITES if suite in (chosen.suites or SUITES)]
     if (chosen.asan or not chosen.suites) and build("asan", tally):
         print("\n=== the same under ASan+UBSan", flush=True)

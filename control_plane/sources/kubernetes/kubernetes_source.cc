@@ -241,8 +241,11 @@ class KubernetesSource : public Source {
     if (other_error && !error.empty()) log::warning("source", {{"uri", uri_}, {"error", error}});
     if (other_error && !error.empty()) ++status_.errors;
     status_.error = error;
-    status_.synced |= std::all_of(followers_.begin(), followers_.end(),
-                                  [](const auto& follower) { return follower->core->listed(); });
+    // Nothing waits for what Nodes say.
+    status_.synced |=
+        !followers_.empty() && std::all_of(followers_.begin(), followers_.end(), [](const auto& f) {
+          return f->core->listed() || f->resource.plural == "nodes";
+        });
     const bool tell = changed_ || other_error || status_.synced != told_synced_;
     if (changed_) status_.changed = Clock::now();
     changed_ = false;

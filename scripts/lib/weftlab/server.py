@@ -3,6 +3,7 @@
 Jobs for pod.serve(): they report that they listen, then serve until they are told to stop.
 """
 
+import contextlib
 import selectors
 import socket
 
@@ -94,9 +95,9 @@ def _serve(channel, name, ports, addresses):
 
 def udp(channel, name, *ports, address="::"):
     """Answers every datagram with `name:port datagram`, from the address it was sent to."""
-    with selectors.DefaultSelector() as selector:
+    with contextlib.ExitStack() as sockets, selectors.DefaultSelector() as selector:
         for port in ports:
-            sock = _listen(address, port, socket.SOCK_DGRAM)
+            sock = sockets.enter_context(_listen(address, port, socket.SOCK_DGRAM))
             selector.register(
                 sock, selectors.EVENT_READ, lambda s, p=port: _echo(s, f"{name}:{p} ".encode())
             )
