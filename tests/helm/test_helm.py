@@ -259,7 +259,7 @@ class Objects(unittest.TestCase):
         }
         kinds = [("", kind) for kind in ("services", "pods", "nodes", "namespaces")]
         kinds.append(("discovery.k8s.io", "endpointslices"))
-        wanted = {(*kind, verb) for kind in kinds for verb in ("get", "list", "watch")}
+        wanted = {(*kind, verb) for kind in kinds for verb in ("list", "watch")}
         self.assertEqual(found, wanted)
 
     def test_the_binding_joins_the_role_to_the_account_of_the_pods(self):
