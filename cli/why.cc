@@ -170,7 +170,8 @@ std::string cgroup_of(const std::string& pid, const std::string& served) {
     // In a cgroup namespace others' paths lead out of it: where from, nobody says here.
     if (line.starts_with("0::/.."))
       return "";
-    else if (line.starts_with("0::")) own = line == "0::/" ? "" : line.substr(3);
+    else if (line.starts_with("0::"))
+      own = line == "0::/" ? "" : line.substr(3);
   while (std::getline(mounts, line)) {
     std::istringstream words(line);
     std::string device, path, type;

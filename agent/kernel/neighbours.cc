@@ -108,10 +108,26 @@ void look_at(const HookType& hook, const std::vector<Level>& levels,
 }
 
 // Who names programs so. Cilium: bpf/bpf_sock.c; Calico: felix/bpf-gpl/connect_balancer.c.
-const char* maker_of(std::string_view name) {
-  if (name.starts_with("cil_sock")) return "Cilium's socket balancing";
-  if (name.starts_with("calico_") || name.starts_with("cali_")) return "Calico's socket balancing";
+const char* balancer_of(std::string_view program) {
+  if (program.starts_with("cil_sock")) return "Cilium's socket balancing";
+  if (program.starts_with("calico_") || program.starts_with("cali_"))
+    return "Calico's socket balancing";
   return nullptr;
+}
+
+std::string who(const ForeignProgram& program) {
+  if (const char* balancer = balancer_of(program.name)) return balancer;
+  return program.name.empty() ? "program " + std::to_string(program.id) : program.name;
+}
+
+const char* meaning(const ForeignProgram& program) {
+  if (!program.runs)
+    return "does not run for calls that weft sees, as it was attached without BPF_F_ALLOW_MULTI";
+  if (balancer_of(program.name))
+    return "of it and weft, the first to run translates a call, and the inner cgroup's programs "
+           "run first";
+  return "sees the same calls as weft; where it changes addresses too, the inner cgroup's programs "
+         "come first";
 }
 
 }  // namespace
@@ -128,20 +144,34 @@ std::vector<ForeignProgram> foreign_programs(const std::string& cgroup,
   return found;
 }
 
-std::string meaning(const ForeignProgram& program) {
-  const char* maker = maker_of(program.name);
-  std::string text = maker ? maker : "a program of somebody else";
-  text += " at " + program.hook + " of ";
-  text += program.cgroup.empty() ? "a cgroup above what is mounted here" : program.cgroup;
-  if (!program.runs)
-    return text +
-           ": does not run for calls that weft sees, as it was attached without "
-           "BPF_F_ALLOW_MULTI";
-  return text +
-         (maker ? ": of it and weft, the first to run translates a call, and the inner cgroup's "
-                  "programs run first"
-                : ": sees the same calls as weft; where it changes addresses too, the inner "
-                  "cgroup's programs come first");
+std::vector<std::pair<std::string, std::string>> in_words(
+    const std::vector<ForeignProgram>& programs) {
+  struct Group {
+    std::string name, cgroup;
+    const char* meaning;
+    std::vector<std::string> hooks;
+  };
+  std::vector<Group> groups;
+  for (const auto& program : programs) {
+    Group group{who(program), program.cgroup, meaning(program), {}};
+    auto at = std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
+      return other.name == group.name && other.cgroup == group.cgroup &&
+             other.meaning == group.meaning;
+    });
+    if (at == groups.end()) at = groups.insert(at, std::move(group));
+    // Twice at one hook (a name is nobody's alone) is said once.
+    if (at->hooks.empty() || at->hooks.back() != program.hook) at->hooks.push_back(program.hook);
+  }
+  std::vector<std::pair<std::string, std::string>> words;
+  for (const auto& group : groups) {
+    std::string hooks;
+    for (const auto& hook : group.hooks) hooks += (hooks.empty() ? "" : ", ") + hook;
+    words.emplace_back(group.name, "at " + hooks + " of " +
+                                       (group.cgroup.empty() ? "a cgroup above what is mounted here"
+                                                             : group.cgroup) +
+                                       ": " + group.meaning);
+  }
+  return words;
 }
 
 }  // namespace weft::kernel

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace weft::kernel {
@@ -29,7 +30,8 @@ std::vector<ForeignProgram> foreign_programs(const std::string& cgroup,
                                              const std::set<std::uint32_t>& own_program_ids,
                                              std::string* why = nullptr);
 
-// One line for people: who it is, if its name tells, and what it means beside weft.
-std::string meaning(const ForeignProgram& program);
+// For people: a name and one sentence for each maker and cgroup, however many hooks it has there.
+std::vector<std::pair<std::string, std::string>> in_words(
+    const std::vector<ForeignProgram>& programs);
 
 }  // namespace weft::kernel

@@ -130,7 +130,7 @@ def resize(ready):
 
 def storm_begin(count, rate, every):
     """`rate` slices a second change, one after the other, from now on; of them each so many-th is
-    PROBED's, which has 1 to 8 endpoints in turn."""
+    PROBED's, which has 2 to 9 endpoints in turn."""
     global _storm
     _storm = _Storm(count - 1, rate, every)
 
@@ -158,7 +158,7 @@ class _Storm:
 
     def _one(self, number):
         if number % self._every == self._every - 1:
-            ready = number // self._every % 8 + 1
+            ready = number // self._every % 8 + 2  # never what it was: that would be no event
             self._probed.append((_api.put(_probed({_real[0], *_NOWHERE[: ready - 1]})), ready))
             return
         slice_ = self._pairs[number % len(self._pairs)][1]

@@ -1,4 +1,4 @@
-"""kube-proxy's rules in a node's network namespace, as its iptables and its nftables mode write them
+"""kube-proxy's rules in a node's network namespace, as its iptables and nftables modes write them
 with --masquerade-all: bridged packets need not be filtered then."""
 
 from . import tool

@@ -133,7 +133,10 @@ class VirtualNode:
         ip(
             [
                 "link set lo up",
-                "link add weft0 type bridge mcast_snooping 0 forward_delay 0",
+                # Its own, else it would change to the lowest of the ports' as pods come and go, and
+                # pods would send to the old one until their neighbour entries expire.
+                "link add weft0 address 02:00:00:00:00:01 type bridge mcast_snooping 0 "
+                "forward_delay 0",
                 f"addr add {self.v4}/{self.v4_net.prefixlen} dev weft0",
                 f"addr add {self.v6}/{self.v6_net.prefixlen} dev weft0 nodad",
                 "link set weft0 up",
