@@ -52,6 +52,7 @@ Json collect(const Context& context, const kernel::Maps& maps,
           {"sources", of("sources", Json::array())},
           {"hooks", hooks_json(context)},
           {"features", of("features", Json::array())},
+          {"neighbours", of("neighbours", Json::array())},
           {"maps", maps_json(summaries)},
           {"proxy", {{"state", "off"}, {"pid", 0}, {"connections", 0}}},
           {"last_apply", of("last_apply", nullptr)},
@@ -105,6 +106,10 @@ void print(const Json& s) {
     if (!feature["enabled"])
       std::printf("\nmissing: %s: %s\n", feature["name"].get<std::string>().c_str(),
                   feature["reason"].get<std::string>().c_str());
+  if (!s["neighbours"].empty()) std::printf("\n");
+  for (const auto& neighbour : s["neighbours"])
+    std::printf("beside: %s: %s\n", neighbour["name"].get<std::string>().c_str(),
+                neighbour["what"].get<std::string>().c_str());
   if (!s["notices"].empty()) std::printf("\n");
   for (const auto& n : s["notices"])
     std::printf("%s:%s: %s: %s%s%s\n", n["file"].get<std::string>().c_str(),

@@ -14,7 +14,9 @@
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/datapath.h"
+#include "agent/kernel/neighbours.h"
 #include "agent/kernel/writer.h"
+#include "agent/node/rules.h"
 #include "agent/observe/admin_server.h"
 #include "agent/observe/exporter.h"
 #include "agent/observe/health.h"
@@ -36,7 +38,12 @@ using observe::Clock;
 constexpr auto kFirstRetry = 10ms;
 constexpr auto kLastRetry = 1s;
 constexpr auto kAffinityPeriod = 10s;
+constexpr auto kNeighbourPeriod = 60s;
 constexpr auto kHeartbeat = 1s;
+constexpr char kKeptApiServer[] =
+    "default/kubernetes would lose its last endpoint: it is kept, since it is the way back; "
+    "weftctl "
+    "confirm takes it away";
 constexpr auto kPace = 5ms;  // between two plans
 
 // How long the map writes themselves took: what a slow apply is asked first.
@@ -134,7 +141,10 @@ class App {
   }
 
   void listen_to_sources() {
-    feed_.listen({[this](const auto& name, const auto& unit) { pods_.set_unit(name, unit); },
+    feed_.listen({[this](const auto& name, const auto& unit) {
+                    pods_.set_unit(name, unit);
+                    pods_changed_ = true;
+                  },
                   [this](const auto& uri, auto first_event) { on_batch(uri, first_event); }});
     if (feed_.all_synced()) return begin();
     start_timer_.expires_after(options_.source_timeout);
@@ -191,8 +201,8 @@ class App {
     const bool waiting = reconciler_.failed();
     const bool allow = options_.allow_empty || confirmed_;
     if (allow) peak_.forget();
-    auto result =
-        reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin)});
+    auto result = reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin),
+                                                     options_.allow_empty || said_so_});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
     reconciled_ = Clock::now();
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
@@ -259,6 +269,7 @@ class App {
     }
     attached_ = true;
     log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
+    look_for_neighbours();
     return true;
   }
 
@@ -311,22 +322,30 @@ class App {
   // --- what people must be told ---
 
   void note_held_back(const reconcile::Result& result) {
-    confirmed_ = false;
-    if (result.held_back == snapshot_.held_back) return;
-    snapshot_.held_back = result.held_back;
-    if (!result.held_back) {
-      hold_timer_.cancel();
-      snapshot_.held_back_text.clear();
+    confirmed_ = said_so_ = false;
+    if (result.held_back != holding_) begin_or_end_hold(result);
+    std::string text = hold_text_;
+    if (result.kept_api_server) text += (text.empty() ? "" : "; ") + std::string(kKeptApiServer);
+    if (text == snapshot_.held_back_text) return;
+    if (text.empty())
       log::info("hold-back", {{"state", "over"}});
-      return;
-    }
-    snapshot_.held_back_text =
-        std::to_string(result.endpoints_before - result.endpoints_after) + " of " +
-        std::to_string(result.endpoints_before) +
-        " endpoints would go at once, which is more often a fault than a wish: held back for " +
-        in_seconds(options_.hold_empty) +
-        ". To apply it now: weftctl confirm; to never hold back: --allow-empty";
-    log::warning("hold-back", {{"text", snapshot_.held_back_text}});
+    else
+      log::warning("hold-back", {{"text", text}});
+    snapshot_.held_back = !text.empty();
+    snapshot_.held_back_text = std::move(text);
+  }
+
+  void begin_or_end_hold(const reconcile::Result& result) {
+    holding_ = result.held_back;
+    hold_text_.clear();
+    hold_timer_.cancel();
+    if (!holding_) return;
+    hold_text_ = std::to_string(result.endpoints_before - result.endpoints_after) + " of " +
+                 std::to_string(result.endpoints_before) +
+                 " endpoints would go at once, which is more often a fault than a wish: held back "
+                 "for " +
+                 in_seconds(options_.hold_empty) +
+                 ". To apply it now: weftctl confirm; to never hold back: --allow-empty";
     hold_timer_.expires_after(options_.hold_empty);
     hold_timer_.async_wait([this](auto error) {
       if (error) return;
@@ -392,6 +411,11 @@ class App {
                                    status.error + kept, status.changed, status.updates,
                                    status.errors});
     }
+    // The node's cgroups are a source like any other, to whoever asks what is wrong.
+    if (options_.enrol == "labelled")
+      snapshot_.sources.push_back({"cgroups:" + options_.cgroup,
+                                   pods_.error().empty() ? "synced" : "error", pods_.error(),
+                                   snapshot_.started, pods_.workloads().total(), 0});
     board_.publish(std::make_shared<const observe::Snapshot>(snapshot_));
   }
 
@@ -426,6 +450,35 @@ class App {
     });
   }
 
+  // Not before attaching: it replaces our own programs.
+  void look_for_neighbours() {
+    background_.post([this] {
+      auto found = std::make_shared<std::vector<node::Neighbour>>(neighbours());
+      asio::post(control_, [this, found] {
+        for (const auto& [name, what] : *found)
+          if (logged_neighbours_.insert(name + what).second)
+            log::info("neighbour", {{"name", name}, {"what", what}});
+        snapshot_.neighbours = std::move(*found);
+        publish();
+      });
+    });
+    neighbour_timer_.expires_after(kNeighbourPeriod);
+    neighbour_timer_.async_wait([this](auto error) {
+      if (!error) look_for_neighbours();
+    });
+  }
+
+  // On the background thread. What cannot be read now may be the next time.
+  std::vector<node::Neighbour> neighbours() const {
+    auto found = node::network_neighbours();
+    std::set<std::uint32_t> own;
+    for (const auto& hook : kernel::read_hooks({options_.bpffs}, options_.cgroup))
+      own.insert(hook.program_id);
+    for (auto& [name, what] : kernel::in_words(kernel::foreign_programs(options_.cgroup, own)))
+      found.push_back({std::move(name), std::move(what)});
+    return found;
+  }
+
   // --- admin socket: called on its thread, answered from this one ---
 
   observe::AdminHandlers admin_handlers() {
@@ -437,7 +490,7 @@ class App {
               absl::UnavailableError("the sources are not ready yet: nothing is held back"));
         if (!snapshot_.held_back)
           return done(absl::FailedPreconditionError("nothing is held back"));
-        confirmed_ = true;
+        confirmed_ = said_so_ = true;
         reconcile("confirmed", Clock::now());
         done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " +
                                                            snapshot_.apply.last_error)
@@ -506,24 +559,30 @@ class App {
 
   asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_},
       hold_timer_{control_}, beat_timer_{control_}, affinity_timer_{control_},
-      pace_timer_{control_};
+      pace_timer_{control_}, neighbour_timer_{control_};
   Clock::time_point reconciled_{};
   bool pacing_ = false;
   std::chrono::milliseconds retry_delay_ = kFirstRetry;
   bool begun_ = false;  // the first write was allowed
   bool attached_ = false;
   bool cleaning_ = false;
+  bool holding_ = false;  // the last apply held a removal back
+  std::string hold_text_;
+  bool said_so_ = false;    // ... because somebody confirmed it
   bool confirmed_ = false;  // the next apply may remove what was held back
   Outcome outcome_;
   std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
-  std::set<std::string> logged_notices_;
+  std::set<std::string> logged_notices_, logged_neighbours_;
   std::vector<std::function<void()>> audits_;
   bool pods_changed_ = true;
   Pods pods_{control_,
              datapath_->maps(),
              background_,
              {options_.exclude_namespaces.begin(), options_.exclude_namespaces.end()},
-             [this] { pods_changed_ = true; }};
+             [this] {
+               pods_changed_ = true;
+               publish();
+             }};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -87,13 +87,15 @@ absl::StatusOr<base::Fd> ask_for_handover(const std::string& run_dir) {
   return std::move(answer->second);
 }
 
-absl::StatusOr<base::Fd> wait_for_lock(const std::string& bpffs, std::chrono::milliseconds most) {
+absl::StatusOr<base::Fd> wait_for_lock(const std::string& bpffs, std::chrono::milliseconds most,
+                                       const std::function<bool()>& give_up) {
   const auto deadline = std::chrono::steady_clock::now() + most;
   for (;;) {
     auto lock = lock_bpffs(bpffs);
     if (lock.ok() || !absl::IsAlreadyExists(lock.status())) return lock;
     if (std::chrono::steady_clock::now() >= deadline)
       return absl::DeadlineExceededError(base::message_of(lock.status()));
+    if (give_up()) return absl::CancelledError("a signal came first");
     std::this_thread::sleep_for(kPoll);
   }
 }

@@ -6,6 +6,7 @@
 #include <absl/status/statusor.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "mesh/base/fd.h"
@@ -17,7 +18,9 @@ namespace weft::app {
 absl::StatusOr<base::Fd> ask_for_handover(const std::string& run_dir);
 
 // Waits until the data path's lock is free and takes it. DeadlineExceeded after `most`.
-absl::StatusOr<base::Fd> wait_for_lock(const std::string& bpffs, std::chrono::milliseconds most);
+// `give_up` is asked every 10 ms; then Cancelled.
+absl::StatusOr<base::Fd> wait_for_lock(const std::string& bpffs, std::chrono::milliseconds most,
+                                       const std::function<bool()>& give_up);
 
 // After a handover: waits until the successor has died, and then takes the lock back. An invalid
 // descriptor where SIGTERM or SIGINT came first.

@@ -70,6 +70,7 @@ void Pods::settle() {
 
 void Pods::write(std::uint64_t cgroup_id, bool enrolled) {
   // Programs go by the entry; who is refused one is served as if weft were not there.
+  write_error_.clear();
   const auto status = enrolled ? maps_.workloads.update(cgroup_id, WEFT_WORKLOAD_ENROLLED)
                                : maps_.workloads.erase(cgroup_id);
   if (enrolled)

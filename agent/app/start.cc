@@ -69,17 +69,22 @@ absl::StatusOr<std::optional<base::Fd>> get_lock(const Options& options,
   };
   look();
   control.run();
-  signals.cancel();
   timer.cancel();
+  if (!stopped && !lock.ok()) {
+    auto passed = ask_for_handover(options.run_dir);
+    if (!passed.ok() && !absl::IsNotFound(passed.status())) return passed.status();
+    if (passed.ok()) listener = *std::move(passed);
+    lock = wait_for_lock(options.bpffs, kLetGo, [&] {
+      control.restart();
+      control.poll();
+      return stopped;
+    });
+  }
+  signals.cancel();
   control.restart();
   control.poll();  // what was cancelled
   control.restart();
   if (stopped) return std::optional<base::Fd>();
-  if (lock.ok()) return std::optional(*std::move(lock));
-  auto passed = ask_for_handover(options.run_dir);
-  if (!passed.ok() && !absl::IsNotFound(passed.status())) return passed.status();
-  if (passed.ok()) listener = *std::move(passed);
-  lock = wait_for_lock(options.bpffs, kLetGo);
   if (!lock.ok()) return lock.status();
   log::info("handover",
             {{"state", "taken over"}, {"metrics_port", listener ? "handed on" : "own"}});
@@ -107,6 +112,7 @@ absl::StatusOr<Outcome> serve_on(const Place& place) {
 
 // Nothing of it is left when it returns.
 absl::StatusOr<Outcome> serve_once(const Options& options) {
+  const kernel::Spared spared({options.bpffs});  // before a source asks anybody
   boost::asio::io_context control(1);
   Feed feed(control, options);
   feed.start();

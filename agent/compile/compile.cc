@@ -293,8 +293,14 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
   Output output;
   output.desired = *input.placed;
   output.endpoints_before = std::max(input.placed->endpoint_count, input.recent_peak);
+  // Whoever takes the API server's last endpoint away takes the means to give it back.
+  const auto is_kept = [&](const model::ServiceKey& key, const Change& change) {
+    return key == kApiServer && change.endpoints_before && !change.endpoints_after &&
+           !input.confirmed;
+  };
   std::size_t lost = 0, gained = 0;
   for (const auto& [key, change] : changes) {
+    if (is_kept(key, change)) continue;  // it is no loss to anybody
     if (change.endpoints_after > change.endpoints_before)
       gained += change.endpoints_after - change.endpoints_before;
     else if (!input.keep_absent)
@@ -310,8 +316,8 @@ Output compile(const Input& input, Ids& ids, std::uint64_t generation) {
 
   for (const auto& [key, change] : changes) {
     const bool loses = change.endpoints_after < change.endpoints_before;
-    // Whoever takes the API server's last endpoint away takes the means to give it back.
-    if (key == kApiServer && loses && change.endpoints_after == 0 && !input.allow_mass_removal) {
+    if (is_kept(key, change)) {
+      output.kept_api_server = true;
       output.pending.insert(key);
       continue;
     }

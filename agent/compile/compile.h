@@ -32,6 +32,7 @@ struct Input {
   const MapState* placed = nullptr;     // what the maps hold now
   std::set<model::ServiceKey> pending;  // services that the last compile refused or held back
   bool allow_mass_removal = false;
+  bool confirmed = false;  // ... because somebody said so, not because time has passed
   // The most endpoints there were of late: a removal that comes in pieces is measured against it.
   std::size_t recent_peak = 0;
   // The last compile held a removal back, and this is what it said might go. What is added
@@ -47,6 +48,7 @@ struct Output {
   // More than half of all endpoints would go at once: more often a fault than a wish. The services
   // that would lose endpoints are left as they are; the rest applies.
   bool held_back = false;
+  bool kept_api_server = false;  // default/kubernetes would have lost its last endpoint
   std::size_t endpoints_before = 0;
   std::size_t endpoints_after = 0;  // as the mesh wants it
   std::size_t allowance = 0;        // so many may go without being held back

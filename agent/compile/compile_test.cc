@@ -311,9 +311,29 @@ TEST(Compile, NeverTakesTheApiServersLastEndpoint) {
   EXPECT_FALSE(second.held_back);
   ASSERT_NE(second.desired.services.find(api.key), nullptr);
   EXPECT_TRUE(second.pending.contains(api.key));
-  EXPECT_EQ(compile_all(mesh_of({big}), second.desired, ids, true).desired.services.find(api.key),
+  EXPECT_TRUE(second.kept_api_server);
+  EXPECT_NE(compile_all(mesh_of({big}), second.desired, ids, true).desired.services.find(api.key),
             nullptr)
+      << "also where a hold-back of others is over";
+  const auto mesh = mesh_of({big});
+  Input input;
+  input.after = &mesh;
+  input.placed = &second.desired;
+  input.allow_mass_removal = input.confirmed = true;
+  EXPECT_EQ(compile(input, ids, 3).desired.services.find(api.key), nullptr)
       << "unless somebody says so";
+}
+
+TEST(Compile, WhatTheApiServerKeepsIsNoLossToOthers) {
+  Ids ids{Limits{}};
+  auto api = service("kubernetes", {"10.96.0.1"}, many(3));
+  api.key = {"default", "kubernetes"};
+  const auto first =
+      compile_all(mesh_of({api, service("web", {"10.96.0.9"}, many(3, 1))}), {}, ids);
+  const auto second =
+      compile_all(mesh_of({service("web", {"10.96.0.9"}, many(2, 1))}), first.desired, ids);
+  EXPECT_FALSE(second.held_back);
+  EXPECT_EQ(second.desired.endpoint_count, 5u);
 }
 
 TEST(Compile, AppliesALossOfHalf) {

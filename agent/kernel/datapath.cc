@@ -228,6 +228,18 @@ struct Datapath::State {
   }
 };
 
+Spared::Spared(const Pins& pins) {
+  auto meta = ArrayMap<weft_meta>::open(pins.map("weft_meta"), Access::kReadWrite);
+  if (!meta.ok()) return;
+  meta_ = *std::move(meta);
+  meta_.values()[0].successor_tgid = own_tgid();
+}
+
+Spared::~Spared() {
+  const auto meta = meta_.values();
+  if (!meta.empty() && meta[0].successor_tgid == own_tgid()) meta[0].successor_tgid = 0;
+}
+
 Datapath::Datapath() : state_(std::make_unique<State>()) {}
 Datapath::~Datapath() {
   // The number may be another process's next.

@@ -43,6 +43,19 @@ struct DatapathOptions {
   bool labelled_only = false;              // --enrol labelled
 };
 
+// While it lives the programs in force leave this process alone, whoever attached them: sources
+// are read before there is a data path of our own. Does nothing where no maps are pinned.
+class Spared {
+ public:
+  explicit Spared(const Pins& pins);
+  ~Spared();
+  Spared(const Spared&) = delete;
+  Spared& operator=(const Spared&) = delete;
+
+ private:
+  ArrayMap<weft_meta> meta_;
+};
+
 class Datapath {
  public:
   ~Datapath();

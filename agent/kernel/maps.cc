@@ -164,9 +164,12 @@ absl::StatusOr<Maps> Maps::open_dir(const std::string& dir, Access access) {
                              open_into(maps.endpoint_states, dir, "weft_endpoint_states", access),
                              open_into(maps.names, dir, "weft_names", access),
                              open_into(maps.labels, dir, "weft_labels", access),
-                             open_into(maps.affinities, dir, "weft_affinities", access),
-                             open_into(maps.workloads, dir, "weft_workloads", access)})
+                             open_into(maps.affinities, dir, "weft_affinities", access)})
     if (!status.ok()) return status;
+  // Builds before it had none; what they left behind must be readable all the same.
+  if (auto status = open_into(maps.workloads, dir, "weft_workloads", access);
+      !status.ok() && !(access == Access::kReadOnly && absl::IsNotFound(status)))
+    return status;
   return maps;
 }
 

@@ -100,9 +100,10 @@ void Workloads::decide(const std::string& uid) {
   if (!pod.versions.empty()) {
     pod.object = pod.versions.begin()->second;
     const auto place = namespaces_.find(pod.object->meta.namespace_name);
-    const auto* labels =
-        place == namespaces_.end() ? nullptr : &place->second.begin()->second->meta.labels;
-    pod.verdict = enrolment_of(*pod.object, labels, system_namespaces_);
+    if (place != namespaces_.end())
+      pod.namespace_labels = place->second.begin()->second->meta.labels;
+    pod.verdict = enrolment_of(*pod.object, pod.namespace_labels ? &*pod.namespace_labels : nullptr,
+                               system_namespaces_);
   } else if (pod.cgroups.empty()) {
     pods_.erase(uid);
     return;

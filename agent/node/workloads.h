@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -73,6 +74,8 @@ class Workloads {
     std::vector<Cgroup> cgroups;  // oldest first; more than one while kubelet makes another
     std::uint64_t netns_cookie = 0;
     Verdict verdict;
+    // What its namespace last said: one cannot go before its pods, whatever a list says.
+    std::optional<model::Labels> namespace_labels;
   };
   // What a change touches.
   struct Touched {

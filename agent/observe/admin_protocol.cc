@@ -43,6 +43,13 @@ json features_of(const Snapshot& snapshot) {
   return list;
 }
 
+json neighbours_of(const Snapshot& snapshot) {
+  json list = json::array();
+  for (const auto& neighbour : snapshot.neighbours)
+    list.push_back({{"name", neighbour.name}, {"what", neighbour.what}});
+  return list;
+}
+
 // Warnings and worse, the worst first; the second value: how many had no room.
 std::pair<json, std::size_t> notices_of(const Snapshot& snapshot) {
   using model::Severity;
@@ -118,6 +125,7 @@ std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point no
       {"ready", snapshot.ready},
       {"sources", sources_of(snapshot, now)},
       {"features", features_of(snapshot)},
+      {"neighbours", neighbours_of(snapshot)},
       {"notices", std::move(notices)},
       {"notices_omitted", omitted},
       {"held_back", held_back},

@@ -41,6 +41,7 @@ Snapshot example(Clock::time_point now) {
   snapshot.sources.push_back({"dir:mesh", "error", "vanished", now - std::chrono::seconds(2)});
   snapshot.sources.push_back({.uri = "dir:b", .state = "starting"});
   snapshot.features = {{"set_retval", false, "refusals are EPERM"}};
+  snapshot.neighbours = {{"NodeLocal DNS", "goes on"}};
   snapshot.mesh = mesh;
   snapshot.refused = {"shop/big: no room"};
   snapshot.apply.last_writes = 12;
@@ -57,6 +58,7 @@ TEST(AdminProtocol, StatusSaysEverything) {
     "sources":[{"uri":"dir:mesh","state":"error","age_seconds":2.0,"error":"vanished"},
                {"uri":"dir:b","state":"starting","age_seconds":null,"error":""}],
     "features":[{"name":"set_retval","enabled":false,"reason":"refusals are EPERM"}],
+    "neighbours":[{"name":"NodeLocal DNS","what":"goes on"}],
     "notices":[{"severity":"rejected","file":"mesh/web.yaml","line":9,"object":"Service shop/db",
                 "message":"port 70000"},
                {"severity":"warning","file":"mesh/web.yaml","line":2,"object":"Service shop/web",

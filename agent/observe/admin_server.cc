@@ -239,6 +239,20 @@ struct AdminServer::State {
     client.timer.cancel();
   }
 
+  // Whoever answers calls what it is given, once.
+  using Question = std::function<void(std::function<void(std::string)>)>;
+  const Question audit_question = [this](auto done) {
+    handlers.audit([done](absl::StatusOr<std::vector<std::string>> differences) {
+      done(differences.ok() ? audit_reply(*differences)
+                            : error_reply(base::message_of(differences.status())));
+    });
+  };
+  const Question confirm_question = [this](auto done) {
+    handlers.confirm([done](absl::Status status) {
+      done(status.ok() ? confirm_reply() : error_reply(base::message_of(status)));
+    });
+  };
+
   struct Reply {
     std::string text;
     bool handover = false;
@@ -262,14 +276,16 @@ struct AdminServer::State {
   asio::awaitable<Reply> hand_over() {
     const auto listener = std::make_shared<std::optional<int>>();
     Reply reply;
-    reply.text = co_await asked([this, listener](auto done) {
+    // Named: GCC 12 destroys the captures of a lambda inside a co_await expression twice.
+    const Question question = [this, listener](auto done) {
       handlers.handover([done, listener](absl::StatusOr<int> fd) {
         if (fd.ok()) *listener = *fd;
         done(fd.ok() ? handover_reply(*fd >= 0) : error_reply(base::message_of(fd.status())));
       });
-    });
-    reply.handover = listener->has_value();
-    reply.descriptor = listener->value_or(-1);
+    };
+    reply.text = co_await asked(question);
+    reply.handover = refusal_in(reply.text).empty();
+    reply.descriptor = reply.handover ? listener->value_or(-1) : -1;
     co_return reply;
   }
 
@@ -284,25 +300,15 @@ struct AdminServer::State {
       case AdminCommand::kWorkloads:
         co_return workloads_reply(*board.read());
       case AdminCommand::kAudit:
-        co_return co_await asked([this](auto done) {
-          handlers.audit([done](absl::StatusOr<std::vector<std::string>> differences) {
-            done(differences.ok() ? audit_reply(*differences)
-                                  : error_reply(base::message_of(differences.status())));
-          });
-        });
+        co_return co_await asked(audit_question);
       case AdminCommand::kConfirm:
-        co_return co_await asked([this](auto done) {
-          handlers.confirm([done](absl::Status status) {
-            done(status.ok() ? confirm_reply() : error_reply(base::message_of(status)));
-          });
-        });
+        co_return co_await asked(confirm_question);
     }
     co_return error_reply("unknown command");
   }
 
   // Waits for what the control thread says, without a thread.
-  asio::awaitable<std::string> asked(
-      std::function<void(std::function<void(std::string)>)> question) {
+  asio::awaitable<std::string> asked(const Question& question) {
     const auto pending = std::make_shared<Pending>(io.get_executor());
     pending->arrived.expires_after(options.timeout);
     question([gate = gate, weak = std::weak_ptr(pending)](std::string reply) {

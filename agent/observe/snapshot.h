@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/kernel/datapath.h"
+#include "agent/node/rules.h"
 #include "agent/node/workloads.h"
 #include "mesh/model/mesh.h"
 
@@ -61,6 +62,7 @@ struct Snapshot {
   bool held_back = false;            // a mass removal waits for confirmation
   std::string held_back_text;        // one line: how many of how many, until when, how to confirm
   std::vector<std::string> refused;  // services that no map had room for
+  std::vector<node::Neighbour> neighbours;  // who else has a hand in service addresses
   ApplyStatus apply;
   Histogram apply_seconds;        // weft_config_apply_duration_seconds
   Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event to kernel

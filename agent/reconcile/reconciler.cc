@@ -59,6 +59,7 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.keep_absent = caution.keep_absent;
   input.recent_peak = caution.recent_peak;
   input.allowance = allowance_;
+  input.confirmed = caution.confirmed;
   auto output = compile::compile(input, ids_, generation);
 
   Attempt attempt;
@@ -79,6 +80,7 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   attempt.result.written = size_of(attempt.plan);
   attempt.result.generation = attempt.desired.generation;
   attempt.result.held_back = output.held_back;
+  attempt.result.kept_api_server = output.kept_api_server;
   allowance_.reset();
   if (output.held_back) allowance_ = output.allowance;
   attempt.result.endpoints_before = output.endpoints_before;

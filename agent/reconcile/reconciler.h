@@ -29,6 +29,7 @@ struct Result {
   PlanSize written;     // zero entries: nothing had to change
   std::uint64_t generation = 0;
   bool held_back = false;
+  bool kept_api_server = false;
   std::size_t endpoints_before = 0, endpoints_after = 0;
   std::vector<std::string> refused;
 };
@@ -50,6 +51,7 @@ class Reconciler {
     bool allow_mass_removal = false;  // compile::Input
     bool keep_absent = false;
     std::size_t recent_peak = 0;
+    bool confirmed = false;
   };
   Result apply(model::MeshPtr mesh, Caution caution);
   // Tries the failed plan again, then the newest mesh that waited behind it.

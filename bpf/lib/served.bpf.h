@@ -25,10 +25,15 @@ static __always_inline int weft_workload_enrolled(__u64 cgroup) {
     return flags && *flags & WEFT_WORKLOAD_ENROLLED;
 }
 
-static __always_inline int weft_is_served(void) {
+static __always_inline int weft_is_agent(void) {
     const __u32 zero = 0;
     const struct weft_meta *meta = bpf_map_lookup_elem(&weft_meta, &zero);
-    if (meta && meta->agent_tgid == bpf_get_current_pid_tgid() >> 32) return 0;
+    const __u64 tgid = bpf_get_current_pid_tgid() >> 32;
+    return meta && (meta->agent_tgid == tgid || meta->successor_tgid == tgid);
+}
+
+static __always_inline int weft_is_served(void) {
+    if (weft_is_agent()) return 0;
     if (!knob_enrol) return 1;
     /* A pod's cgroup lies directly below the root of pods, or in the directory of its class. */
     const __u32 level = weft_pod_level();

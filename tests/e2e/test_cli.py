@@ -42,6 +42,7 @@ class Cli(NodeTest):
             sources=list,
             hooks=list,
             features=list,
+            neighbours=list,
             maps=list,
             proxy=dict,
             last_apply=dict,

@@ -186,6 +186,7 @@ ListWatch::Ending ListWatch::end(const std::string& broken, std::chrono::millise
   }
   std::string().swap(body_);
   if (progress_) failed_in_a_row_ = 0;
+  if (was_watching && (progress_ || lasted >= kLongStream)) expired_in_a_row_ = 0;
   // Not one bookmark in all that time: after a restore from an old backup a server accepts a
   // version from its future and waits for it in silence (kube-apiserver 1.34 does).
   if (was_watching && !progress_ && lasted >= kSilentStream) relist();
@@ -199,6 +200,10 @@ ListWatch::Ending ListWatch::end(const std::string& broken, std::chrono::millise
     return ending;
   }
   ++failures_;
+  // The lists between them succeed, and are what costs the server most.
+  if (expired_) failed_in_a_row_ = std::max(failed_in_a_row_, expired_in_a_row_++);
+  // A version that the server does not like, or bytes that never make sense.
+  if (watching_ && failed_in_a_row_ >= kRelistAfter && (ok() || status_ == 400)) relist();
   // To be told that history is gone is how the protocol works, unless it goes on and on.
   if (!expired_ || failed_in_a_row_ > 2) ending.error = resource_.plural + ": " + error;
   ending.delay = backoff();

@@ -113,7 +113,7 @@ class ListWatch {
   std::string trouble_;
   bool expired_ = false;   // the server has forgotten that version
   bool progress_ = false;  // this answer brought something
-  int failed_in_a_row_ = 0;
+  int failed_in_a_row_ = 0, expired_in_a_row_ = 0;
   std::uint64_t lists_ = 0, events_ = 0, failures_ = 0, nameless_ = 0;
 };
 

@@ -161,6 +161,27 @@ TEST_F(ListWatchTest, StreamsThatEndAtOnceAreNotHurried) {
   EXPECT_EQ(ask(200, "", "", 30s).delay, 0ms);
 }
 
+TEST_F(ListWatchTest, AWatchThatAlwaysExpiresIsNotListedForAsOftenAsItAsks) {
+  listed();
+  std::chrono::milliseconds last{};
+  for (int i = 0; i < 8; ++i) {
+    const auto ending = ask(410, kGone, "", 1ms);
+    last = ending.delay;
+    EXPECT_TRUE(i < 4 || !ending.error.empty()) << "people are told";
+    listed();
+  }
+  EXPECT_GT(last, 2s);
+}
+
+TEST_F(ListWatchTest, AWatchThatNeverMakesSenseIsGivenUpForAList) {
+  listed();
+  for (int i = 0; i < 10 && it.watching(); ++i) ask(400, "", "", 1ms);
+  EXPECT_FALSE(it.watching());
+  listed();
+  for (int i = 0; i < 10 && it.watching(); ++i) ask(200, "{]\n", "", 1ms);
+  EXPECT_FALSE(it.watching());
+}
+
 TEST_F(ListWatchTest, AStreamThatIsSilentToItsEndIsNotBelieved) {
   listed();
   ask(200, event("BOOKMARK", R"({"metadata":{"resourceVersion":"9"}})"), "", 500s);

@@ -145,6 +145,7 @@ class _Storm:
         self._pairs = list(kube_api.ballast(count, ENDPOINTS))
         self._rate, self._every = rate, every
         self._made, self._probed, self._stop = 0, [], threading.Event()
+        self._revision = _api.store.revision
         self._begin = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -171,9 +172,10 @@ class _Storm:
         self._stop.set()
         self._thread.join()
         seconds = time.monotonic() - self._begin
+        events = _api.store.revision - self._revision
         _api.wait_sent()
         probed = [(_sent(revision), ready) for revision, ready in self._probed]
-        return {"events": self._made, "seconds": seconds, "probed": probed}
+        return {"events": events, "seconds": seconds, "probed": probed}
 
 
 def put_pods(node_name, numbers):
