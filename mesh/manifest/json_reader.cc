@@ -1,6 +1,9 @@
 // JSON by simdjson's on-demand parser, walked once.
 #include <simdjson.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "mesh/manifest/document_builder.h"
 #include "mesh/manifest/reader.h"
 #include "mesh/manifest/text_reader.h"
@@ -53,8 +56,13 @@ class JsonReader {
   // Tokens come in order, so lines are counted as we go.
   int line_of(const char* token) {
     const auto offset = static_cast<std::size_t>(token - padded_.data());
-    for (; counted_ < offset && counted_ < padded_.size(); ++counted_)
-      line_ += padded_.data()[counted_] == '\n';
+    const auto end = std::min(offset, padded_.size());
+    while (counted_ < end) {
+      const auto* at =
+          static_cast<const char*>(std::memchr(padded_.data() + counted_, '\n', end - counted_));
+      line_ += at != nullptr;
+      counted_ = at ? static_cast<std::size_t>(at - padded_.data()) + 1 : end;
+    }
     return line_;
   }
 

@@ -19,8 +19,8 @@ void put(Index& index, const Key& key, const std::string& name, const Inventory:
   }
 }
 
-const Inventory::ById& find_or_none(const std::map<ServiceKey, Inventory::ById>& index,
-                                    const ServiceKey& key) {
+const Inventory::ById& find_or_none(
+    const std::unordered_map<ServiceKey, Inventory::ById, KeyHash>& index, const ServiceKey& key) {
   const auto at = index.find(key);
   return at == index.end() ? kNone : at->second;
 }

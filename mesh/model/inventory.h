@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -51,9 +52,11 @@ class Inventory {
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
 
-  std::map<ServiceKey, ObjectPtr> services_;
-  std::map<ServiceKey, ById> slices_;
-  std::map<ServiceKey, ById> rules_;
+  // By hash: at 1,000 changes a second searching ordered maps of 10,000 keys was a tenth of the
+  // CPU.
+  std::unordered_map<ServiceKey, ObjectPtr, KeyHash> services_;
+  std::unordered_map<ServiceKey, ById, KeyHash> slices_;
+  std::unordered_map<ServiceKey, ById, KeyHash> rules_;
   std::map<std::string, Namespace> namespaces_;
   Claims claims_;
   std::set<ServiceKey> dirty_;

@@ -123,7 +123,7 @@ struct Merger::State {
   };
   using Documents = std::vector<Document>;
 
-  std::map<std::string, std::shared_ptr<const Unit>> units;
+  std::unordered_map<std::string, std::shared_ptr<const Unit>> units;
   std::unordered_map<std::string, Documents> documents;  // by id
   Inventory inventory;
 

@@ -34,6 +34,13 @@ struct ServiceKey {
   auto operator<=>(const ServiceKey&) const = default;
 };
 
+struct KeyHash {
+  std::size_t operator()(const ServiceKey& key) const {
+    const std::hash<std::string> hash;
+    return hash(key.namespace_name) * 31 + hash(key.name);
+  }
+};
+
 enum class EndpointState : std::uint8_t {
   kReady,     // takes new connections
   kDraining,  // terminating but serving: takes them only while no endpoint is ready

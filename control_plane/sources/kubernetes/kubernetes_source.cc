@@ -8,9 +8,9 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
-#include <map>
 #include <optional>
 #include <random>
+#include <unordered_map>
 
 #include "control_plane/sources/kubernetes/credentials.h"
 #include "control_plane/sources/kubernetes/http_client.h"
@@ -78,7 +78,7 @@ class KubernetesSource : public Source {
     asio::steady_timer timer;
     std::uint64_t material = 0;  // of the credentials that the client has
     std::string error;
-    std::map<std::string, std::shared_ptr<const model::Unit>> units;
+    std::unordered_map<std::string, std::shared_ptr<const model::Unit>> units;
   };
   using Alive = std::weak_ptr<int>;
 
