@@ -428,6 +428,7 @@ class App {
   // --- housekeeping ---
 
   void beat() {
+    pods_.retry();
     pods_.look_up_cookies();
     pods_changed_ = true;  // units and labels change it too
     heartbeat_.beat();

@@ -69,17 +69,27 @@ void Pods::settle() {
 }
 
 void Pods::write(std::uint64_t cgroup_id, bool enrolled) {
-  // Programs go by the entry; who is refused one is served as if weft were not there.
-  write_error_.clear();
-  const auto status = enrolled ? maps_.workloads.update(cgroup_id, WEFT_WORKLOAD_ENROLLED)
-                               : maps_.workloads.erase(cgroup_id);
   if (enrolled)
     enrolled_.insert(cgroup_id);
   else
     enrolled_.erase(cgroup_id);
-  if (status.ok() || absl::IsNotFound(status)) return;
-  write_error_ = "weft_workloads: " + base::message_of(status);
-  log::error("workload", {{"cgroup_id", cgroup_id}, {"error", write_error_}});
+  failed_.erase(cgroup_id);
+  const auto status = enrolled ? maps_.workloads.update(cgroup_id, WEFT_WORKLOAD_ENROLLED)
+                               : maps_.workloads.erase(cgroup_id);
+  if (status.ok() || absl::IsNotFound(status)) {
+    if (failed_.empty()) write_error_.clear();
+    return;
+  }
+  // Until it takes it the pod is served as it was.
+  failed_[cgroup_id] = enrolled;
+  const auto error = "weft_workloads: " + base::message_of(status);
+  if (error != write_error_)
+    log::error("workload", {{"cgroup_id", cgroup_id}, {"error", error}, {"retry_ms", 1000}});
+  write_error_ = error;
+}
+
+void Pods::retry() {
+  for (const auto& [cgroup_id, enrolled] : std::map(failed_)) write(cgroup_id, enrolled);
 }
 
 void Pods::look_up_cookies() {

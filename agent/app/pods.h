@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -26,6 +27,8 @@ class Pods {
   // Everybody has spoken: what the map still enrols from an earlier run and nobody claims, goes.
   // Before that an earlier agent's decisions stand.
   void settle();
+  // Writes again what the map refused.
+  void retry();
   // Asks for namespace cookies that are not known yet; cheap where all are.
   void look_up_cookies();
 
@@ -40,6 +43,7 @@ class Pods {
   kernel::Background& background_;
   std::function<void()> changed_;
   std::set<std::uint64_t> enrolled_, inherited_;
+  std::map<std::uint64_t, bool> failed_;  // what the map refused, and should hold
   bool settled_ = false, looking_ = false;
   std::size_t turn_ = 0;
   std::string write_error_;
