@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <sstream>
@@ -181,8 +182,22 @@ std::string cgroup_of(const std::string& pid, const std::string& served) {
   return "";
 }
 
-// Why the programs do not see the call at all; empty where they do.
-std::string not_seen(const Context& context, const std::string& pid, model::Family family) {
+// Whether the process is in a pod that is enrolled: its pod's cgroup is one or two levels below.
+bool is_enrolled(const kernel::Maps& maps, const std::string& own, const std::string& served) {
+  std::size_t end = served.size();
+  for (int level = 0; level < 2 && end < own.size(); ++level) {
+    end = std::min(own.find('/', end + 1), own.size());
+    struct stat info;
+    if (stat(own.substr(0, end).c_str(), &info)) continue;
+    const auto flags = maps.workloads.lookup(info.st_ino);
+    if (flags.ok() && *flags & WEFT_WORKLOAD_ENROLLED) return true;
+  }
+  return false;
+}
+
+// Why weft leaves the call alone whatever it is to; empty where it does not.
+std::string not_served(const Context& context, const kernel::Maps& maps, const std::string& pid,
+                       model::Family family) {
   const std::string name = family == model::Family::kIpv4 ? "connect4" : "connect6";
   for (const auto& hook : kernel::read_hooks(context.pins(), "")) {
     if (hook.name != name) continue;
@@ -190,7 +205,11 @@ std::string not_seen(const Context& context, const std::string& pid, model::Fami
     if (!hook.effective) return "hook " + name + " hangs on a cgroup that is gone (weftctl audit)";
     if (pid.empty()) return "";
     const std::string served = kernel::cgroup_path(hook.cgroup_id), own = cgroup_of(pid, served);
-    if (served.empty() || own.empty() || is_below(own, served)) return "";
+    if (served.empty() || own.empty()) return "";
+    if (is_below(own, served)) {
+      if (!maps.meta.at(0).labelled_only || is_enrolled(maps, own, served)) return "";
+      return "process " + pid + " is in no pod that is enrolled (weftctl workload list)";
+    }
     return "process " + pid + " is in cgroup " + own + ", outside of " + served +
            ", which weft serves";
   }
@@ -227,33 +246,33 @@ void why(Context& context, const Question& question) {
     notes.push_back("--method, --path and --header play no part: no rule of this build needs L7");
   auto answer = kernel::ask(context.pins(), query);
   if (!answer.ok()) return fail(context, answer.status());
-  const auto unseen =
-      not_seen(context, is_pid ? question.from : "",
-               query.reach == WEFT_REACH_V4 ? model::Family::kIpv4 : model::Family::kIpv6);
-  if (!unseen.empty()) {
+  const auto unserved =
+      not_served(context, *maps, is_pid ? question.from : "",
+                 query.reach == WEFT_REACH_V4 ? model::Family::kIpv4 : model::Family::kIpv6);
+  if (!unserved.empty()) {
     answer->verdict = WEFT_VERDICT_PASS;
-    notes.push_back(unseen + ": the service's own verdict plays no part");
+    notes.push_back(unserved + ": the service's own verdict plays no part");
   }
 
   const auto found = find_index(*state, answer->service);
   const bool chosen = answer->verdict == WEFT_VERDICT_TRANSLATE;
   const std::string endpoint = compile::from_abi(answer->addr).to_text() + " port " +
                                std::to_string(__builtin_bswap16(answer->port));
-  Json json{
-      {"from", question.from},
-      {"to", question.to},
-      {"service", nullptr},
-      {"generation", nullptr},
-      {"balancer", nullptr},
-      {"rule", nullptr},
-      {"path", "kernel"},
-      {"verdict", verdict_name(answer->verdict)},
-      {"explanation", unseen.empty() ? verdict_text(answer->verdict, endpoint)
-                                     : "weft does not see this call: connect() goes on untouched"},
-      {"endpoint", nullptr},
-      {"affinity", answer->affinity != 0},
-      {"candidates", Json::array()},
-      {"notes", notes}};
+  Json json{{"from", question.from},
+            {"to", question.to},
+            {"service", nullptr},
+            {"generation", nullptr},
+            {"balancer", nullptr},
+            {"rule", nullptr},
+            {"path", "kernel"},
+            {"verdict", verdict_name(answer->verdict)},
+            {"explanation", unserved.empty()
+                                ? verdict_text(answer->verdict, endpoint)
+                                : "weft leaves this call alone: connect() goes on untouched"},
+            {"endpoint", nullptr},
+            {"affinity", answer->affinity != 0},
+            {"candidates", Json::array()},
+            {"notes", notes}};
   if (found.service) {
     json["service"] = found.service->key.to_text();
     json["generation"] = found.port->generation;

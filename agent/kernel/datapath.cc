@@ -346,6 +346,7 @@ absl::Status Datapath::attach() {
   unlink(why.c_str());
   if (bpf_obj_pin(bpf_program__fd(state.skeleton->progs.weft_why), why.c_str()))
     return absl::ErrnoToStatus(errno, "cannot pin " + why);
+  store(maps_.meta.at(0).labelled_only, state.options.labelled_only);
   if (!state.migrating) return absl::OkStatus();
 
   if (auto status = take_over(pins); !status.ok()) return status;

@@ -12,6 +12,7 @@ struct weft_meta {
     __u64 applied_at_ns;   /* CLOCK_REALTIME of `generation` */
     __u64 agent_tgid;      /* the weftd that runs, as the kernel counts processes; 0: none */
     __u64 successor_tgid;  /* one that reads its sources before it takes over; 0: none */
-    __u64 reserved[2];
+    __u64 labelled_only;   /* 1: programs in force serve enrolled pods only; for readers */
+    __u64 reserved[1];
 };
 ABI_ASSERT(sizeof(struct weft_meta) == 64, "abi");

@@ -120,6 +120,21 @@ class Decision(EnrolmentTest):
             self.assert_served(ours_cgroup, address=address)
             self.assert_untouched(other_cgroup, address=address)
 
+    def test_why_says_what_enrolment_makes_of_it_also_without_an_agent(self):
+        ours, ours_cgroup = self.pod("shop")
+        other, other_cgroup = self.pod("plain")
+        self.wait_enrolled(ours)
+        self.wait_enrolled(other, False)
+        for running in (True, False):
+            for cgroup, verdict in ((ours_cgroup, "translate"), (other_cgroup, "pass")):
+                self.caller.run(kernel.enter_cgroup, cgroup)
+                told = self.weftd.ctl("why", "--from", str(self.caller.worker.pid), "--to", f"{WEB}:80")
+                self.assertEqual(told["verdict"], verdict, told)
+            self.caller.run(kernel.enter_cgroup, self.home)
+            if running:
+                self.weftd.kill9()
+        self.weftd.start()
+
     def test_a_service_without_endpoints_is_refused_to_enrolled_pods_only(self):
         ours, ours_cgroup = self.pod("shop")
         other, other_cgroup = self.pod("plain")
