@@ -10,13 +10,13 @@
 #include <csignal>
 #include <set>
 
+#include "agent/app/looks.h"
+#include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/datapath.h"
-#include "agent/kernel/neighbours.h"
 #include "agent/kernel/writer.h"
-#include "agent/node/rules.h"
 #include "agent/observe/admin_server.h"
 #include "agent/observe/exporter.h"
 #include "agent/observe/health.h"
@@ -42,8 +42,7 @@ constexpr auto kNeighbourPeriod = 60s;
 constexpr auto kHeartbeat = 1s;
 constexpr char kKeptApiServer[] =
     "default/kubernetes would lose its last endpoint: it is kept, since it is the way back; "
-    "weftctl "
-    "confirm takes it away";
+    "weftctl confirm takes it away";
 constexpr auto kPace = 5ms;  // between two plans
 
 // How long the map writes themselves took: what a slow apply is asked first.
@@ -194,7 +193,7 @@ class App {
   void reconcile(const std::string& cause, Clock::time_point since) {
     const auto begin = Clock::now();
     snapshot_.mesh = feed_.build();
-    log_notices();
+    notice_log_.write(snapshot_.mesh->notices);
     if (refuse_unenforceable()) return;
     // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
     // was.
@@ -362,24 +361,6 @@ class App {
     snapshot_.refused = result.refused;
   }
 
-  // Each notice once, for as long as it stands.
-  void log_notices() {
-    if (snapshot_.mesh->notices == logged_notices_source_) return;
-    logged_notices_source_ = snapshot_.mesh->notices;
-    std::set<std::string> now;
-    for (const auto& notice : *snapshot_.mesh->notices) {
-      const auto text = notice.to_text();
-      if (!logged_notices_.contains(text)) {
-        const auto level = notice.severity == model::Severity::kInfo       ? log::Level::kInfo
-                           : notice.severity == model::Severity::kRejected ? log::Level::kError
-                                                                           : log::Level::kWarning;
-        log::write(level, "manifest", {{"notice", text}});
-      }
-      now.insert(text);
-    }
-    logged_notices_ = std::move(now);
-  }
-
   bool refuse_unenforceable() {
     if (options_.enforce_unsupported != "refuse" || snapshot_.ready) return false;
     for (const auto& notice : *snapshot_.mesh->notices)
@@ -430,7 +411,6 @@ class App {
   void beat() {
     pods_.retry();
     pods_.look_up_cookies();
-    pods_changed_ = true;  // units and labels change it too
     heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
@@ -454,7 +434,8 @@ class App {
   // Not before attaching: it replaces our own programs.
   void look_for_neighbours() {
     background_.post([this] {
-      auto found = std::make_shared<std::vector<node::Neighbour>>(neighbours());
+      auto found = std::make_shared<std::vector<node::Neighbour>>(
+          neighbours_of({options_.bpffs}, options_.cgroup));
       asio::post(control_, [this, found] {
         for (const auto& [name, what] : *found)
           if (logged_neighbours_.insert(name + what).second)
@@ -467,17 +448,6 @@ class App {
     neighbour_timer_.async_wait([this](auto error) {
       if (!error) look_for_neighbours();
     });
-  }
-
-  // On the background thread. What cannot be read now may be the next time.
-  std::vector<node::Neighbour> neighbours() const {
-    auto found = node::network_neighbours();
-    std::set<std::uint32_t> own;
-    for (const auto& hook : kernel::read_hooks({options_.bpffs}, options_.cgroup))
-      own.insert(hook.program_id);
-    for (auto& [name, what] : kernel::in_words(kernel::foreign_programs(options_.cgroup, own)))
-      found.push_back({std::move(name), std::move(what)});
-    return found;
   }
 
   // --- admin socket: called on its thread, answered from this one ---
@@ -525,21 +495,8 @@ class App {
   }
 
   std::vector<std::string> differences() {
-    auto actual = kernel::read_state(datapath_->maps());
-    if (!actual.ok()) return {base::message_of(actual.status())};
-    std::vector<std::string> lines;
-    using Table = model::BucketTable<compile::PlacedService>;
-    Table::for_each_change(
-        reconciler_.placed().services, actual->services, [&](const auto* want, const auto* have) {
-          if (want && have && **want == **have) return;
-          // A service without ports (ExternalName) leaves nothing in the maps to compare.
-          if (want && !have && (*want)->ports.empty()) return;
-          const auto& key = want ? (*want)->key : (*have)->key;
-          lines.push_back(key.to_text() + (!have   ? ": in the model, not in the maps"
-                                           : !want ? ": in the maps, not in the model"
-                                                   : ": maps and model differ"));
-        });
-    for (const auto& line : snapshot_.refused) lines.push_back(line);
+    auto lines = differences_of(reconciler_.placed(), datapath_->maps());
+    lines.insert(lines.end(), snapshot_.refused.begin(), snapshot_.refused.end());
     return lines;
   }
 
@@ -572,8 +529,8 @@ class App {
   bool said_so_ = false;    // ... because somebody confirmed it
   bool confirmed_ = false;  // the next apply may remove what was held back
   Outcome outcome_;
-  std::shared_ptr<const std::vector<model::Notice>> logged_notices_source_;
-  std::set<std::string> logged_notices_, logged_neighbours_;
+  NoticeLog notice_log_;
+  std::set<std::string> logged_neighbours_;
   std::vector<std::function<void()>> audits_;
   bool pods_changed_ = true;
   Pods pods_{control_,
