@@ -43,7 +43,7 @@ constexpr auto kHeartbeat = 1s;
 constexpr char kKeptApiServer[] =
     "default/kubernetes would lose its last endpoint: it is kept, since it is the way back; "
     "weftctl confirm takes it away";
-constexpr auto kPace = 5ms;  // between two plans
+constexpr auto kPace = 1ms, kStormPace = 5ms;  // between two plans
 
 // How long the map writes themselves took: what a slow apply is asked first.
 class TimedSink : public kernel::MapSink {
@@ -170,10 +170,15 @@ class App {
     reconcile_soon(uri, first_event);
   }
 
-  // At once after a quiet moment; in a storm of changes together, some hundred times a second.
+  // At once after a quiet moment. Changes that come one by one wait a millisecond at most; where
+  // several have come in that time it is a storm, and plans take what five bring.
   void reconcile_soon(const std::string& cause, Clock::time_point since) {
-    if (pacing_) return;  // the first of them tells since when
-    const auto due = reconciled_ + kPace;
+    if (pacing_) {
+      ++joined_;  // the first of them tells since when
+      return;
+    }
+    const auto due = reconciled_ + (joined_ ? kStormPace : kPace);
+    joined_ = 0;
     if (Clock::now() >= due) return reconcile(cause, since);
     pacing_ = true;
     pace_timer_.expires_at(due);
@@ -520,6 +525,7 @@ class App {
       pace_timer_{control_}, neighbour_timer_{control_};
   Clock::time_point reconciled_{};
   bool pacing_ = false;
+  int joined_ = 0;  // changes that joined the plan that was waited for last
   std::chrono::milliseconds retry_delay_ = kFirstRetry;
   bool begun_ = false;  // the first write was allowed
   bool attached_ = false;
