@@ -18,13 +18,16 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
         return WEFT_ALLOW;
     }
     query->netns_cookie = bpf_get_netns_cookie(ctx);
+    query->mode = WEFT_MODE_HOLD;
+    /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked. */
+    if (query->key.proto == IPPROTO_TCP) weft_forget(sk);
     weft_pick(query, answer);
     /* A UDP socket that is refused keeps the peer it had. */
     if (answer->verdict != WEFT_VERDICT_PASS && answer->verdict != WEFT_VERDICT_TRANSLATE)
         return weft_refuse();
-    weft_forget(sk);
+    if (query->key.proto == IPPROTO_UDP) weft_forget(sk);
     if (answer->verdict == WEFT_VERDICT_PASS) return WEFT_ALLOW;
-    weft_reserve(sk, query, answer);
+    weft_bind(sk, query, answer);
     /* There is no handshake to wait for: the flow begins here. */
     if (query->key.proto == IPPROTO_UDP)
         weft_count_opened(answer->service, answer->endpoint, answer->incarnation);

@@ -10,8 +10,12 @@
 
 #define AF_INET 2
 #define AF_INET6 10
-#define ECONNREFUSED 111
+#define ENOPROTOOPT 92
+#define ENETUNREACH 101
+#define ECONNRESET 104
 #define ETIMEDOUT 110
+#define ECONNREFUSED 111
+#define EHOSTUNREACH 113
 /* One more than the UAPI 6.1 of Debian 12 may know; stable numbers. */
 #define SS_CLOSE BPF_TCP_CLOSE
 

@@ -2,6 +2,7 @@
  * keeps one. Sizes here are placeholders; weftd sets max_entries from its flags before loading. */
 #pragma once
 #include "kernel.bpf.h"
+#include "abi/breaker.h"
 #include "abi/endpoint.h"
 #include "abi/event.h"
 #include "abi/meta.h"
@@ -63,6 +64,20 @@ struct {
     __type(key, __u32);
     __type(value, struct weft_endpoint_state);
 } weft_endpoint_states __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 32768);
+    __type(key, __u32);
+    __type(value, struct weft_policy);
+} weft_policies __weak SEC(".maps");
+
+/* A breaker opens once in a while, so 4,000 transitions wait for an agent that is being replaced. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 256 * 1024);
+} weft_transitions __weak SEC(".maps");
 
 /* Names, for people: read by weftctl and at restart, never by programs. Not preallocated: most of
  * the capacity is never used, and nobody waits for a write. */

@@ -7,7 +7,7 @@
 SEC("cgroup/sock_release")
 int weft_sock_release(struct bpf_sock *ctx) {
     struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, ctx, 0, 0);
-    if (socket) weft_release(socket);
+    if (socket) weft_let_go(socket);
     return WEFT_ALLOW;
 }
 

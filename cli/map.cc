@@ -59,9 +59,22 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
                    {"refused_no_endpoint", s.refused_no_endpoint},
                    {"refused_family", s.refused_family},
                    {"refused_stale", s.refused_stale},
+                   {"refused_ejected", s.refused_ejected},
+                   {"refused_limit", s.refused_limit},
+                   {"active", s.active},
+                   {"ejected", s.ejected},
                    {"affinity_full", s.affinity_full}});
   }
   return all;
+}
+
+Json spares_of(std::span<std::uint64_t> slots, std::uint32_t base, std::uint32_t count) {
+  Json spares = Json::array();
+  const std::uint64_t first = std::uint64_t{base} + WEFT_SLOT_HEADER + count;
+  const std::uint32_t all = weft_slot_low(slots[base + WEFT_SLOT_HEADER - 1]);
+  for (std::uint64_t at = first; at < first + all && at < slots.size(); ++at)
+    spares.push_back(weft_slot_low(slots[at]));
+  return spares;
 }
 
 Json dump_slots(const Context&, const kernel::Maps& maps) {
@@ -78,7 +91,8 @@ Json dump_slots(const Context&, const kernel::Maps& maps) {
                    {"base", base},
                    {"affinity_seconds", weft_slot_low(slots[base])},
                    {"generation", slots[base + 1]},
-                   {"endpoints", endpoints}});
+                   {"endpoints", endpoints},
+                   {"spares", spares_of(slots, base, count)}});
   }
   return all;
 }

@@ -92,6 +92,8 @@ class FakeMaps : public kernel::MapSink {
     for (const auto& [frontend, index] : frontends_)
       text += "frontend " + text_of(frontend) + " -> " + number(index) + "\n";
     for (const auto& [index, word] : records_) text += record_text(index, word);
+    for (const auto& [index, policy] : policies_)
+      text += "policy " + number(index) + " " + hex(&policy, sizeof policy) + "\n";
     for (std::size_t id = 0; id < endpoints_.size(); ++id)
       if (endpoints_[id].word)
         text += "endpoint " + number(id) + " " + hex(&endpoints_[id], sizeof endpoints_[id]) + "\n";
@@ -163,6 +165,7 @@ class FakeMaps : public kernel::MapSink {
     if (slots_.size() < op.base + op.words.size()) slots_.resize(op.base + op.words.size());
     std::copy(op.words.begin(), op.words.end(), slots_.begin() + op.base);
   }
+  void one(const reconcile::WritePolicy& op) { policies_[op.index] = op.policy; }
   void one(const reconcile::PublishRecord& op) { records_[op.index] = op.word; }
   void one(const reconcile::UpsertFrontend& op) { frontends_[bytes_of(op.key)] = op.index; }
   void one(const reconcile::EraseFrontend& op) {
@@ -172,12 +175,16 @@ class FakeMaps : public kernel::MapSink {
   void one(const reconcile::ClearEndpoint& op) {
     if (op.id < endpoints_.size()) endpoints_[op.id] = {};
   }
-  void one(const reconcile::ClearRecord& op) { records_.erase(op.index); }
+  void one(const reconcile::ClearRecord& op) {
+    records_.erase(op.index);
+    policies_.erase(op.index);
+  }
   void one(const reconcile::EraseInfo& op) { infos_.erase(op.index); }
   void one(const reconcile::EraseLabel& op) { labels_.erase(op.id); }
 
   std::map<FrontendBytes, std::uint32_t> frontends_;
   std::map<std::uint32_t, std::uint64_t> records_;
+  std::map<std::uint32_t, weft_policy> policies_;
   std::vector<std::uint64_t> slots_;
   std::vector<weft_endpoint> endpoints_;  // word 0: free
   std::map<std::uint32_t, weft_service_info> infos_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "agent/compile/policy.h"
 #include "mesh/lb/policy.h"
 
 namespace weft::compile {
@@ -18,6 +19,10 @@ std::uint32_t selector_of(lb::Selector selector) {
       return WEFT_SELECT_RANDOM;
     case lb::Selector::kHash:
       return WEFT_SELECT_HASH;
+    case lb::Selector::kLeast:
+      return WEFT_SELECT_LEAST;
+    case lb::Selector::kEwma:
+      return WEFT_SELECT_EWMA;
   }
   __builtin_unreachable();
 }
@@ -89,6 +94,7 @@ class Placer {
     port.frontends = layout.frontends;
     port.selector = layout.selector;
     port.affinity_seconds = layout.affinity_seconds;
+    port.policy = layout.policy;
     return place_index(old, port) && place_frontends(old, port) &&
            place_endpoints(old, layout, port) && place_slots(old, layout, port);
   }
@@ -153,9 +159,11 @@ class Placer {
                   "nothing: split the service");
     port.slots.reserve(layout.slots.size());
     for (const auto i : layout.slots) port.slots.push_back(port.endpoints[i].id);
+    for (const auto i : layout.spares) port.spares.push_back(port.endpoints[i].id);
     // The timeout and the generation lie in the range; without one there is nothing to read back.
     if (port.slots.empty()) port.affinity_seconds = 0;
-    if (old && old->slots == port.slots && old->selector == port.selector &&
+    if (old && old->slots == port.slots && old->spares == port.spares &&
+        old->selector == port.selector &&
         old->affinity_seconds == port.affinity_seconds) {
       port.base = old->base;
       port.publication = old->publication;
@@ -166,7 +174,7 @@ class Placer {
     if (!port.publication) port.publication = 1;  // a record in use is never 0
     if (port.slots.empty()) return true;
     port.generation = generation_;
-    const auto length = range_length(port.slots.size());
+    const auto length = port.range_length();
     const auto base = ids_.slots.take(length);
     if (!base)
       return full("weft_slots", std::uint64_t{ids_.slots.used()} + length, ids_.limits.slots,
@@ -189,13 +197,31 @@ struct Change {
   std::size_t endpoints_after = 0;
 };
 
-Change change_of(const model::ServicePtr* service,
+// By the id that the endpoint has now; one that is new has no breaker yet.
+bool is_ejected(const Input& input, const PlacedService& placed, const PortKey& key,
+                const model::Endpoint& endpoint) {
+  const auto port = std::find_if(placed.ports.begin(), placed.ports.end(),
+                                 [&](const PlacedPort& p) { return p.key == key; });
+  if (port == placed.ports.end()) return false;
+  const auto where = std::pair(endpoint.address, endpoint.port);
+  const auto at = std::lower_bound(port->endpoints.begin(), port->endpoints.end(), where,
+                                   [](const PlacedEndpoint& e, const auto& wanted) {
+                                     return std::pair(e.address, e.port) < wanted;
+                                   });
+  return at != port->endpoints.end() && std::pair(at->address, at->port) == where &&
+         input.ejected->contains(at->id);
+}
+
+Change change_of(const Input& input, const model::ServicePtr* service,
                  const std::shared_ptr<const PlacedService>* placed) {
   Change change;
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
   change.service = service->get();
-  change.layouts = lay_out(*change.service);
+  change.layouts =
+      lay_out(*change.service, [&](const PortKey& key, const model::Endpoint& endpoint) {
+        return placed && input.ejected && is_ejected(input, **placed, key, endpoint);
+      });
   for (const auto& layout : change.layouts) change.endpoints_after += layout.endpoints.size();
   return change;
 }
@@ -205,7 +231,8 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
   const auto add = [&](const model::ServiceKey& key) {
     if (changes.contains(key)) return;
     changes.emplace(key,
-                    change_of(input.after->services.find(key), input.placed->services.find(key)));
+                    change_of(input, input.after->services.find(key),
+                              input.placed->services.find(key)));
   };
   if (input.before) {
     model::BucketTable<model::Service>::for_each_change(
@@ -213,6 +240,7 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
           add(after ? (*after)->key : (*before)->key);
         });
     for (const auto& key : input.pending) add(key);
+    for (const auto& key : input.touched) add(key);
   } else {
     input.after->services.for_each([&](const auto& service) { add(service->key); });
     input.placed->services.for_each([&](const auto& service) { add(service->key); });
@@ -265,7 +293,7 @@ std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Inpu
 
 }  // namespace
 
-std::vector<PortLayout> lay_out(const model::Service& service) {
+std::vector<PortLayout> lay_out(const model::Service& service, const IsEjected&) {
   std::vector<PortLayout> layouts;
   const auto& policy = lb::policy_of(service.balancer);
   for (const auto& port : service.ports)
@@ -278,7 +306,9 @@ std::vector<PortLayout> lay_out(const model::Service& service) {
       layout.selector = selector_of(policy.selector);
       layout.affinity_seconds = service.affinity ? service.affinity->count() : 0;
       layout.endpoints = endpoints_for(family, port.endpoints);
-      layout.slots = policy.fill(layout.endpoints, lb::candidates(layout.endpoints));
+      const auto candidates = lb::candidates(layout.endpoints);
+      layout.slots = policy.fill(layout.endpoints, candidates);
+      layout.policy = policy_of(service, port.protocol, candidates.size(), layout.spares.size());
       layouts.push_back(std::move(layout));
     }
   std::sort(layouts.begin(), layouts.end(),

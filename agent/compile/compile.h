@@ -4,6 +4,7 @@
 // (a map would overflow) is refused by name before anything is written, and keeps its old place.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,8 +24,13 @@ struct PortLayout {
   std::uint32_t affinity_seconds = 0;
   std::vector<model::Endpoint> endpoints;  // usable for this family; sorted by (address, port)
   std::vector<std::uint32_t> slots;        // indexes into endpoints
+  std::vector<std::uint32_t> spares;       // ... of later priorities
+  weft_policy policy{};
 };
-std::vector<PortLayout> lay_out(const model::Service& service);
+// Whether the breaker of an endpoint of that port is open or half-open.
+using IsEjected = std::function<bool(const PortKey&, const model::Endpoint&)>;
+std::vector<PortLayout> lay_out(const model::Service& service,
+                                const IsEjected& is_ejected = {});  // empty: nobody is
 
 struct Input {
   const model::Mesh* before = nullptr;  // null: compare everything (start, or after a failed plan)
@@ -41,6 +47,10 @@ struct Input {
   // Not every source has spoken yet: what is not in the mesh may still come, so no service loses
   // endpoints.
   bool keep_absent = false;
+  // Ids of endpoints whose breakers are not closed, ascending: where a service has priorities, its
+  // traffic moves. Services named in `touched` are looked at again for it.
+  const std::set<std::uint32_t>* ejected = nullptr;
+  std::set<model::ServiceKey> touched;
 };
 
 struct Output {

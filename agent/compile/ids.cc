@@ -109,7 +109,7 @@ Ids::Ids(const Limits& l, const MapState& state) : Ids(l) {
     for (const auto& port : service->ports) {
       services.take_at(port.index);
       for (const auto& endpoint : port.endpoints) endpoints.take_at(endpoint.id);
-      if (!port.slots.empty()) slots.take_at(port.base, range_length(port.slots.size()));
+      if (!port.slots.empty()) slots.take_at(port.base, port.range_length());
       frontends_used += port.frontends.size();
     }
   });

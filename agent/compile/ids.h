@@ -104,9 +104,4 @@ struct Ids {
   NumberAllocator label_numbers;
 };
 
-// Slots a range of `count` endpoints occupies.
-inline std::uint32_t range_length(std::uint32_t count) {
-  return count ? count + WEFT_SLOT_HEADER : 0;
-}
-
 }  // namespace weft::compile

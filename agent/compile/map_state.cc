@@ -86,12 +86,33 @@ weft_service_info info_of(const model::ServiceKey& service, const PlacedPort& po
 
 std::vector<std::uint64_t> range_words(const PlacedPort& port) {
   std::vector<std::uint64_t> words;
-  words.reserve(port.slots.size() + WEFT_SLOT_HEADER);
+  words.reserve(port.range_length());
   words.push_back(weft_slot_make(port.index, port.affinity_seconds));
   words.push_back(port.generation);
+  words.push_back(weft_slot_make(port.index, static_cast<std::uint32_t>(port.spares.size())));
   for (const auto id : port.slots) words.push_back(weft_slot_make(port.index, id));
+  for (const auto id : port.spares) words.push_back(weft_slot_make(port.index, id));
   return words;
 }
+
+namespace {
+
+// What differs from the policy of a service that asks for nothing.
+std::string policy_text(const weft_policy& policy) {
+  std::string text;
+  const auto add = [&](const char* name, std::uint32_t value) {
+    if (value) text += std::string(" ") + name + "=" + std::to_string(value);
+  };
+  add("max_connections", policy.max_connections);
+  add("max_per_endpoint", policy.max_per_endpoint);
+  add("threshold", policy.threshold);
+  add("failing_for_ms", policy.failing_for_ms);
+  add("max_ejected", policy.max_ejected);
+  add("warmup_ms", policy.warmup_ms);
+  return text.empty() ? text : "  policy" + text + "\n";
+}
+
+}  // namespace
 
 std::string to_text(const PlacedService& service) {
   std::string text;
@@ -111,6 +132,10 @@ std::string to_text(const PlacedService& service) {
     text += "  slots";
     for (const auto id : port.slots) text += " " + std::to_string(id);
     text += "\n";
+    if (!port.spares.empty()) text += "  spares";
+    for (const auto id : port.spares) text += " " + std::to_string(id);
+    if (!port.spares.empty()) text += "\n";
+    text += policy_text(port.policy);
   }
   return text;
 }

@@ -10,9 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "abi/breaker.h"
 #include "abi/endpoint.h"
 #include "abi/service.h"
 #include "mesh/model/mesh.h"
+
+// Values without padding: equal bytes are equal policies.
+inline bool operator==(const weft_policy& a, const weft_policy& b) {
+  return __builtin_memcmp(&a, &b, sizeof a) == 0;
+}
 
 namespace weft::compile {
 
@@ -47,11 +53,17 @@ struct PlacedPort {
   std::uint32_t affinity_seconds = 0;           // 0: none, or no slots to serve from
   std::vector<PlacedEndpoint> endpoints;        // sorted by (address, port)
   std::vector<std::uint32_t> slots;             // endpoint ids in slot order; empty: refused
+  std::vector<std::uint32_t> spares;  // ids of later priorities, tried when no slot admits
+  weft_policy policy{};               // limits and breaker
   std::uint32_t base = 0;         // of the slot range; 0 and meaningless where slots is empty
   std::uint16_t publication = 0;  // weft_record_generation
   std::uint64_t generation = 0;  // mesh generation that published the range; 0 where slots is empty
 
   bool operator==(const PlacedPort&) const = default;
+  std::uint32_t range_length() const {
+    return slots.empty() ? 0
+                         : static_cast<std::uint32_t>(WEFT_SLOT_HEADER + slots.size() + spares.size());
+  }
   std::uint64_t record() const {
     return weft_record_make(base, static_cast<std::uint32_t>(slots.size()),
                             selector | (affinity_seconds ? unsigned{WEFT_SELECT_AFFINITY} : 0u),

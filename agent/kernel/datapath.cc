@@ -61,7 +61,7 @@ bool is_ours(const bpf_map* map) {
 bool outlives_sizes(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
   return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" ||
-         name == "weft_workloads" || name == "weft_events";
+         name == "weft_workloads" || name == "weft_events" || name == "weft_transitions";
 }
 
 // The finished new maps become the pinned ones.
@@ -99,6 +99,7 @@ void set_sizes(datapath* skeleton, const DatapathOptions& options) {
   bpf_map__set_max_entries(skeleton->maps.weft_frontends, limits.frontends);
   bpf_map__set_max_entries(skeleton->maps.weft_services, limits.services);
   bpf_map__set_max_entries(skeleton->maps.weft_service_states, limits.services);
+  bpf_map__set_max_entries(skeleton->maps.weft_policies, limits.services);
   bpf_map__set_max_entries(skeleton->maps.weft_names, limits.services);
   bpf_map__set_max_entries(skeleton->maps.weft_slots, limits.slots);
   bpf_map__set_max_entries(skeleton->maps.weft_endpoints, limits.endpoints);
@@ -117,7 +118,7 @@ bool numbers_fit(const Maps& maps, const compile::Limits& limits) {
     for (const auto& port : service->ports) {
       frontends += port.frontends.size();
       fit &= port.index < limits.services;
-      fit &= std::uint64_t{port.base} + compile::range_length(port.slots.size()) <= limits.slots;
+      fit &= std::uint64_t{port.base} + port.range_length() <= limits.slots;
       for (const auto& endpoint : port.endpoints) fit &= endpoint.id < limits.endpoints;
     }
   });
@@ -210,6 +211,11 @@ struct Datapath::State {
       const auto& now = left_behind.endpoint_states.at(id);
       auto& to = maps.endpoint_states.at(id);
       if (now.incarnation != to.incarnation) continue;
+      // A transition that the old programs made since; the new ones begin with that.
+      std::uint64_t breaker = copied_endpoints[id].breaker;
+      if (now.breaker != breaker)
+        __atomic_compare_exchange_n(&to.breaker, &breaker, now.breaker, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED);
       add(to.active, now.active, copied_endpoints[id].active);
       add(to.opened, now.opened, copied_endpoints[id].opened);
       add(to.failed, now.failed, copied_endpoints[id].failed);
@@ -223,6 +229,11 @@ struct Datapath::State {
           copied_services[index].refused_no_endpoint);
       add(to.refused_family, now.refused_family, copied_services[index].refused_family);
       add(to.refused_stale, now.refused_stale, copied_services[index].refused_stale);
+      add(to.refused_ejected, now.refused_ejected, copied_services[index].refused_ejected);
+      add(to.refused_limit, now.refused_limit, copied_services[index].refused_limit);
+      if (now.incarnation != to.incarnation) continue;
+      add(to.active, now.active, copied_services[index].active);
+      add(to.ejected, now.ejected, copied_services[index].ejected);
       add(to.affinity_full, now.affinity_full, copied_services[index].affinity_full);
     }
   }

@@ -41,13 +41,12 @@ std::uint64_t count_hash(int fd, const bpf_map_info& info) {
 // How many entries of an array mean something: those with a word that says "used".
 std::uint64_t count_array(const Maps& maps, const std::string& name) {
   std::uint64_t used = 0;
-  if (name == "weft_services" || name == "weft_service_states") {
+  if (name == "weft_services" || name == "weft_service_states" || name == "weft_policies") {
     for (auto& word : maps.services.values()) used += load(word) != 0;
   } else if (name == "weft_endpoints" || name == "weft_endpoint_states") {
     for (auto& endpoint : maps.endpoints.values()) used += load(endpoint.word) != 0;
   } else if (name == "weft_slots") {
-    for (auto& word : maps.services.values())
-      if (const auto count = weft_record_count(load(word))) used += count + WEFT_SLOT_HEADER;
+    for (auto& word : maps.services.values()) used += slots_of(load(word), maps.slots.values());
   }
   return used;
 }

@@ -83,10 +83,14 @@ bool read_slots(const Maps& maps, std::uint32_t base, std::uint32_t count, Place
   if (std::uint64_t{base} + WEFT_SLOT_HEADER + count > maps.slots.size()) return false;
   const auto slots = maps.slots.values();
   if (weft_slot_owner(slots[base]) != port.index) return false;
-  for (std::uint32_t i = 0; i < count; ++i) {
+  const std::uint64_t tail = slots[base + WEFT_SLOT_HEADER - 1];
+  if (weft_slot_owner(tail) != port.index) return false;
+  const std::uint64_t all = std::uint64_t{count} + weft_slot_low(tail);
+  if (base + WEFT_SLOT_HEADER + all > maps.slots.size()) return false;
+  for (std::uint64_t i = 0; i < all; ++i) {
     const std::uint64_t slot = slots[base + WEFT_SLOT_HEADER + i];
     if (weft_slot_owner(slot) != port.index) return false;
-    port.slots.push_back(weft_slot_low(slot));
+    (i < count ? port.slots : port.spares).push_back(weft_slot_low(slot));
   }
   return true;
 }
@@ -94,12 +98,14 @@ bool read_slots(const Maps& maps, std::uint32_t base, std::uint32_t count, Place
 void read_range(const Maps& maps, PlacedPort& port) {
   const std::uint64_t word = load(maps.services.at(port.index));
   const std::uint32_t base = weft_record_base(word), count = weft_record_count(word);
+  port.policy = maps.policies.at(port.index);
   port.publication = weft_record_generation(word);
   if (!word || (count && !read_slots(maps, base, count, port))) {
     // Never published, or damaged. A selector that no service asks for: whatever is compiled next
     // differs from it, and so is published.
     port.selector = WEFT_SELECT_MASK;
     port.slots.clear();
+    port.spares.clear();
     return;
   }
   port.selector = weft_record_selector(word) & WEFT_SELECT_MASK;
@@ -162,6 +168,7 @@ absl::StatusOr<Maps> Maps::open_dir(const std::string& dir, Access access) {
                              open_into(maps.slots, dir, "weft_slots", access),
                              open_into(maps.endpoints, dir, "weft_endpoints", access),
                              open_into(maps.endpoint_states, dir, "weft_endpoint_states", access),
+                             open_into(maps.policies, dir, "weft_policies", access),
                              open_into(maps.names, dir, "weft_names", access),
                              open_into(maps.labels, dir, "weft_labels", access),
                              open_into(maps.affinities, dir, "weft_affinities", access)})
@@ -212,6 +219,13 @@ absl::StatusOr<MapState> read_state(const Maps& maps) {
   state.generation = maps.meta.at(0).generation;
   group(ports, state);
   return state;
+}
+
+std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots) {
+  const std::uint64_t count = weft_record_count(record);
+  if (!count) return 0;
+  const std::uint64_t tail = weft_record_base(record) + WEFT_SLOT_HEADER - 1ull;
+  return WEFT_SLOT_HEADER + count + (tail < slots.size() ? weft_slot_low(load(slots[tail])) : 0);
 }
 
 std::vector<std::string> inconsistencies(const Maps& maps) {

@@ -7,9 +7,11 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "abi/breaker.h"
 #include "abi/event.h"
 #include "abi/meta.h"
 #include "abi/socket.h"
@@ -41,6 +43,7 @@ struct Maps {
   ArrayMap<std::uint64_t> slots;
   ArrayMap<weft_endpoint> endpoints;
   ArrayMap<weft_endpoint_state> endpoint_states;
+  ArrayMap<weft_policy> policies;
   HashMap<std::uint32_t, weft_service_info> names;
   HashMap<std::uint32_t, weft_label> labels;
   HashMap<weft_affinity_key, weft_affinity> affinities;
@@ -60,6 +63,9 @@ absl::StatusOr<compile::MapState> read_state(const Maps& maps);
 // What is wrong between the maps themselves: a frontend whose record is missing, a record whose
 // range is not its own, a slot that names an unused endpoint. One line each; empty is right.
 std::vector<std::string> inconsistencies(const Maps& maps);
+
+// Slots that the record's range occupies, header and spares with it.
+std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots);
 
 // Sums over CPUs of weft_events, indexed by enum weft_event.
 absl::StatusOr<std::array<std::uint64_t, WEFT_EVENT_COUNT>> read_events(const Pins& pins);

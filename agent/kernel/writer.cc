@@ -8,6 +8,8 @@
 #include <cstring>
 #include <thread>
 
+#include "agent/kernel/breaker.h"
+
 namespace weft::kernel {
 namespace {
 
@@ -24,10 +26,25 @@ std::uint64_t wall_ns() {
 // between).
 void begin_life(weft_endpoint_state& state) {
   __atomic_fetch_add(&state.incarnation, 1, __ATOMIC_RELEASE);
-  state.active = 0;
-  state.opened = state.failed = 0;
-  state.rtt_us = state.last_error = 0;
-  state.last_failed_ns = 0;
+  const auto incarnation = state.incarnation;
+  state = {};
+  state.incarnation = incarnation;
+}
+
+// As begin_life, for a service index.
+void begin_life(weft_service_state& state) {
+  const auto incarnation = state.incarnation + 1;
+  __atomic_store_n(&state.incarnation, incarnation, __ATOMIC_RELEASE);
+  state = {};
+  state.incarnation = incarnation;
+}
+
+// An endpoint that joins others which serve already begins to warm up; one of a service that is new
+// itself does not: all of them would.
+void begin_warmup(weft_endpoint_state& state) {
+  if (weft_breaker_state(load(state.breaker)) == WEFT_BREAKER_CLOSED)
+    store(state.breaker, weft_breaker_make(WEFT_BREAKER_CLOSED, WEFT_BREAKER_NONE, 0,
+                                           weft_breaker_ejections(load(state.breaker)), now_ms()));
 }
 
 // One operation at a time, but for runs of hash upserts, which write() batches.
@@ -59,7 +76,15 @@ class Apply {
     // A plan that is tried again finds what it already began: that life has its counters.
     const bool begun = load(endpoint.word) == op.endpoint.word &&
                        std::memcmp(&endpoint.addr, &op.endpoint.addr, sizeof endpoint.addr) == 0;
-    if (op.fresh && !begun) begin_life(maps_.endpoint_states.at(op.id));
+    auto& state = maps_.endpoint_states.at(op.id);
+    if (op.fresh && !begun) begin_life(state);
+    const auto is_ready = [](std::uint64_t word) {
+      return (weft_endpoint_flags(word) & WEFT_ENDPOINT_READY) != 0;
+    };
+    const auto service = weft_endpoint_service(op.endpoint.word);
+    if (!begun && is_ready(op.endpoint.word) && (op.fresh || !is_ready(load(endpoint.word))) &&
+        load(maps_.services.at(service)))
+      begin_warmup(state);
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
     endpoint.weight = op.endpoint.weight;
     endpoint.zone = op.endpoint.zone;
@@ -72,9 +97,13 @@ class Apply {
     for (std::size_t i = 0; i < op.words.size(); ++i) store(slots[op.base + i], op.words[i]);
     return absl::OkStatus();
   }
+  absl::Status operator()(const WritePolicy& op) {
+    maps_.policies.at(op.index) = op.policy;
+    return absl::OkStatus();
+  }
   absl::Status operator()(const PublishRecord& op) {
     if (op.fresh && load(maps_.services.at(op.index)) != op.word)
-      maps_.service_states.at(op.index) = {};
+      begin_life(maps_.service_states.at(op.index));
     store(maps_.services.at(op.index), op.word);
     return absl::OkStatus();
   }
@@ -88,6 +117,7 @@ class Apply {
     return value->service == op.index ? maps_.frontends.erase(op.key) : absl::OkStatus();
   }
   absl::Status operator()(const ClearEndpoint& op) {
+    leave_rotation(maps_, op.id);
     store(maps_.endpoints.at(op.id).word, 0);
     // The life ends here: sockets that outlive it charge nobody.
     __atomic_fetch_add(&maps_.endpoint_states.at(op.id).incarnation, 1, __ATOMIC_RELEASE);
@@ -95,7 +125,8 @@ class Apply {
   }
   absl::Status operator()(const ClearRecord& op) {
     store(maps_.services.at(op.index), 0);
-    maps_.service_states.at(op.index) = {};
+    maps_.policies.at(op.index) = {};
+    begin_life(maps_.service_states.at(op.index));
     return absl::OkStatus();
   }
   absl::Status operator()(const EraseInfo& op) { return maps_.names.erase(op.index); }

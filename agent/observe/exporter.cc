@@ -33,6 +33,7 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   readings.apply_seconds = snapshot.apply_seconds;
   readings.propagation_seconds = snapshot.propagation_seconds;
   readings.services_refused = snapshot.refused.size();
+  readings.transitions = snapshot.transitions;
   for (const auto& notice : *snapshot.mesh->notices)
     ++readings.notices[static_cast<std::size_t>(notice.severity)];
   for (const auto& source : snapshot.sources) {
@@ -109,7 +110,7 @@ void Exporter::add_maps(Readings& readings) const {
   for (const auto& record : maps_.services.values()) {
     const std::uint64_t word = kernel::load(record);
     services += word != 0;
-    slots += compile::range_length(weft_record_count(word));
+    slots += kernel::slots_of(word, maps_.slots.values());
   }
   const auto& counts = readings.endpoint_counts;
   const std::uint64_t endpoints = counts.ready + counts.draining + counts.not_ready;

@@ -11,7 +11,7 @@ using compile::PlacedService;
 
 // Operations by phase; the plan is their concatenation.
 struct Phases {
-  std::vector<MapOp> labels, infos, endpoints, ranges, records, upserts, erases, emptied_records;
+  std::vector<MapOp> labels, infos, endpoints, ranges, policies, records, upserts, erases, emptied_records;
   std::vector<MapOp> cleared_endpoints, cleared_records, erased_infos, erased_labels;
 };
 
@@ -52,7 +52,8 @@ class Differ {
       std::move(from.begin(), from.end(), std::back_inserter(to));
     };
     for (auto* phase :
-         {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges, &phases_.records,
+         {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges, &phases_.policies,
+          &phases_.records,
           &phases_.upserts, &phases_.erases, &phases_.emptied_records})
       append(plan.ops, *phase);
     for (auto* phase : {&phases_.cleared_records, &phases_.cleared_endpoints, &phases_.erased_infos,
@@ -74,6 +75,8 @@ class Differ {
     upsert_endpoints(old, port);
     const bool moved = !port.slots.empty() && (!old || old->publication != port.publication);
     if (moved) phases_.ranges.push_back(WriteRange{port.base, compile::range_words(port)});
+    if (!old || !(old->policy == port.policy))
+      phases_.policies.push_back(WritePolicy{port.index, port.policy});
     if (!old || old->record() != port.record()) {
       auto& phase = old && port.slots.empty() ? phases_.emptied_records : phases_.records;
       phase.push_back(PublishRecord{port.index, port.record(), old == nullptr});
@@ -115,7 +118,7 @@ class Differ {
     }
     if (!old.slots.empty() &&
         (!port || port->slots.empty() || port->publication != old.publication))
-      releases_.ranges.push_back({old.base, compile::range_length(old.slots.size())});
+      releases_.ranges.push_back({old.base, old.range_length()});
     if (port) return;
     phases_.cleared_records.push_back(ClearRecord{old.index});
     phases_.erased_infos.push_back(EraseInfo{old.index});
@@ -150,6 +153,7 @@ PlanSize size_of(const Plan& plan) {
       [&](const WriteInfo&) { ++size.infos; },
       [&](const WriteEndpoint&) { ++size.endpoints; },
       [&](const WriteRange& range) { size.slots += range.words.size(); },
+      [&](const WritePolicy&) { ++size.policies; },
       [&](const PublishRecord&) { ++size.records; },
       [&](const UpsertFrontend&) { ++size.frontends; },
       [&](const BeginGeneration&) {},
@@ -158,8 +162,8 @@ PlanSize size_of(const Plan& plan) {
   };
   for (const auto& op : plan.ops) std::visit(count, op);
   for (const auto& op : plan.cleanup) std::visit(count, op);
-  size.entries = size.labels + size.infos + size.endpoints + size.slots + size.records +
-                 size.frontends + size.erased;
+  size.entries = size.labels + size.infos + size.endpoints + size.slots + size.policies +
+                 size.records + size.frontends + size.erased;
   return size;
 }
 

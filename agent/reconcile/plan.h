@@ -4,6 +4,7 @@
 // killed between them. So order is the contract here, and plan_test.cc checks it after every prefix
 // of random plans. Make before break:
 //   1. labels, names, endpoints, slot ranges     nobody reads them yet
+//      policies                                   field by field, each right by itself
 //   2. records                                    one atomic store moves a service to its new range
 //   3. frontends: upserts, then erases
 //   4. records of services that are left with nobody: an address that moved on has moved by now
@@ -44,6 +45,10 @@ struct WriteRange {
   std::uint32_t base;
   std::vector<std::uint64_t> words;
 };
+struct WritePolicy {
+  std::uint32_t index;
+  weft_policy policy;
+};
 struct PublishRecord {
   std::uint32_t index;
   std::uint64_t word;
@@ -76,7 +81,7 @@ struct EraseLabel {
 };
 
 using MapOp = std::variant<BeginGeneration, WriteLabel, WriteInfo, WriteEndpoint, WriteRange,
-                           PublishRecord, UpsertFrontend, EraseFrontend, CommitGeneration,
+                           WritePolicy, PublishRecord, UpsertFrontend, EraseFrontend, CommitGeneration,
                            ClearEndpoint, ClearRecord, EraseInfo, EraseLabel>;
 
 struct Plan {
@@ -94,8 +99,8 @@ struct Plan {
 // "12 endpoints, 3 ranges, 3 records": for the log. `entries` counts map entries written.
 struct PlanSize {
   std::size_t entries = 0;
-  std::size_t labels = 0, infos = 0, endpoints = 0, slots = 0, records = 0, frontends = 0,
-              erased = 0;
+  std::size_t labels = 0, infos = 0, endpoints = 0, slots = 0, policies = 0, records = 0,
+              frontends = 0, erased = 0;
 };
 PlanSize size_of(const Plan& plan);
 

@@ -46,7 +46,8 @@ Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits,
 Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   if (failed_) {
     waiting_ = std::move(mesh);
-    waiting_caution_ = caution;
+    caution.touched.merge(waiting_caution_.touched);
+    waiting_caution_ = std::move(caution);
     return failed_->result;
   }
   const std::uint64_t generation = placed_.generation + 1;
@@ -60,6 +61,8 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.recent_peak = caution.recent_peak;
   input.allowance = allowance_;
   input.confirmed = caution.confirmed;
+  input.ejected = caution.ejected;
+  input.touched = std::move(caution.touched);
   auto output = compile::compile(input, ids_, generation);
 
   Attempt attempt;

@@ -52,6 +52,8 @@ class Reconciler {
     bool keep_absent = false;
     std::size_t recent_peak = 0;
     bool confirmed = false;
+    const std::set<std::uint32_t>* ejected = nullptr;  // outlives the reconciler
+    std::set<model::ServiceKey> touched;
   };
   Result apply(model::MeshPtr mesh, Caution caution);
   // Tries the failed plan again, then the newest mesh that waited behind it.

@@ -12,7 +12,7 @@ using compile::Limits;
 using compile::MapState;
 using tests::FakeMaps;
 
-constexpr Reconciler::Caution kAllow{.allow_mass_removal = true};
+const Reconciler::Caution kAllow{.allow_mass_removal = true};
 
 std::string content_of(const MapState& state) {
   FakeMaps maps;
@@ -108,7 +108,7 @@ model::MeshPtr mesh_of(const std::vector<std::string>& names) {
 // maps left behind used must fall free all the same.
 TEST(Reconciler, GivesBackTheNumbersThatARebuildLeftBehind) {
   // Room for two services: numbers begin at 1.
-  const Limits limits{.services = 3, .frontends = 2, .endpoints = 5, .slots = 8};
+  const Limits limits{.services = 3, .frontends = 2, .endpoints = 5, .slots = 10};
   FakeMaps small;
   Reconciler before(small, limits, {}, {});
   ASSERT_TRUE(before.apply(mesh_of({"a", "b"}), kAllow).refused.empty());

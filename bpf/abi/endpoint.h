@@ -32,19 +32,32 @@ static inline __be16 weft_endpoint_port(__u64 word) { return (__be16)(word >> 32
 static inline __u32 weft_endpoint_flags(__u64 word) { return (__u32)(word >> 48) & 255u; }
 static inline __u32 weft_endpoint_priority(__u64 word) { return (__u32)(word >> 56); }
 
-/* What sockets saw of the endpoint. Programs write; user space only before an id is given away.
- * One cache line. The circuit breaker's fields will take the place of `pad`. */
+/* What sockets and the proxy saw of the endpoint, and its circuit breaker (abi/breaker.h). Programs
+ * write; user space before an id is given away, and the breaker's word by compare-and-exchange. The
+ * first cache line is what connect() touches. */
+#define WEFT_PROXY_GENERATIONS 4 /* that may live at once: an old proxy drains beside its successor */
 struct weft_endpoint_state {
     __u32 incarnation; /* of the id: a socket that outlived its endpoint charges nobody */
     __u32 active;      /* connections whose reservation is held */
+    __u64 breaker;     /* weft_breaker_make(); 0: closed, never opened */
     __u64 opened;
     __u64 failed;
-    __u32 rtt_us;         /* smoothed over connections, 7/8 old + 1/8 new; 0: not known */
-    __u32 last_error;     /* errno of the newest failure */
-    __u64 last_failed_ns; /* CLOCK_MONOTONIC */
-    __u64 pad[3];
+    __u32 rtt_us;           /* smoothed, 7/8 old + 1/8 new, a larger one at once where the balancer
+                             * is peak-EWMA; 0: not known */
+    __u32 consecutive;      /* failures since the last success of their kind */
+    __u64 failing_since_ms; /* CLOCK_MONOTONIC of the first of them */
+    __u64 last_failed_ns;   /* CLOCK_MONOTONIC */
+    __u32 last_error;       /* errno of the newest failure */
+    __u32 last_reason;      /* enum weft_breaker_reason of it */
+
+    __u32 requests[WEFT_PROXY_GENERATIONS]; /* in flight in each generation of the proxy */
+    __u32 consecutive_5xx;                  /* the proxy's counts, for the same breaker */
+    __u32 consecutive_gateway;
+    __u32 verdict_epoch; /* of the newest verdict from above; an older one is ignored */
+    __u32 pad0;
+    __u64 pad[4];
 };
-ABI_ASSERT(sizeof(struct weft_endpoint_state) == 64, "abi");
+ABI_ASSERT(sizeof(struct weft_endpoint_state) == 128, "abi");
 
 /* Zone and node names, interned: weft_labels[id]. Node names are DNS subdomains, at most 253 bytes.
  */

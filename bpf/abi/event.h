@@ -10,6 +10,9 @@
     X(REFUSED_NO_ENDPOINT, refused_no_endpoint, "refused: no endpoint of the service is ready")   \
     X(REFUSED_FAMILY, refused_family, "refused: the socket cannot reach the endpoint's family")   \
     X(REFUSED_STALE, refused_stale, "refused: the slot range was not the service's, even again")  \
+    X(REFUSED_EJECTED, refused_ejected, "refused: the breakers of all endpoints tried are open")  \
+    X(REFUSED_LIMIT, refused_limit, "refused: maxConnections is reached")                         \
+    X(TRANSITION_LOST, transition_lost, "breaker transitions that no agent read in time")         \
     X(RETRIED_STALE, retried_stale, "looked up again: the first look met a range being replaced") \
     X(STORAGE_FAILED, storage_failed, "served without accounting: no memory for socket storage")  \
     X(AFFINITY_FULL, affinity_full, "served without affinity: the affinity map is full")          \

@@ -50,6 +50,8 @@ enum weft_selector {
     WEFT_SELECT_ROTATE = 0,
     WEFT_SELECT_RANDOM = 1,
     WEFT_SELECT_HASH = 2, /* of the caller's network namespace cookie */
+    WEFT_SELECT_LEAST = 3, /* of two drawn at random the one with fewer connections in flight */
+    WEFT_SELECT_EWMA = 4,  /* ... with less in flight x smoothed RTT */
     WEFT_SELECT_MASK = 7,
     WEFT_SELECT_AFFINITY = 8, /* flag beside the selector: the header holds an affinity timeout */
 };
@@ -71,10 +73,12 @@ static inline __u32 weft_record_count(__u64 word) { return (__u32)(word >> 28) &
 static inline __u32 weft_record_selector(__u64 word) { return (__u32)(word >> 44) & 15u; }
 static inline __u32 weft_record_generation(__u64 word) { return (__u32)(word >> 48); }
 
-/* A slot range is WEFT_SLOT_HEADER header words and then `count` slot words. */
-#define WEFT_SLOT_HEADER 2
+/* A slot range is WEFT_SLOT_HEADER header words, then `count` slot words, then those of the spares:
+ * endpoints of later priorities, tried in their order when no slot before them is admitted. */
+#define WEFT_SLOT_HEADER 3
 /* header word 0: owning service:32 | affinity timeout in seconds:32
  * header word 1: mesh generation that published the range:64
+ * header word 2: owning service:32 | number of spares:32
  * slot word:     owning service:32 | endpoint id:32
  * Every word a program selects by names its owner, so one load both selects and checks. */
 static inline __u64 weft_slot_make(__u32 service, __u32 low) { return (__u64)service << 32 | low; }
@@ -95,15 +99,22 @@ struct weft_service_info {
 ABI_ASSERT(sizeof(struct weft_service_info) == 200, "abi");
 
 /* Counters of one service; only programs write, but for user space zeroing it before an index is
- * given to another service. One cache line, so two hot services never share one. */
+ * given to another service. Two hot services never share a cache line. */
 struct weft_service_state {
-    __u64 cursor; /* of WEFT_SELECT_ROTATE */
-    __u64 opened; /* connections that were established, UDP flows begun */
+    __u64 cursor;      /* of WEFT_SELECT_ROTATE */
+    __u64 opened;      /* connections that were established, UDP flows begun */
+    __u32 active;      /* connections whose reservation is held, of all endpoints */
+    __u32 ejected;     /* endpoints whose breaker is open or half-open and counts (abi/breaker.h) */
+    __u32 incarnation; /* of the index: a socket that outlived its service releases nobody */
+    __u32 pad0;
     __u64 failed; /* connects that the network or the backend failed */
     __u64 refused_no_endpoint;
     __u64 refused_family;
     __u64 refused_stale;
+
     __u64 affinity_full;
-    __u64 pad;
+    __u64 refused_ejected; /* every endpoint that was tried is cut off by its breaker */
+    __u64 refused_limit;   /* maxConnections, of the service or of every endpoint tried */
+    __u64 pad[5];
 };
-ABI_ASSERT(sizeof(struct weft_service_state) == 64, "abi");
+ABI_ASSERT(sizeof(struct weft_service_state) == 128, "abi");

@@ -3,6 +3,19 @@
 #pragma once
 #include "abi/endpoint.h"
 
+/* `live` of a socket; taken down by atomic exchange, so each reservation is released exactly once. */
+enum weft_hold {
+    WEFT_HELD = 1,
+    WEFT_HELD_PROBE = 2, /* ... as the one connection that a half-open breaker lets through */
+};
+
+/* How far a TCP connect has come: what a release or a close means depends on it. */
+enum weft_phase {
+    WEFT_PHASE_ASKED = 0, /* nothing was sent yet; a failure now is local, nobody is charged */
+    WEFT_PHASE_SYN_SENT = 1,
+    WEFT_PHASE_ESTABLISHED = 2,
+};
+
 /* A TCP socket or a connected UDP socket. `frontend_port` 0: the socket talks to no service now. */
 struct weft_socket {
     struct weft_addr frontend;
@@ -12,10 +25,14 @@ struct weft_socket {
     __u32 service;
     __u32 endpoint;
     __u32 incarnation; /* of the endpoint id when it was charged */
-    __u32 live; /* 1: a reservation is held. Taken down by atomic exchange, hence exactly once */
-    __u32 pad;
+    __u32 live;        /* enum weft_hold */
+    __u32 service_incarnation;
+    __u64 started_ns; /* CLOCK_MONOTONIC of connect() */
+    __u16 phase;      /* enum weft_phase */
+    __u16 charged;    /* 1: this connect was counted as failed already */
+    __u32 watch;      /* enum weft_policy_flag of the service when it connected */
 };
-ABI_ASSERT(sizeof(struct weft_socket) == 56, "abi");
+ABI_ASSERT(sizeof(struct weft_socket) == 72, "abi");
 
 /* One conversation of an unconnected UDP socket with one service. It keeps its endpoint while that
  * is ready, as a conntrack entry would, and tells recvmsg which service address an answer stands

@@ -11,6 +11,8 @@ enum weft_verdict {
     WEFT_VERDICT_REFUSE_NO_ENDPOINT = 2,
     WEFT_VERDICT_REFUSE_FAMILY = 3,
     WEFT_VERDICT_REFUSE_STALE = 4,
+    WEFT_VERDICT_REFUSE_EJECTED = 5, /* breakers of all endpoints tried are open */
+    WEFT_VERDICT_REFUSE_LIMIT = 6,   /* maxConnections */
 };
 
 enum weft_reach {
@@ -18,11 +20,17 @@ enum weft_reach {
     WEFT_REACH_V6 = 2,
 };
 
+enum weft_mode {
+    WEFT_MODE_SEND = 0, /* a datagram: nothing lasts that could be counted */
+    WEFT_MODE_HOLD = 1, /* a connection: reserve it, become the probe where one is due */
+    WEFT_MODE_DRY = 2,  /* a question: leave everything as it is */
+};
+
 struct weft_query {
     __u64 netns_cookie; /* 0: not known */
     struct weft_frontend_key key;
     __u16 reach; /* enum weft_reach, or-ed */
-    __u16 dry;   /* 1: leave cursor and affinity as they are */
+    __u16 mode;  /* enum weft_mode */
 };
 ABI_ASSERT(sizeof(struct weft_query) == 32, "abi");
 
@@ -34,8 +42,9 @@ struct weft_answer {
     __u32 endpoint;
     __u32 incarnation;
     __u64 record;   /* the word that was used */
-    __u32 affinity; /* 1: an affinity entry chose */
-    __u32 pad;
+    __u16 affinity; /* 1: an affinity entry chose */
+    __u16 held;     /* enum weft_hold: what was reserved */
+    __u32 service_incarnation;
 };
 ABI_ASSERT(sizeof(struct weft_answer) == 48, "abi");
 

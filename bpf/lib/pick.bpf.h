@@ -8,7 +8,13 @@
 #include "abi/why.h"
 #include "lib/address.bpf.h"
 #include "lib/affinity.bpf.h"
+#include "lib/breaker.bpf.h"
 #include "lib/count.bpf.h"
+
+/* Of a search for an endpoint that admits the call: first as the selector would go on, which keeps
+ * the shares of the others equal, then along the slots. */
+#define WEFT_TRIES_SELECTED 8
+#define WEFT_TRIES 256
 
 static __always_inline __u64 weft_mix(__u64 value) {
     value ^= value >> 33;
@@ -33,16 +39,19 @@ static __always_inline __u32 weft_frontend_find(const struct weft_frontend_key *
     return 0;
 }
 
-static __always_inline __u32 weft_slot_number(const struct weft_query *query, __u32 service,
-                                              __u64 record) {
+/* A slot number; `again` counts the tries of one search. */
+static __always_inline __u32 weft_slot_number(__u64 cookie, __u32 service, __u64 record,
+                                              __u32 again, __u32 mode) {
     const __u32 count = weft_record_count(record);
     const __u32 selector = weft_record_selector(record) & WEFT_SELECT_MASK;
-    if (selector == WEFT_SELECT_RANDOM) return ((__u64)bpf_get_prandom_u32() * count) >> 32;
+    if (!count) return 0;
     if (selector == WEFT_SELECT_HASH)
-        return weft_mix(query->netns_cookie ^ (__u64)service << 40) % count;
-    struct weft_service_state *state = bpf_map_lookup_elem(&weft_service_states, &service);
+        return weft_mix((cookie ^ (__u64)service << 40) + again * 0x9e3779b97f4a7c15ull) % count;
+    if (selector != WEFT_SELECT_ROTATE) return ((__u64)bpf_get_prandom_u32() * count) >> 32;
+    struct weft_service_state *state = weft_total_of(service);
     if (!state) return 0;
-    const __u64 turn = query->dry ? state->cursor : __sync_fetch_and_add(&state->cursor, 1);
+    const __u64 turn = mode & WEFT_MODE_DRY ? state->cursor + again
+                                            : __sync_fetch_and_add(&state->cursor, 1);
     return turn % count;
 }
 
@@ -54,28 +63,164 @@ static __always_inline __u64 weft_slot_read(__u32 service, __u32 at) {
     return weft_slot_owner(word) == service ? word : 0;
 }
 
-/* The endpoint id the record leads to, or 0 where the range was not the service's. */
+static __always_inline __u32 weft_endpoint_at(__u32 service, __u64 record, __u32 number) {
+    return weft_slot_low(
+        weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER + number));
+}
+
+/* What a connection more would weigh. An endpoint that is cut off weighs most, so that the draw
+ * finds the other one; but nothing once its probe is due, else nobody would ever be the probe. */
+static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
+    const struct weft_endpoint_state *state =
+        bpf_map_lookup_elem(&weft_endpoint_states, &endpoint);
+    if (!state) return ~0ull;
+    const __u64 word = *(volatile __u64 *)&state->breaker;
+    if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED)
+        return weft_now_ms() >= weft_breaker_until_ms(word) ? 0 : ~0ull;
+    if (!ewma) return state->active;
+    /* One that nobody knows yet is tried, not avoided. */
+    return (state->active + 1ull) * (state->rtt_us + 1ull);
+}
+
+/* The lighter of two that were drawn at random (Mitzenmacher 2001): nearly as even as the lightest
+ * of all, and two nodes that know the same do not all choose the same. */
+weft_global __u32 weft_lighter(__u32 service, __u64 record, __u32 number) {
+    const __u32 count = weft_record_count(record);
+    const __u32 one = weft_endpoint_at(service, record, number);
+    if (count < 2) return one;
+    __u32 other_number = number + 1 + (__u32)(((__u64)bpf_get_prandom_u32() * (count - 1)) >> 32);
+    if (other_number >= count) other_number -= count;
+    const __u32 other = weft_endpoint_at(service, record, other_number);
+    const __u32 ewma = (weft_record_selector(record) & WEFT_SELECT_MASK) == WEFT_SELECT_EWMA;
+    return weft_load_of(other, ewma) < weft_load_of(one, ewma) ? other : one;
+}
+
+/* endpoint:32 | enum weft_admission:32, as one scalar. */
+static __always_inline __u64 weft_found(__u32 endpoint, __u32 admission) {
+    return (__u64)admission << 32 | endpoint;
+}
+
+/* Another endpoint, where the selected one did not admit the call. The range is the caller's RCU
+ * section's, so it cannot change under us. */
+weft_global __u64 weft_another(__u32 service, __u64 record, __u64 cookie, __u32 mode) {
+    const __u32 count = weft_record_count(record);
+    __u32 why = WEFT_ADMIT_EJECTED;
+    if (!count) return weft_found(0, why);
+    const __u32 spread = WEFT_TRIES - WEFT_TRIES_SELECTED;
+    const __u32 stride = count > spread ? count / spread : 1;
+    const __u32 first = (__u32)(((__u64)bpf_get_prandom_u32() * count) >> 32);
+    for (__u32 i = 1; i < WEFT_TRIES; i++) {
+        if (i >= count + WEFT_TRIES_SELECTED) break;
+        __u32 number, how = mode;
+        if (i < WEFT_TRIES_SELECTED) {
+            number = weft_slot_number(cookie, service, record, i, mode);
+        } else {
+            number = (first + (i - WEFT_TRIES_SELECTED) * stride) % count;
+            how |= WEFT_ADMIT_ANYWAY;
+        }
+        const __u32 endpoint = weft_endpoint_at(service, record, number);
+        if (!endpoint) continue;
+        const __u32 admission = weft_admit(service, endpoint, how);
+        if (admission <= WEFT_ADMIT_PROBE) return weft_found(endpoint, admission);
+        if (admission == WEFT_ADMIT_LIMIT) why = WEFT_ADMIT_LIMIT;
+    }
+    const __u32 spares =
+        weft_slot_low(weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER - 1));
+    for (__u32 i = 0; i < WEFT_TRIES; i++) {
+        if (i >= spares) break;
+        const __u32 endpoint = weft_endpoint_at(service, record, count + i);
+        if (!endpoint) continue;
+        const __u32 admission = weft_admit(service, endpoint, mode | WEFT_ADMIT_ANYWAY);
+        if (admission <= WEFT_ADMIT_PROBE) return weft_found(endpoint, admission);
+        if (admission == WEFT_ADMIT_LIMIT) why = WEFT_ADMIT_LIMIT;
+    }
+    return weft_found(0, why);
+}
+
+/* The endpoint that the record and the selector lead to, or 0 where the range was not the
+ * service's. */
 static __always_inline __u32 weft_select(const struct weft_query *query,
                                          struct weft_answer *answer) {
     const __u32 service = answer->service;
-    const __u32 base = weft_record_base(answer->record);
     const int sticky = weft_record_selector(answer->record) & WEFT_SELECT_AFFINITY;
     struct weft_affinity_key key = {.netns_cookie = query->netns_cookie, .service = service};
+    const int dry = query->mode == WEFT_MODE_DRY;
     __u32 timeout = 0;
     __u64 now = 0;
     if (sticky) {
-        timeout = weft_slot_low(weft_slot_read(service, base));
+        timeout = weft_slot_low(weft_slot_read(service, weft_record_base(answer->record)));
         now = bpf_ktime_get_ns();
-        const __u32 kept = weft_affinity_find(&key, now, timeout, query->dry);
+        const __u32 kept = weft_affinity_find(&key, now, timeout, dry);
         if (kept) {
             answer->affinity = 1;
             return kept;
         }
     }
-    const __u32 number = weft_slot_number(query, service, answer->record);
-    const __u32 endpoint = weft_slot_low(weft_slot_read(service, base + WEFT_SLOT_HEADER + number));
-    if (!sticky || !endpoint || !timeout || query->dry) return endpoint;
+    const __u32 selector = weft_record_selector(answer->record) & WEFT_SELECT_MASK;
+    const __u32 number =
+        weft_slot_number(query->netns_cookie, service, answer->record, 0, query->mode);
+    const __u32 endpoint = selector >= WEFT_SELECT_LEAST
+                               ? weft_lighter(service, answer->record, number)
+                               : weft_endpoint_at(service, answer->record, number);
+    if (!sticky || !endpoint || !timeout || dry) return endpoint;
     return weft_affinity_keep(&key, now, timeout, endpoint, service);
+}
+
+static __always_inline void weft_release_total(__u32 service, __u32 incarnation) {
+    struct weft_service_state *total = weft_total_of(service);
+    if (total && total->incarnation == incarnation) __sync_fetch_and_add(&total->active, -1);
+}
+
+/* Undoes what weft_pick reserved. */
+static __noinline int weft_give_back(const struct weft_answer *answer) {
+    if (!answer->held) return 0;
+    struct weft_endpoint_state *state = weft_state_of(answer->endpoint, answer->incarnation);
+    if (state) __sync_fetch_and_add(&state->active, -1);
+    weft_release_total(answer->service, answer->service_incarnation);
+    if (answer->held & WEFT_HELD_PROBE)
+        weft_settle(answer->service, answer->endpoint, answer->incarnation, 1);
+    return 0;
+}
+
+/* A connection that was not reset ends a run of resets; what ends a run of failed connects is a
+ * connect that is answered. */
+static __always_inline void weft_end_of_resets(__u32 endpoint, __u32 incarnation) {
+    struct weft_endpoint_state *state = weft_state_of(endpoint, incarnation);
+    if (state && state->consecutive && state->last_reason == WEFT_BREAKER_RESET)
+        state->consecutive = 0;
+}
+
+/* The service's own limit: a reservation for as long as the connection is one. */
+static __always_inline int weft_enter(struct weft_answer *answer) {
+    struct weft_service_state *total = weft_total_of(answer->service);
+    const struct weft_policy *policy = weft_policy_of(answer->service);
+    if (!total || !policy) return 0;
+    answer->service_incarnation = total->incarnation;
+    const __u32 most = policy->max_connections;
+    if (__sync_fetch_and_add(&total->active, 1) < most || !most) return 1;
+    __sync_fetch_and_add(&total->active, -1);
+    return 0;
+}
+
+/* Selected and admitted, with its reservation where the mode wants one. */
+static __always_inline __u32 weft_select_admitted(const struct weft_query *query,
+                                                  struct weft_answer *answer) {
+    answer->endpoint = weft_select(query, answer);
+    if (!answer->endpoint) return WEFT_VERDICT_REFUSE_STALE;
+    __u32 admission = weft_admit(answer->service, answer->endpoint, query->mode);
+    if (admission > WEFT_ADMIT_PROBE) {
+        const __u64 found =
+            weft_another(answer->service, answer->record, query->netns_cookie, query->mode);
+        answer->endpoint = (__u32)found;
+        answer->affinity = 0;
+        admission = found >> 32;
+    }
+    if (admission == WEFT_ADMIT_LIMIT) return WEFT_VERDICT_REFUSE_LIMIT;
+    if (admission > WEFT_ADMIT_PROBE) return WEFT_VERDICT_REFUSE_EJECTED;
+    answer->incarnation = weft_incarnation(answer->endpoint);
+    if (query->mode == WEFT_MODE_HOLD)
+        answer->held = WEFT_HELD | (admission == WEFT_ADMIT_PROBE ? WEFT_HELD_PROBE : 0);
+    return WEFT_VERDICT_TRANSLATE;
 }
 
 /* A function of its own, not inlined: it stands in every hook twice, and the verifier's time at
@@ -85,16 +230,28 @@ static __noinline __u32 weft_resolve(const struct weft_query *query, struct weft
     if (!record) return WEFT_VERDICT_REFUSE_STALE;
     answer->record = *(volatile __u64 *)record;
     if (weft_record_count(answer->record) == 0) return WEFT_VERDICT_REFUSE_NO_ENDPOINT;
-    answer->endpoint = weft_select(query, answer);
+    if (query->mode == WEFT_MODE_HOLD && !weft_enter(answer)) return WEFT_VERDICT_REFUSE_LIMIT;
+    __u32 verdict = weft_select_admitted(query, answer);
+    if (verdict != WEFT_VERDICT_TRANSLATE) {
+        if (query->mode == WEFT_MODE_HOLD)
+            weft_release_total(answer->service, answer->service_incarnation);
+        return verdict;
+    }
     struct weft_endpoint *endpoint = weft_endpoint_get(answer->endpoint);
     if (!endpoint) return WEFT_VERDICT_REFUSE_STALE;
     const __u64 word = *(volatile __u64 *)&endpoint->word;
-    if (!answer->endpoint || weft_endpoint_service(word) != answer->service)
-        return WEFT_VERDICT_REFUSE_STALE;
     answer->addr = endpoint->addr;
     answer->port = weft_endpoint_port(word);
     const __u32 needs = weft_addr_is_v4(&answer->addr) ? WEFT_REACH_V4 : WEFT_REACH_V6;
-    return query->reach & needs ? WEFT_VERDICT_TRANSLATE : WEFT_VERDICT_REFUSE_FAMILY;
+    if (weft_endpoint_service(word) != answer->service)
+        verdict = WEFT_VERDICT_REFUSE_STALE;
+    else if (!(query->reach & needs))
+        verdict = WEFT_VERDICT_REFUSE_FAMILY;
+    if (verdict != WEFT_VERDICT_TRANSLATE) {
+        weft_give_back(answer);
+        answer->held = 0;
+    }
+    return verdict;
 }
 
 static __noinline int weft_count_refusal(const struct weft_answer *answer) {
@@ -106,6 +263,12 @@ static __noinline int weft_count_refusal(const struct weft_answer *answer) {
     } else if (answer->verdict == WEFT_VERDICT_REFUSE_FAMILY) {
         __sync_fetch_and_add(&state->refused_family, 1);
         weft_count(WEFT_EVENT_REFUSED_FAMILY);
+    } else if (answer->verdict == WEFT_VERDICT_REFUSE_EJECTED) {
+        __sync_fetch_and_add(&state->refused_ejected, 1);
+        weft_count(WEFT_EVENT_REFUSED_EJECTED);
+    } else if (answer->verdict == WEFT_VERDICT_REFUSE_LIMIT) {
+        __sync_fetch_and_add(&state->refused_limit, 1);
+        weft_count(WEFT_EVENT_REFUSED_LIMIT);
     } else {
         __sync_fetch_and_add(&state->refused_stale, 1);
         weft_count(WEFT_EVENT_REFUSED_STALE);
@@ -123,8 +286,6 @@ static __always_inline void weft_pick(const struct weft_query *query, struct wef
         weft_count(WEFT_EVENT_RETRIED_STALE);
         answer->verdict = weft_resolve(query, answer);
     }
-    if (answer->verdict == WEFT_VERDICT_TRANSLATE)
-        answer->incarnation = weft_incarnation(answer->endpoint);
-    else if (!query->dry)
+    if (answer->verdict != WEFT_VERDICT_TRANSLATE && query->mode != WEFT_MODE_DRY)
         weft_count_refusal(answer);
 }

@@ -13,7 +13,7 @@
 namespace weft::lb {
 
 // How the kernel turns a connect() into a slot number.
-enum class Selector : std::uint8_t { kRotate, kRandom, kHash };
+enum class Selector : std::uint8_t { kRotate, kRandom, kHash, kLeast, kEwma };
 
 // `candidates` are indexes into `endpoints`, ascending; the result holds some of them, as often as
 // their weight asks for. Deterministic: every node and every restart fills alike.

@@ -21,6 +21,7 @@
 #include "mesh/model/address.h"
 #include "mesh/model/notice.h"
 #include "mesh/model/object.h"
+#include "mesh/model/traffic_policy.h"
 
 namespace weft::model {
 
@@ -76,6 +77,7 @@ struct Service {
   std::vector<ServicePort> ports;  // sorted by (port, protocol), unique
   std::optional<std::chrono::seconds> affinity;
   Balancer balancer = Balancer::kRoundRobin;
+  TrafficPolicy traffic;
   bool headless = false;
   Origin origin;
 

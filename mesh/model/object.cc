@@ -11,9 +11,15 @@ const char* to_text(Balancer balancer) {
     case Balancer::kRandom:
       return "random";
     case Balancer::kSourceHash:
+      return "maglev";
+    case Balancer::kRingHash:
+      return "ring-hash";
+    case Balancer::kLeastRequest:
+      return "least-request";
+    case Balancer::kPeakEwma:
       break;
   }
-  return "maglev";
+  return "peak-ewma";
 }
 
 const ObjectMeta& meta_of(const Object& object) {

@@ -13,6 +13,7 @@
 
 #include "mesh/model/address.h"
 #include "mesh/model/notice.h"
+#include "mesh/model/traffic_policy.h"
 
 namespace weft::model {
 
@@ -38,8 +39,16 @@ struct ObjectMeta {
 // number.
 using TargetPort = std::variant<std::uint16_t, std::string>;
 
-enum class Balancer : std::uint8_t { kRoundRobin, kRandom, kSourceHash };
-const char* to_text(Balancer balancer);  // "round-robin", "random", "maglev"
+enum class Balancer : std::uint8_t {
+  kRoundRobin,
+  kRandom,
+  kSourceHash,
+  kRingHash,
+  kLeastRequest,
+  kPeakEwma
+};
+// "round-robin", "random", "maglev", "ring-hash", "least-request", "peak-ewma"
+const char* to_text(Balancer balancer);
 
 struct ServicePortSpec {
   std::string name;

@@ -165,7 +165,7 @@ weft_answer KernelNode::ask(const std::string& address, std::uint16_t port,
   query.key.port = htons(port);
   query.key.proto = IPPROTO_TCP;
   query.reach = reach;
-  query.dry = dry;
+  query.mode = dry ? WEFT_MODE_DRY : WEFT_MODE_SEND;
   const auto answer = kernel::ask(options_.pins, query);
   EXPECT_TRUE(answer.ok()) << answer.status();
   return answer.ok() ? *answer : weft_answer{};

@@ -169,10 +169,14 @@ TEST_F(Migration, KeepsTheClientsOfStickyServicesAndTheEvents) {
 }
 
 TEST_F(Migration, CarriesCountersOverAlsoThoseThatMoveMeanwhile) {
+  const auto kOpen = weft_breaker_make(WEFT_BREAKER_OPEN, WEFT_BREAKER_REFUSED, 1, 1, 1u << 30);
+  const auto kHalfOpen =
+      weft_breaker_make(WEFT_BREAKER_HALF_OPEN, WEFT_BREAKER_REFUSED, 1, 1, 1u << 30);
   const auto& port = some_port();
   const std::uint32_t id = port.endpoints[0].id;
   node_.maps().endpoint_states.at(id).opened = 100;
   node_.maps().endpoint_states.at(id).active = 7;
+  node_.maps().endpoint_states.at(id).breaker = kOpen;
   node_.maps().service_states.at(port.index).opened = 200;
   const std::uint32_t incarnation = node_.maps().endpoint_states.at(id).incarnation;
 
@@ -181,12 +185,14 @@ TEST_F(Migration, CarriesCountersOverAlsoThoseThatMoveMeanwhile) {
   ASSERT_TRUE(old.ok()) << old.status();
   old->endpoint_states.at(id).opened += 3;  // what the old programs go on counting
   old->endpoint_states.at(id).active -= 2;
+  old->endpoint_states.at(id).breaker = kHalfOpen;
   old->service_states.at(port.index).refused_family += 5;
   ASSERT_NO_FATAL_FAILURE(fill_and_attach(node_, mesh_));
 
   const auto& state = node_.maps().endpoint_states.at(id);
   EXPECT_EQ(state.opened, 103u);
   EXPECT_EQ(state.active, 5u);
+  EXPECT_EQ(state.breaker, kHalfOpen) << "the newest transition";
   EXPECT_EQ(state.incarnation, incarnation);
   EXPECT_EQ(node_.maps().service_states.at(port.index).opened, 200u);
   EXPECT_EQ(node_.maps().service_states.at(port.index).refused_family, 5u);

@@ -56,9 +56,9 @@ std::vector<Section> split(const std::string& text) {
 
 const char* name_of(const reconcile::MapOp& op) {
   static constexpr const char* kNames[] = {
-      "begin generation", "write label",  "write name",     "write endpoint",    "write range",
-      "publish record",   "set frontend", "erase frontend", "commit generation", "clear endpoint",
-      "clear record",     "erase name",   "erase label"};
+      "begin generation", "write label",    "write name",   "write endpoint", "write range",
+      "write policy",     "publish record", "set frontend", "erase frontend", "commit generation",
+      "clear endpoint",   "clear record",   "erase name",   "erase label"};
   static_assert(std::size(kNames) == std::variant_size_v<reconcile::MapOp>);
   return kNames[op.index()];
 }

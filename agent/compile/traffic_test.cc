@@ -1,0 +1,102 @@
+#include "agent/compile/policy.h"
+
+#include <gtest/gtest.h>
+
+namespace weft::compile {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::optional<model::OutlierDetection> outlier(std::optional<std::uint8_t> percent = {},
+                                               std::uint8_t healthy = 0) {
+  model::OutlierDetection detection;
+  detection.max_ejection_percent = percent;
+  detection.min_health_percent = healthy;
+  return detection;
+}
+
+TEST(MaxEjected, IsNoneWithoutOutlierDetection) { EXPECT_EQ(max_ejected({}, 10, 0), 0u); }
+
+TEST(MaxEjected, IsOneOfTwoToNineteenAtTheDefault) {
+  for (std::size_t n = 2; n < 20; ++n) EXPECT_EQ(max_ejected(outlier(), n, 0), 1u) << n;
+  EXPECT_EQ(max_ejected(outlier(), 20, 0), 2u);
+  EXPECT_EQ(max_ejected(outlier(), 100, 0), 10u);
+}
+
+TEST(MaxEjected, NeverTakesTheLastOneUnlessAsked) {
+  EXPECT_EQ(max_ejected(outlier(), 0, 0), 0u);
+  EXPECT_EQ(max_ejected(outlier(), 1, 0), 0u);
+  for (const std::uint8_t percent : {1, 10, 50, 99}) {
+    EXPECT_EQ(max_ejected(outlier(percent), 1, 0), 0u) << +percent;
+    EXPECT_EQ(max_ejected(outlier(percent), 2, 0), 1u) << +percent;
+  }
+  for (std::size_t n : {1u, 2u, 3u, 10u}) EXPECT_EQ(max_ejected(outlier(100), n, 0), n);
+}
+
+TEST(MaxEjected, RoundsDownOfThree) {
+  EXPECT_EQ(max_ejected(outlier(33), 3, 0), 1u);
+  EXPECT_EQ(max_ejected(outlier(66), 3, 0), 1u);
+  EXPECT_EQ(max_ejected(outlier(67), 3, 0), 2u);
+  EXPECT_EQ(max_ejected(outlier(99), 3, 0), 2u);
+}
+
+TEST(MaxEjected, IsNoneAtZeroPercent) {
+  for (std::size_t n : {1u, 2u, 3u, 100u}) EXPECT_EQ(max_ejected(outlier(0), n, 0), 0u);
+}
+
+TEST(MaxEjected, KeepsWhatMinHealthPercentAsksFor) {
+  EXPECT_EQ(max_ejected(outlier(100, 50), 3, 0), 1u);  // two of three must stay
+  EXPECT_EQ(max_ejected(outlier(100, 50), 2, 0), 1u);
+  EXPECT_EQ(max_ejected(outlier(100, 100), 10, 0), 0u);
+  EXPECT_EQ(max_ejected(outlier(50, 1), 10, 0), 5u);
+  EXPECT_EQ(max_ejected(outlier(100, 1), 1, 0), 0u);
+}
+
+TEST(MaxEjected, MayTakeAllPrimariesWhereSparesServe) {
+  EXPECT_EQ(max_ejected(outlier(), 3, 1), 3u);
+  EXPECT_EQ(max_ejected(outlier(), 1, 1), 1u);
+  EXPECT_EQ(max_ejected(outlier(50), 3, 1), 2u) << "what somebody wrote counts";
+}
+
+TEST(PolicyOf, LeavesTimesForBreakersOpenedByHandWhereNothingIsAsked) {
+  const auto policy = policy_of({}, model::Protocol::kTcp, 3, 0);
+  EXPECT_EQ(policy.threshold, 0u);
+  EXPECT_EQ(policy.failing_for_ms, 0u);
+  EXPECT_EQ(policy.max_ejected, 0u);
+  EXPECT_EQ(policy.base_ejection_ms, 30000u);
+  EXPECT_GT(policy.lease_ms, policy.connect_timeout_ms);
+  EXPECT_EQ(policy.flags, 0u);
+}
+
+TEST(PolicyOf, HasTheServicesLimitsAndThresholds) {
+  model::Service service;
+  service.balancer = model::Balancer::kPeakEwma;
+  service.traffic.limits = {.max_connections = 100, .max_per_endpoint = 10, .connect_timeout = 2s};
+  service.traffic.outlier = outlier();
+  service.traffic.outlier->consecutive_failures = 1;
+  service.traffic.outlier->failing_for = 5s;
+  service.traffic.warmup.duration = 60s;
+  const auto policy = policy_of(service, model::Protocol::kTcp, 10, 0);
+  EXPECT_EQ(policy.max_connections, 100u);
+  EXPECT_EQ(policy.max_per_endpoint, 10u);
+  EXPECT_EQ(policy.connect_timeout_ms, 2000u);
+  EXPECT_EQ(policy.lease_ms, 6000u);
+  EXPECT_EQ(policy.threshold, 1u);
+  EXPECT_EQ(policy.failing_for_ms, 5000u);
+  EXPECT_EQ(policy.warmup_ms, 60000u);
+  EXPECT_EQ(policy.max_ejected, 1u);
+  EXPECT_EQ(policy.flags, unsigned{WEFT_POLICY_WATCH_TIMEOUT | WEFT_POLICY_WATCH_RTT});
+}
+
+TEST(PolicyOf, AsksNothingOfDatagrams) {
+  model::Service service;
+  service.traffic.limits.max_connections = 1;
+  service.traffic.outlier = outlier(100);
+  const auto policy = policy_of(service, model::Protocol::kUdp, 3, 0);
+  EXPECT_EQ(policy.max_connections, 0u);
+  EXPECT_EQ(policy.max_ejected, 0u);
+  EXPECT_EQ(policy.threshold, 0u);
+}
+
+}  // namespace
+}  // namespace weft::compile

@@ -1,0 +1,63 @@
+// Circuit breakers as user space moves them: by hand, from above, and when an endpoint goes. The
+// same compare-and-exchange on the same word as the programs (abi/breaker.h), so nobody's transition
+// is lost. Pure memory access; any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/kernel/maps.h"
+
+namespace weft::kernel {
+
+std::uint64_t now_ms();  // CLOCK_MONOTONIC, as bpf_ktime_get_ns() of the programs
+
+const char* breaker_reason_text(std::uint32_t reason);
+const char* breaker_state_text(std::uint32_t state);  // "closed", "open", "half_open"
+
+struct Verdict {
+  enum class Action { kOpen, kClose, kReset } action = Action::kOpen;
+  // Of kOpen: an ejection by hand or from above ends by itself, so that nothing stays out because
+  // whoever said so has died. Afterwards a probe decides.
+  std::chrono::milliseconds expires{0};
+  std::uint32_t reason = WEFT_BREAKER_OPERATOR;
+  // Verdicts from above are numbered: one older than the newest that was carried out is ignored.
+  // 0: an operator's, never ignored.
+  std::uint32_t epoch = 0;
+};
+
+// What was changed; nothing where the verdict was outdated. The id must be in use.
+std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoint,
+                                         const Verdict& verdict);
+
+// The endpoint goes: it is none of its service's ejected any more.
+void leave_rotation(const Maps& maps, std::uint32_t endpoint);
+
+// Makes every service's count of ejected endpoints what its endpoints say; a writer that was killed
+// between a word and its count is all that can make them differ. Returns how many were wrong.
+std::size_t recount_ejected(const Maps& maps);
+
+// Lines where count and endpoints differ; for audit.
+std::vector<std::string> miscounted(const Maps& maps);
+
+// The transitions that programs have told of and nobody has read, oldest first. Reading consumes:
+// one reader at a time, which is the agent that holds the lock on the data path.
+class Transitions {
+ public:
+  static absl::StatusOr<Transitions> open(const Pins& pins);
+  Transitions(Transitions&&) noexcept;
+  Transitions& operator=(Transitions&&) noexcept;
+  ~Transitions();
+  int poll_fd() const;  // readable when there are some
+  std::vector<weft_transition> take();
+
+ private:
+  struct State;
+  explicit Transitions(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace weft::kernel
