@@ -40,10 +40,16 @@ absl::StatusOr<base::Fd> dial(const std::string& path) {
 absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir,
                                                  const std::string& command,
                                                  const std::string& service) {
+  nlohmann::ordered_json request{{"command", command}};
+  if (!service.empty()) request["service"] = service;
+  return send_request(run_dir, std::move(request));
+}
+
+absl::StatusOr<nlohmann::ordered_json> send_request(const std::string& run_dir,
+                                                    nlohmann::ordered_json request) {
   auto fd = dial(run_dir + "/weftd.sock");
   if (!fd.ok()) return fd.status();
-  nlohmann::ordered_json request{{"version", 1}, {"command", command}};
-  if (!service.empty()) request["service"] = service;
+  request["version"] = 1;
   const std::string line = request.dump() + "\n";
   if (send(fd->get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size()))
     return absl::UnavailableError("the agent does not read its admin socket");

@@ -14,4 +14,8 @@ absl::StatusOr<nlohmann::ordered_json> ask_agent(const std::string& run_dir,
                                                  const std::string& command,
                                                  const std::string& service = "");
 
+// The same with further fields: {"command":"breaker","action":"open",...}.
+absl::StatusOr<nlohmann::ordered_json> send_request(const std::string& run_dir,
+                                                    nlohmann::ordered_json request);
+
 }  // namespace weft::cli

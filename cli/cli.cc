@@ -50,8 +50,8 @@ void print_table(const std::vector<std::string>& heading,
   std::fputs(layout(heading, rows).c_str(), stdout);
 }
 
-std::optional<kernel::Maps> open_maps(Context& context) {
-  auto maps = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly);
+std::optional<kernel::Maps> open_maps(Context& context, kernel::Access access) {
+  auto maps = kernel::Maps::open(context.pins(), access);
   if (maps.ok()) return *std::move(maps);
   if (geteuid() != 0)
     fail(context, "reading BPF maps needs root: run it with sudo");

@@ -40,7 +40,8 @@ void print_table(const std::vector<std::string>& heading,
                  const std::vector<std::vector<std::string>>& rows);
 
 // The pinned maps, or a failure that says what to do.
-std::optional<kernel::Maps> open_maps(Context& context);
+std::optional<kernel::Maps> open_maps(Context& context,
+                                      kernel::Access access = kernel::Access::kReadOnly);
 
 // A noun with its `help`.
 CLI::App& add_noun(CLI::App& root, const std::string& name, const std::string& help);
@@ -68,6 +69,8 @@ void add_audit(CLI::App& root, Context& context);
 void add_wait(CLI::App& root, Context& context);
 void add_check(CLI::App& root, Context& context);
 void add_confirm(CLI::App& root, Context& context);
+void add_breaker(CLI::App& root, Context& context);
+void add_event(CLI::App& root, Context& context);
 void add_workload(CLI::App& root, Context& context);
 void add_completion(CLI::App& root, Context& context);
 

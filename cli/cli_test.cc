@@ -54,7 +54,8 @@ compile::MapState one_service() {
 }
 
 TEST(Services, HaveTheContractsShape) {
-  const auto json = services_json(one_service());
+  const auto json =
+      services_json(one_service(), [](std::uint32_t) { return weft_endpoint_state{}; });
   ASSERT_EQ(json.size(), 1u);
   EXPECT_EQ(json[0]["namespace"], "shop");
   EXPECT_EQ(json[0]["name"], "web");

@@ -5,17 +5,6 @@
 namespace weft::cli {
 namespace {
 
-const char* balancer_of(std::uint32_t selector) {
-  switch (selector & WEFT_SELECT_MASK) {
-    case WEFT_SELECT_RANDOM:
-      return "random";
-    case WEFT_SELECT_HASH:
-      return "maglev";
-    default:
-      return "round-robin";
-  }
-}
-
 std::map<model::ServiceKey, const compile::PlacedService*> sorted(const compile::MapState& state) {
   std::map<model::ServiceKey, const compile::PlacedService*> all;
   state.services.for_each([&](const auto& service) {
@@ -31,14 +20,44 @@ std::string label(const compile::MapState& state, std::uint32_t id) {
 
 }  // namespace
 
+StateOf state_of(const kernel::Maps& maps) {
+  return [&maps](std::uint32_t id) { return maps.endpoint_states.at(id); };
+}
+
+const char* balancer_text(std::uint32_t selector) {
+  switch (selector & WEFT_SELECT_MASK) {
+    case WEFT_SELECT_RANDOM:
+      return "random";
+    case WEFT_SELECT_HASH:
+      return "maglev";
+    case WEFT_SELECT_LEAST:
+      return "least-request";
+    case WEFT_SELECT_EWMA:
+      return "peak-ewma";
+    default:
+      return "round-robin";
+  }
+}
+
+const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpoint_state& state) {
+  switch (weft_breaker_state(state.breaker)) {
+    case WEFT_BREAKER_OPEN:
+      return "ejected";
+    case WEFT_BREAKER_HALF_OPEN:
+      return "half_open";
+    default:
+      return model::to_text(endpoint.state);
+  }
+}
+
 bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint) {
   return endpoint.state != model::EndpointState::kReady || endpoint.weight == 0 ||
          std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
 }
 
-Json service_json(const compile::PlacedService& service) {
+Json service_json(const compile::PlacedService& service, const StateOf& state_of) {
   Json addresses = Json::array(), ports = Json::array();
-  std::size_t total = 0, ready = 0, draining = 0;
+  std::size_t total = 0, ready = 0, draining = 0, ejected = 0;
   std::uint64_t generation = 0;
   for (const auto& port : service.ports) {
     for (const auto& address : port.frontends)
@@ -54,27 +73,32 @@ Json service_json(const compile::PlacedService& service) {
     for (const auto& endpoint : port.endpoints) {
       if (!in_use(port, endpoint)) continue;
       ++total;
+      if (weft_breaker_state(state_of(endpoint.id).breaker) != WEFT_BREAKER_CLOSED) {
+        ++ejected;
+        continue;
+      }
       ready += endpoint.state == model::EndpointState::kReady;
       draining += endpoint.state == model::EndpointState::kDraining;
     }
     generation = std::max(generation, port.generation);
   }
-  Json json{
-      {"namespace", service.key.namespace_name},
-      {"name", service.key.name},
-      {"addresses", addresses},
-      {"ports", ports},
-      {"balancer", service.ports.empty() ? "round-robin" : balancer_of(service.ports[0].selector)}};
+  Json json{{"namespace", service.key.namespace_name},
+            {"name", service.key.name},
+            {"addresses", addresses},
+            {"ports", ports},
+            {"balancer",
+             service.ports.empty() ? "round-robin" : balancer_text(service.ports[0].selector)}};
   if (!service.ports.empty() && service.ports[0].affinity_seconds)
     json["affinity_seconds"] = service.ports[0].affinity_seconds;
-  json["endpoints"] = {{"total", total}, {"ready", ready}, {"draining", draining}, {"ejected", 0}};
+  json["endpoints"] = {
+      {"total", total}, {"ready", ready}, {"draining", draining}, {"ejected", ejected}};
   json["generation"] = generation;
   return json;
 }
 
-Json services_json(const compile::MapState& state) {
+Json services_json(const compile::MapState& state, const StateOf& state_of) {
   Json all = Json::array();
-  for (const auto& [key, service] : sorted(state)) all.push_back(service_json(*service));
+  for (const auto& [key, service] : sorted(state)) all.push_back(service_json(*service, state_of));
   return all;
 }
 
@@ -97,7 +121,7 @@ Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wan
                        {"priority", endpoint.priority},
                        {"zone", label(state, endpoint.zone)},
                        {"node", label(state, endpoint.node)},
-                       {"state", model::to_text(endpoint.state)},
+                       {"state", state_text(endpoint, counters)},
                        {"connections",
                         {{"active", counters.active},
                          {"opened", counters.opened},

@@ -12,14 +12,18 @@ namespace weft::cli {
 // Not what a change has just removed: that keeps its record until no program can be reading it.
 bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint);
 
-// A service as people know it is one PlacedService; its ports are split by family only in the
-// kernel.
-Json service_json(const compile::PlacedService& service);
-Json services_json(const compile::MapState& state);
-
 using StateOf = std::function<weft_endpoint_state(std::uint32_t id)>;
+StateOf state_of(const kernel::Maps& maps);
+// "ready", "draining", "not_ready" by the model; "ejected" or "half_open" where the breaker says
+// so.
+const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpoint_state& state);
+const char* balancer_text(std::uint32_t selector);
 // Of one service; of all where `service` is null.
 Json endpoints_json(const compile::MapState& state, const model::ServiceKey* service,
                     const StateOf& state_of);
+// A service as people know it is one PlacedService; its ports are split by family only in the
+// kernel.
+Json service_json(const compile::PlacedService& service, const StateOf& state_of);
+Json services_json(const compile::MapState& state, const StateOf& state_of);
 
 }  // namespace weft::cli

@@ -17,9 +17,7 @@ void list(Context& context, const std::string& service) {
   if (key && !state->services.find(*key))
     return fail(context,
                 "service " + service + " is not in the maps: weftctl service list shows what is");
-  const auto endpoints = endpoints_json(*state, key ? &*key : nullptr, [&](std::uint32_t id) {
-    return maps->endpoint_states.at(id);
-  });
+  const auto endpoints = endpoints_json(*state, key ? &*key : nullptr, state_of(*maps));
   if (context.wants_json()) return print_json(context, endpoints);
   std::vector<std::vector<std::string>> rows;
   for (const auto& e : endpoints) {

@@ -35,7 +35,7 @@ void list(Context& context) {
   if (!maps) return;
   const auto state = kernel::read_state(*maps);
   if (!state.ok()) return fail(context, state.status());
-  const auto services = services_json(*state);
+  const auto services = services_json(*state, state_of(*maps));
   context.wants_json() ? print_json(context, services) : print_services(services);
 }
 
@@ -50,7 +50,7 @@ void show(Context& context, const std::string& name) {
   if (!service)
     return fail(context,
                 "service " + name + " is not in the maps: weftctl service list shows what is");
-  auto json = service_json(**service);
+  auto json = service_json(**service, state_of(*maps));
   const auto endpoints =
       endpoints_json(*state, &*key, [&](std::uint32_t id) { return maps->endpoint_states.at(id); });
   if (context.wants_json()) {

@@ -7,9 +7,11 @@
 #include <sstream>
 #include <thread>
 
+#include "agent/kernel/breaker.h"
 #include "agent/kernel/datapath.h"
 #include "cli/admin_client.h"
 #include "cli/cli.h"
+#include "cli/collect.h"
 #include "mesh/base/fd.h"
 #include "mesh/base/text.h"
 
@@ -77,6 +79,10 @@ const char* verdict_name(unsigned verdict) {
       return "refuse_no_endpoint";
     case WEFT_VERDICT_REFUSE_FAMILY:
       return "refuse_family";
+    case WEFT_VERDICT_REFUSE_EJECTED:
+      return "refuse_ejected";
+    case WEFT_VERDICT_REFUSE_LIMIT:
+      return "refuse_limit";
     default:
       return "refuse_stale";
   }
@@ -92,30 +98,54 @@ std::string verdict_text(unsigned verdict, const std::string& endpoint) {
       return "refused with ECONNREFUSED: no endpoint of the service is ready";
     case WEFT_VERDICT_REFUSE_FAMILY:
       return "refused with ECONNREFUSED: the socket cannot reach the endpoint's address family";
+    case WEFT_VERDICT_REFUSE_EJECTED:
+      return "refused with ECONNREFUSED: the breakers of all endpoints tried are open (weftctl "
+             "breaker list)";
+    case WEFT_VERDICT_REFUSE_LIMIT:
+      return "refused with ECONNREFUSED: maxConnections is reached";
     default:
       return "refused: the slot range is not the service's (weftctl audit says what is wrong)";
   }
 }
 
-const char* why_out(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint,
-                    bool in_rotation) {
-  if (in_rotation) return "";
+// What its breaker and its limit have to say; empty where nothing keeps connections from it.
+std::string why_cut_off(const compile::PlacedPort& port, const weft_endpoint_state& state) {
+  const std::string reason = kernel::breaker_reason_text(weft_breaker_reason(state.breaker));
+  const std::uint64_t until = weft_breaker_until_ms(state.breaker), now = kernel::now_ms();
+  if (weft_breaker_state(state.breaker) == WEFT_BREAKER_HALF_OPEN)
+    return "its breaker is half-open (" + reason + "): a probe is under way";
+  if (weft_breaker_state(state.breaker) == WEFT_BREAKER_OPEN)
+    return "its breaker is open (" + reason + "): " +
+           (until > now ? std::to_string(until - now) + " ms until a probe"
+                        : "the next connection is the probe");
+  if (port.policy.max_per_endpoint && state.active >= port.policy.max_per_endpoint)
+    return "it has " + std::to_string(state.active) + " connections, as many as it may";
+  return "";
+}
+
+std::string why_out(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint,
+                    const weft_endpoint_state& state, bool in_rotation) {
+  if (in_rotation) return why_cut_off(port, state);
+  if (std::find(port.spares.begin(), port.spares.end(), endpoint.id) != port.spares.end())
+    return "priority " + std::to_string(endpoint.priority) +
+           ": a spare while enough before it are healthy";
   if (endpoint.state == model::EndpointState::kNotReady) return "not ready";
   if (endpoint.state == model::EndpointState::kDraining) return "terminating, and others are ready";
   return port.slots.empty() ? "no endpoint is in rotation" : "its weight is 0";
 }
 
-Json candidates_json(const compile::PlacedPort& port) {
+Json candidates_json(const compile::PlacedPort& port, const kernel::Maps& maps) {
   Json all = Json::array();
   for (const auto& endpoint : port.endpoints) {
     const bool in =
         std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
+    const auto counters = maps.endpoint_states.at(endpoint.id);
     all.push_back({{"id", endpoint.id},
                    {"address", endpoint.address.to_text()},
                    {"target_port", endpoint.port},
-                   {"state", model::to_text(endpoint.state)},
+                   {"state", state_text(endpoint, counters)},
                    {"in_rotation", in},
-                   {"why_out", why_out(port, endpoint, in)}});
+                   {"why_out", why_out(port, endpoint, counters, in)}});
   }
   return all;
 }
@@ -154,7 +184,7 @@ weft_query query_of(const Question& question, const model::Address& address, std
   query.reach = v4_socket         ? WEFT_REACH_V4
                 : question.v6only ? WEFT_REACH_V6
                                   : WEFT_REACH_V4 | WEFT_REACH_V6;
-  query.dry = 1;
+  query.mode = WEFT_MODE_DRY;
   return query;
 }
 
@@ -276,13 +306,11 @@ void why(Context& context, const Question& question) {
   if (found.service) {
     json["service"] = found.service->key.to_text();
     json["generation"] = found.port->generation;
-    json["balancer"] = found.port->selector == WEFT_SELECT_RANDOM ? "random"
-                       : found.port->selector == WEFT_SELECT_HASH ? "maglev"
-                                                                  : "round-robin";
+    json["balancer"] = balancer_text(found.port->selector);
     if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text());
         agent.ok())
       json["rule"] = {{"file", agent->value("file", "")}, {"line", agent->value("line", 0)}};
-    json["candidates"] = candidates_json(*found.port);
+    json["candidates"] = candidates_json(*found.port, *maps);
   }
   if (chosen)
     json["endpoint"] = {{"id", answer->endpoint},

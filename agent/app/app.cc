@@ -10,11 +10,13 @@
 #include <csignal>
 #include <set>
 
+#include "agent/app/breakers.h"
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
+#include "agent/kernel/breaker.h"
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/writer.h"
 #include "agent/observe/admin_server.h"
@@ -205,8 +207,10 @@ class App {
     const bool waiting = reconciler_.failed();
     const bool allow = options_.allow_empty || confirmed_;
     if (allow) peak_.forget();
-    auto result = reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin),
-                                                     options_.allow_empty || said_so_});
+    auto result =
+        reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin),
+                                           options_.allow_empty || said_so_, &breakers_.ejected(),
+                                           std::exchange(touched_, {})});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
     reconciled_ = Clock::now();
     waiting ? publish() : finish_apply(std::move(result), cause, begin, since);
@@ -272,6 +276,9 @@ class App {
       return false;
     }
     attached_ = true;
+    if (auto status = breakers_.start(); !status.ok())
+      log::error("breakers", {{"error", base::message_of(status)},
+                              {"lost", "events; the kernel's decisions go on"}});
     log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
     look_for_neighbours();
     return true;
@@ -411,6 +418,13 @@ class App {
     return std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
   }
 
+  // Where a service has priorities, its traffic moves with the breakers of its endpoints.
+  void on_breakers(const std::set<model::ServiceKey>& services) {
+    touched_.insert(services.begin(), services.end());
+    snapshot_.transitions = breakers_.log().counts();
+    if (begun_) reconcile_soon("breaker", Clock::now());
+  }
+
   // --- housekeeping ---
 
   void beat() {
@@ -489,6 +503,19 @@ class App {
         done(http_->listener());
       });
     };
+    handlers.breaker = [this](const observe::BreakerOrder& order,
+                              observe::AdminHandlers::BreakerDone done) {
+      asio::post(control_, [this, order, done = std::move(done)] {
+        if (!attached_) return done(absl::UnavailableError("the data path is not in force yet"));
+        done(breakers_.carry_out(order));
+      });
+    };
+    handlers.events = [this](std::optional<std::uint64_t> after,
+                             observe::AdminHandlers::EventsDone done) {
+      asio::post(control_, [this, after, done = std::move(done)]() mutable {
+        breakers_.wait_for_events(after, std::move(done));
+      });
+    };
     handlers.handed_over = [this] {
       asio::post(control_, [this] {
         log::info("handover", {{"state", "another weftd takes over"}});
@@ -501,6 +528,7 @@ class App {
 
   std::vector<std::string> differences() {
     auto lines = differences_of(reconciler_.placed(), datapath_->maps());
+    for (auto& line : kernel::miscounted(datapath_->maps())) lines.push_back(std::move(line));
     lines.insert(lines.end(), snapshot_.refused.begin(), snapshot_.refused.end());
     return lines;
   }
@@ -538,6 +566,9 @@ class App {
   NoticeLog notice_log_;
   std::set<std::string> logged_neighbours_;
   std::vector<std::function<void()>> audits_;
+  std::set<model::ServiceKey> touched_;  // by breakers, since the last apply
+  Breakers breakers_{control_, datapath_->maps(), kernel::Pins{options_.bpffs},
+                     [this](const auto& services) { on_breakers(services); }};
   bool pods_changed_ = true;
   Pods pods_{control_,
              datapath_->maps(),

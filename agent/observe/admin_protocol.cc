@@ -78,7 +78,40 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "service") return AdminCommand::kService;
   if (name == "workloads") return AdminCommand::kWorkloads;
   if (name == "handover") return AdminCommand::kHandover;
+  if (name == "breaker") return AdminCommand::kBreaker;
+  if (name == "events") return AdminCommand::kEvents;
   return std::nullopt;
+}
+
+std::optional<std::uint64_t> number_at(const json& request, const char* key) {
+  const auto at = request.find(key);
+  if (at == request.end() || !at->is_number_unsigned()) return std::nullopt;
+  return at->get<std::uint64_t>();
+}
+
+constexpr std::uint64_t kLongestVerdictMs = 30ull * 24 * 3600 * 1000;
+
+absl::StatusOr<BreakerOrder> breaker_order(const json& request) {
+  BreakerOrder order;
+  order.action = request.value("action", json()).is_string() ? request.value("action", "") : "";
+  if (order.action != "open" && order.action != "close" && order.action != "reset")
+    return absl::InvalidArgumentError("the command breaker needs \"action\": open, close or reset");
+  const auto endpoints = request.find("endpoints");
+  if (endpoints == request.end() || !endpoints->is_array() || endpoints->empty())
+    return absl::InvalidArgumentError("the command breaker needs \"endpoints\":[ID, ...]");
+  for (const auto& id : *endpoints) {
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > 0xffffffffu)
+      return absl::InvalidArgumentError("an endpoint is named by its id, a number");
+    order.endpoints.push_back(id.get<std::uint32_t>());
+  }
+  const auto expires = number_at(request, "expires_ms").value_or(0);
+  if (order.action == "open" && (!expires || expires > kLongestVerdictMs))
+    return absl::InvalidArgumentError(
+        "to open a breaker needs \"expires_ms\", at most 30 days: nothing stays out for ever");
+  order.expires = std::chrono::milliseconds(expires);
+  order.from_cluster = request.value("reason", json()) == "cluster";
+  order.epoch = static_cast<std::uint32_t>(number_at(request, "epoch").value_or(0));
+  return order;
 }
 
 }  // namespace
@@ -97,15 +130,25 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   const auto command = command_of(text_at("command"));
   if (!command)
     return absl::InvalidArgumentError(
-        "unknown command; known are status, audit, confirm, service, workloads and handover");
-  AdminRequest parsed{*command, text_at("service")};
+        "unknown command; known are status, audit, confirm, service, workloads, handover, breaker "
+        "and events");
+  AdminRequest parsed;
+  parsed.command = *command;
+  parsed.service = text_at("service");
+  if (*command == AdminCommand::kBreaker) {
+    auto order = breaker_order(request);
+    if (!order.ok()) return order.status();
+    parsed.breaker = *std::move(order);
+  }
+  parsed.after = number_at(request, "after");
   if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
     return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");
   return parsed;
 }
 
 bool changes_something(AdminCommand command) {
-  return command == AdminCommand::kConfirm || command == AdminCommand::kHandover;
+  return command == AdminCommand::kConfirm || command == AdminCommand::kHandover ||
+         command == AdminCommand::kBreaker;
 }
 
 std::string error_reply(std::string_view message) {
@@ -171,6 +214,23 @@ std::string workloads_reply(const Snapshot& snapshot) {
                     {"enrolled", workload.verdict.enrolled},
                     {"reason", workload.verdict.reason}});
   return ok_reply(std::move(list));
+}
+
+std::string events_reply(const std::vector<BreakerEvent>& events, std::uint64_t last) {
+  json list = json::array();
+  for (const auto& event : events)
+    list.push_back({{"sequence", event.sequence},
+                    {"time_ms", event.time_ms},
+                    {"service", event.namespace_name + "/" + event.service},
+                    {"port", event.port},
+                    {"endpoint", event.endpoint},
+                    {"id", event.endpoint_id},
+                    {"from", event.from},
+                    {"to", event.to},
+                    {"reason", event.reason},
+                    {"ejections", event.ejections},
+                    {"for_ms", event.for_ms}});
+  return ok_reply({{"last", last}, {"events", std::move(list)}});
 }
 
 std::string service_reply(const Snapshot& snapshot, const std::string& service) {

@@ -9,6 +9,12 @@
 //   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer"}
 //   {"version":1,"command":"handover"}   (root)   -> result {"listener":bool}, and with the first
 //       byte the listening socket of /metrics (SCM_RIGHTS); the agent then lets go of the node
+//   {"version":1,"command":"breaker","action":"open"|"close"|"reset","endpoints":[ID, ...],
+//    "expires_ms":N, "reason":"operator"|"cluster","epoch":N}  (root) -> result as of events
+//   {"version":1,"command":"events","after":N} -> result {"last":N,"events":[{sequence, time_ms,
+//       service, port, endpoint, id, from, to, reason, ejections, for_ms}]}, at once where there
+//       are events after N, else with the next or, after some seconds, with none; without "after"
+//       only the newest number, at once
 //   anything else                                         -> {"version":1,"ok":false,"error":"..."}
 //
 // The result of status: {pid, node, version, uptime_seconds, generation, ready,
@@ -20,10 +26,12 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "agent/observe/breaker_log.h"
 #include "agent/observe/snapshot.h"
 
 namespace weft::observe {
@@ -32,11 +40,31 @@ inline constexpr int kAdminVersion = 1;
 inline constexpr std::size_t kMaxAdminRequest = 64 * 1024;  // bytes
 inline constexpr std::size_t kMaxNotices = 1000;            // in one status; the worst ones
 
-enum class AdminCommand { kStatus, kAudit, kConfirm, kService, kWorkloads, kHandover };
+enum class AdminCommand {
+  kStatus,
+  kAudit,
+  kConfirm,
+  kService,
+  kWorkloads,
+  kHandover,
+  kBreaker,
+  kEvents
+};
+
+// Of kBreaker: what an operator or the control plane says of breakers.
+struct BreakerOrder {
+  std::string action;  // "open", "close", "reset"
+  std::vector<std::uint32_t> endpoints;
+  std::chrono::milliseconds expires{0};  // of "open"; never endless
+  bool from_cluster = false;
+  std::uint32_t epoch = 0;  // of the control plane's: an older one is ignored
+};
 
 struct AdminRequest {
   AdminCommand command = AdminCommand::kStatus;
   std::string service;  // of kService: "ns/name"
+  BreakerOrder breaker;
+  std::optional<std::uint64_t> after;  // of kEvents; absent: no events, only the newest number
 };
 absl::StatusOr<AdminRequest> parse_request(std::string_view text);
 bool changes_something(AdminCommand command);  // for root only
@@ -52,6 +80,7 @@ std::string audit_reply(const std::vector<std::string>& differences);
 std::string confirm_reply();
 std::string handover_reply(bool listener);
 std::string workloads_reply(const Snapshot& snapshot);
+std::string events_reply(const std::vector<BreakerEvent>& events, std::uint64_t last);
 std::string service_reply(const Snapshot& snapshot, const std::string& service);
 
 }  // namespace weft::observe

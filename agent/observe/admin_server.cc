@@ -303,6 +303,23 @@ struct AdminServer::State {
         co_return co_await asked(audit_question);
       case AdminCommand::kConfirm:
         co_return co_await asked(confirm_question);
+      case AdminCommand::kBreaker: {
+        const Question question = [this, order = request.breaker](auto done) {
+          handlers.breaker(order, [done](absl::StatusOr<std::vector<BreakerEvent>> events) {
+            done(events.ok() ? events_reply(*events, 0)
+                             : error_reply(base::message_of(events.status())));
+          });
+        };
+        co_return co_await asked(question);
+      }
+      case AdminCommand::kEvents: {
+        const Question question = [this, after = request.after](auto done) {
+          handlers.events(after, [done](std::vector<BreakerEvent> events, std::uint64_t last) {
+            done(events_reply(events, last));
+          });
+        };
+        co_return co_await asked(question);
+      }
     }
     co_return error_reply("unknown command");
   }

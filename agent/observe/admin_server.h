@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/observe/admin_protocol.h"
 #include "agent/observe/snapshot.h"
 
 namespace weft::observe {
@@ -32,6 +34,11 @@ struct AdminHandlers {
   using HandoverDone = std::function<void(absl::StatusOr<int>)>;
   std::function<void(HandoverDone)> handover;
   std::function<void()> handed_over;  // the successor has been answered: let go of the node
+  using BreakerDone = std::function<void(absl::StatusOr<std::vector<BreakerEvent>>)>;
+  std::function<void(const BreakerOrder&, BreakerDone)> breaker;
+  using EventsDone = std::function<void(std::vector<BreakerEvent>, std::uint64_t last)>;
+  std::function<void(std::optional<std::uint64_t> after, EventsDone)>
+      events;  // waits for the next one
 };
 
 struct AdminOptions {

@@ -17,6 +17,8 @@ enum class Family {
   kEndpointOpened,
   kEndpointFailed,
   kEndpointRtt,
+  kBreakerState,
+  kBreakerTransitions,
   kServiceEndpoints,
   kConfigGeneration,
   kApplyDuration,

@@ -104,7 +104,9 @@ void add_service(Sheet& sheet, const ServiceReading& s) {
                   s.failed);
   const std::pair<const char*, std::uint64_t> reasons[] = {{"no_endpoint", s.refused_no_endpoint},
                                                            {"family", s.refused_family},
-                                                           {"stale", s.refused_stale}};
+                                                           {"stale", s.refused_stale},
+                                                           {"ejected", s.refused_ejected},
+                                                           {"limit", s.refused_limit}};
   for (const auto& [reason, count] : reasons)
     if (count)
       sheet.counter(Family::kRefused,
@@ -118,6 +120,14 @@ void add_endpoint(Sheet& sheet, const EndpointReading& e) {
   if (e.opened) sheet.counter(Family::kEndpointOpened, labels, e.opened);
   if (e.failed) sheet.counter(Family::kEndpointFailed, labels, e.failed);
   if (e.rtt_us) sheet.gauge(Family::kEndpointRtt, labels, e.rtt_us * 1e-6);
+  if (e.breaker) sheet.gauge(Family::kBreakerState, labels, *e.breaker);
+}
+
+void add_transitions(Sheet& sheet, const TransitionCounts& counts) {
+  for (const auto& [key, count] : counts)
+    sheet.counter(Family::kBreakerTransitions,
+                  {key.namespace_name, key.service, std::to_string(key.port), key.to, key.reason},
+                  count);
 }
 
 void add_sources(Sheet& sheet, const std::vector<SourceReading>& sources) {
@@ -177,6 +187,7 @@ std::string render(const Readings& readings) {
   Sheet sheet;
   for (const auto& service : readings.services) add_service(sheet, service);
   for (const auto& endpoint : readings.endpoints) add_endpoint(sheet, endpoint);
+  add_transitions(sheet, *readings.transitions);
   add_configuration(sheet, readings);
   add_maps(sheet, readings);
   add_sources(sheet, readings.sources);

@@ -35,6 +35,9 @@ Readings everything() {
   r.sources = {{"dir:mesh", "synced", 1.5}, {"dir:other", "starting", -1}};
   r.events = {{"send_translated", 6}};
   r.process = {1.5, 1.7e9, 1 << 20, 1 << 21, 12, 1024};
+  r.endpoints[0].breaker = 1;
+  r.transitions = std::make_shared<TransitionCounts>(
+      TransitionCounts{{{"shop", "web", 80, "open", "refused"}, 3}});
   return r;
 }
 

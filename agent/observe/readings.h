@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,7 @@ struct ServiceReading {
   bool udp = false;
   std::uint64_t opened = 0, failed = 0;
   std::uint64_t refused_no_endpoint = 0, refused_family = 0, refused_stale = 0;
+  std::uint64_t refused_ejected = 0, refused_limit = 0;
 
   bool operator==(const ServiceReading&) const = default;
 };
@@ -28,6 +31,8 @@ struct EndpointReading {
   std::string endpoint;  // "10.0.0.1:80", "[fd00::1]:80"
   std::uint64_t active = 0, opened = 0, failed = 0;
   std::uint32_t rtt_us = 0;  // 0: not known
+  // Of one that has or had something to say: 0 closed, 1 open, 2 half-open.
+  std::optional<std::uint32_t> breaker;
 
   bool operator==(const EndpointReading&) const = default;
 };
@@ -76,6 +81,8 @@ struct Readings {
   EndpointCounts endpoint_counts;
   std::uint64_t services_dropped = 0, endpoints_dropped = 0;  // series, since start
 
+  std::shared_ptr<const TransitionCounts> transitions =
+      std::make_shared<TransitionCounts>();  // never null
   std::vector<MapReading> maps;
   std::vector<SourceReading> sources;
   std::vector<EventReading> events;

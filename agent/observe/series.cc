@@ -51,7 +51,7 @@ void join_twins(std::vector<EndpointReading>& endpoints) {
 
 std::size_t series_of(const ServiceReading& s) {
   return (s.opened > 0) + (s.failed > 0) + (s.refused_no_endpoint > 0) + (s.refused_family > 0) +
-         (s.refused_stale > 0);
+         (s.refused_stale > 0) + (s.refused_ejected > 0) + (s.refused_limit > 0);
 }
 
 }  // namespace
@@ -94,9 +94,10 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
     if (group_of_[index] == kNone) continue;
     const auto& state = arrays.service_states[index];
     auto& sum = sums[group_of_[index]];
-    const std::uint64_t values[] = {read(state.opened), read(state.failed),
-                                    read(state.refused_no_endpoint), read(state.refused_family),
-                                    read(state.refused_stale)};
+    const std::uint64_t values[] = {
+        read(state.opened),         read(state.failed),        read(state.refused_no_endpoint),
+        read(state.refused_family), read(state.refused_stale), read(state.refused_ejected),
+        read(state.refused_limit)};
     std::uint64_t total = 0;
     for (const auto value : values) total += value;
     if (!total) {
@@ -105,6 +106,7 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
     }
     sum.opened += values[0], sum.failed += values[1], sum.refused_no_endpoint += values[2];
     sum.refused_family += values[3], sum.refused_stale += values[4];
+    sum.refused_ejected += values[5], sum.refused_limit += values[6];
     if (is_fresh(seen_services_[index], total, 0, false, now)) fresh[group_of_[index]] = true;
   }
   std::size_t series = 0;
@@ -144,12 +146,17 @@ void Series::collect_endpoints(const ArraysView& arrays, Clock::time_point now,
     reading.failed = read(state.failed);
     reading.rtt_us = read(state.rtt_us);
     const std::uint32_t service = weft_endpoint_service(word);
-    if (!reading.active && !reading.opened && !reading.failed) continue;
+    const std::uint64_t breaker = read(state.breaker);
+    const bool is_out = weft_breaker_state(breaker) != WEFT_BREAKER_CLOSED;
+    if (weft_breaker_reason(breaker) != WEFT_BREAKER_NONE)
+      reading.breaker = weft_breaker_state(breaker);
+    if (!reading.active && !reading.opened && !reading.failed && !is_out) continue;
     if (!is_fresh(seen_endpoints_[id], reading.opened + reading.failed, read(state.incarnation),
-                  reading.active > 0, now))
+                  reading.active > 0 || is_out, now))
       continue;
     if (service >= group_of_.size() || group_of_[service] == kNone) continue;
-    const std::size_t more = 1 + (reading.opened > 0) + (reading.failed > 0) + (reading.rtt_us > 0);
+    const std::size_t more = 1 + (reading.opened > 0) + (reading.failed > 0) +
+                             (reading.rtt_us > 0) + reading.breaker.has_value();
     if (series + more > options_.max_endpoint_series) {
       endpoints_dropped_ += more;
       continue;
