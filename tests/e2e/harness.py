@@ -26,6 +26,11 @@ PORT = 8080  # backends listen here and at ALT_PORT, where they answer "name:por
 ALT_PORT = 8081
 
 
+def tool_path(name):
+    """A program built for tests and benchmarks."""
+    return weftlab.binary(name, "tests")
+
+
 class NodeTest(unittest.TestCase):
     """PODS are made, BACKENDS among them serve HTTP on PORT; weftd runs with FLAGS."""
 
@@ -120,6 +125,7 @@ __all__ = [
     "main",
     "manifests",
     "server",
+    "tool_path",
     "wait_until",
     "weftlab",
 ]

@@ -81,7 +81,7 @@ def slice_port(port, name=None, protocol=None):
     return {"name": name if name is not None else "", "protocol": protocol or "TCP", "port": port}
 
 
-def endpoint_slice(of, endpoints, ports, *, suffix=None, family=None):
+def endpoint_slice(of, endpoints, ports, *, suffix=None, family=None, annotations=None):
     """Endpoints are endpoint()s or bare addresses; the slice's name is <service>-<suffix>."""
     endpoints = [endpoint(e) if isinstance(e, str) else e for e in endpoints]
     ports = [slice_port(p) if isinstance(p, int) else p for p in ports]
@@ -95,6 +95,7 @@ def endpoint_slice(of, endpoints, ports, *, suffix=None, family=None):
             "namespace": where["namespace"],
             "name": f"{where['name']}-{suffix or family.lower()}",
             "labels": {"kubernetes.io/service-name": where["name"]},
+            "annotations": annotations,
         },
         "addressType": family,
         "endpoints": endpoints,
@@ -125,13 +126,14 @@ def pod(where, labels, ips, ready=True, ports=(), node=None):
     }
 
 
-def destination_rule(where, host, simple=None, consistent_hash=None):
+def destination_rule(where, host, simple=None, consistent_hash=None, **traffic):
+    """`traffic` are further fields of the traffic policy: outlierDetection={...}, connectionPool={...}."""
     balancer = {"simple": simple, "consistentHash": consistent_hash}
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
         "metadata": _named(where),
-        "spec": {"host": host, "trafficPolicy": {"loadBalancer": balancer}},
+        "spec": {"host": host, "trafficPolicy": {"loadBalancer": balancer, **traffic}},
     }
 
 

@@ -1,0 +1,130 @@
+#!/usr/bin/python3
+"""Balancing over real connections: shares by chi-square, and what a slow endpoint gets."""
+
+import json
+
+from harness import NodeTest, main, manifests, tool_path, weftlab
+
+PORT = 9000
+
+
+def chi_square(seen, expected):
+    """Of observed counts against expected ones."""
+    return sum((seen.get(name, 0) - count) ** 2 / count for name, count in expected.items())
+
+
+# Upper 0.1 % points of chi-square by degrees of freedom: a right build fails one run in 1,000.
+CRITICAL = {1: 10.83, 2: 13.82, 3: 16.27}
+
+
+class Balance(NodeTest):
+    PODS = ["client", "a"]
+    BACKENDS = []
+    FAST, SLOW_US = 4, 20000
+
+    @classmethod
+    def prepare(cls):
+        a = cls.node["a"]
+        cls.addresses = [str(cls.node.v4_net[200 + i]) for i in range(4)]
+        weftlab.node.ip(
+            [f"addr add {x}/{cls.node.v4_net.prefixlen} dev eth0" for x in cls.addresses], a.netns
+        )
+        listen = [f"{x}:{PORT}@{cls.SLOW_US // 10}" for x in cls.addresses[:3]]
+        listen.append(f"{cls.addresses[3]}:{PORT}@{cls.SLOW_US}")  # ten times slower
+        listen += [f"{x}:{PORT + 1}" for x in cls.addresses]  # all alike
+        cls.server = a.start(weftlab.tool.job, [tool_path("weft_storm"), "serve", *listen])
+        assert cls.server.receive() == "ready"
+        cls.number = 0
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+        super().tearDownClass()
+
+    def serve(self, balancer, target=PORT + 1, weights=None):
+        """A service of its own for each test; its address."""
+        type(self).number += 1
+        where, address = f"test/s{self.number}", f"10.96.1.{self.number}"
+        weights = weights or [1] * len(self.addresses)
+        self.mesh.write(
+            f"s{self.number}.yaml",
+            manifests.service(
+                where,
+                [address],
+                [manifests.service_port(80, target)],
+                annotations={"weft.mesh/balancer": balancer} if balancer else None,
+            ),
+            *[
+                manifests.endpoint_slice(
+                    where,
+                    [x],
+                    [target],
+                    suffix=f"e{i}",
+                    annotations={"weft.mesh/weight": str(weights[i])},
+                )
+                for i, x in enumerate(self.addresses)
+            ],
+        )
+        self.weftd.wait_service(where, len(self.addresses))
+        return address
+
+    def storm(self, address, connections, seconds=2.0):
+        command = [tool_path("weft_storm"), "closed", str(connections), str(seconds), f"{address}:80"]
+        status, out, err = self.client.run(weftlab.tool.run, command)
+        self.assertEqual(status, 0, err)
+        result = json.loads(out)
+        self.assertEqual(result["failed"], 0, result)
+        result["shares"] = {
+            address: result["by_backend"].get(address.rsplit(".", 1)[1], 0)
+            for address in self.addresses
+        }
+        return result
+
+    def assert_shares(self, result, weights=(1, 1, 1, 1)):
+        total = sum(result["shares"].values())
+        self.assertGreater(total, 400, result)
+        expected = {x: total * w / sum(weights) for x, w in zip(self.addresses, weights)}
+        found = chi_square(result["shares"], expected)
+        self.assertLess(found, CRITICAL[3], result["shares"])
+
+    def test_random_gives_equal_shares(self):
+        self.assert_shares(self.storm(self.serve("random"), 4))
+
+    def test_random_follows_weights(self):
+        weights = (1, 2, 3, 4)
+        self.assert_shares(self.storm(self.serve("random", weights=weights), 4), weights)
+
+    def test_round_robin_follows_weights_exactly(self):
+        weights = (1, 2, 3, 4)
+        shares = self.storm(self.serve(None, weights=weights), 4)["shares"]
+        period = sum(shares.values()) / sum(weights)
+        for x, weight in zip(self.addresses, weights):
+            self.assertAlmostEqual(shares[x], period * weight, delta=2 * weight, msg=shares)
+
+    def test_least_request_gives_equal_shares_where_all_are_alike(self):
+        # Not independent draws: what one has in flight moves the next away, so it is evener.
+        self.assert_shares(self.storm(self.serve("least-request"), 8))
+
+    def assert_avoids_the_slow_one(self, balancer):
+        slow = self.addresses[3]
+        rotating = self.storm(self.serve(None, PORT), 16)
+        balanced = self.storm(self.serve(balancer, PORT), 16)
+        total = sum(balanced["shares"].values())
+        self.assertLess(balanced["shares"][slow] / total, 0.10, balanced["shares"])
+        self.assertGreater(balanced["ops"], 1.5 * rotating["ops"], (balanced, rotating))
+
+    def test_least_request_gives_a_slow_endpoint_under_a_tenth(self):
+        self.assert_avoids_the_slow_one("least-request")
+
+    def test_peak_ewma_gives_a_slow_endpoint_under_a_tenth(self):
+        self.assert_avoids_the_slow_one("peak-ewma")
+
+    def test_nothing_is_in_flight_when_all_is_over(self):
+        address = self.serve("least-request")
+        self.storm(address, 32, 0.5)
+        for row in self.weftd.ctl("endpoint", "list", "--service", f"test/s{self.number}"):
+            self.assertEqual(row["connections"]["active"], 0, row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+#!/usr/bin/python3
+"""The circuit breaker as its users meet it: manifests in, weftctl, log and metrics out, traffic saved."""
+
+import json
+import subprocess
+import time
+
+from harness import PORT, NodeTest, client, main, manifests, server, wait_until
+
+SERVICE, ADDRESS = "test/web", "10.96.0.10"
+
+
+class BreakerTest(NodeTest):
+    """Backends that can be ended and started again."""
+
+    BACKENDS = []
+    PODS = ["client", "a", "b", "c"]
+    NAMES = ["a", "b", "c"]
+
+    @classmethod
+    def prepare(cls):
+        cls.servers = {}
+        cls.write_ballast()
+
+    def setUp(self):
+        for name in self.NAMES:
+            self.up(name)
+
+    def tearDown(self):
+        self.mesh.remove("test-web.yaml")
+        wait_until(
+            lambda: not any(s["name"] == "web" for s in self.weftd.ctl("service", "list")),
+            what="the service is gone",
+        )
+
+    def up(self, name):
+        if name not in self.servers:
+            self.servers[name] = self.node[name].serve(server.http, name, PORT)
+
+    def down(self, name):
+        """Its port refuses from now on."""
+        self.servers.pop(name).stop()
+
+    def apply(self, outlier=None, pods=("a", "b", "c"), annotations=None, standby=(), **traffic):
+        objects = [
+            manifests.service(
+                SERVICE, [ADDRESS], [manifests.service_port(80, PORT)], annotations=annotations
+            ),
+            manifests.endpoint_slice(SERVICE, [self.node[p].v4 for p in pods], [PORT]),
+        ]
+        if standby:
+            objects.append(
+                manifests.endpoint_slice(
+                    SERVICE,
+                    [self.node[p].v4 for p in standby],
+                    [PORT],
+                    suffix="standby",
+                    annotations={"weft.mesh/priority": "1"},
+                )
+            )
+        if outlier is not None:
+            traffic["outlierDetection"] = outlier
+        if traffic:
+            objects.append(manifests.destination_rule(SERVICE, "web", **traffic))
+        self.mesh.write("test-web.yaml", *objects)
+        self.weftd.wait_service(SERVICE, len(pods) + len(standby))
+
+    def breaker(self, name):
+        rows = self.weftd.ctl("breaker", "list", "--service", SERVICE)
+        return next(r for r in rows if r["endpoint"] == f"{self.node[name].v4}:{PORT}")
+
+    def endpoint(self, name):
+        return self.weftd.endpoints(SERVICE)[f"{self.node[name].v4}:{PORT}"]
+
+
+class Passive(BreakerTest):
+    def test_the_very_next_connect_after_a_failure_goes_elsewhere(self):
+        self.apply({"consecutiveLocalOriginFailures": 1})
+        self.down("c")
+        answers = self.names(ADDRESS, 30)
+        self.assertEqual(answers.count("ECONNREFUSED"), 1, answers)
+        shown = self.breaker("c")
+        self.assertEqual((shown["state"], shown["reason"]), ("open", "refused"))
+        self.assertAlmostEqual(shown["ejected_for_seconds"], 30, delta=25)
+        self.assertEqual(self.endpoint("c")["state"], "ejected")
+        self.assertEqual(self.weftd.service(SERVICE)["endpoints"]["ejected"], 1)
+        why = self.weftd.ctl("why", "--from", "client", "--to", f"{ADDRESS}:80")
+        out = next(c for c in why["candidates"] if c["address"] == self.node["c"].v4)
+        self.assertIn("its breaker is open (refused)", out["why_out"])
+
+    def test_a_service_without_outlier_detection_ejects_nobody(self):
+        self.apply()
+        self.down("c")
+        self.assertEqual(self.names(ADDRESS, 30).count("ECONNREFUSED"), 10)
+
+    def test_the_default_takes_five_failures_in_a_row(self):
+        self.apply({})
+        self.down("c")
+        self.assertEqual(self.names(ADDRESS, 60).count("ECONNREFUSED"), 5)
+
+    def test_a_probe_brings_it_back_when_its_time_is_over(self):
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"})
+        self.down("c")
+        self.names(ADDRESS, 9)
+        self.assertEqual(self.breaker("c")["state"], "open")
+        self.up("c")
+        wait_until(lambda: "c" in self.names(ADDRESS, 3), what="c serves again")
+        self.assertEqual(self.breaker("c")["state"], "closed")
+        self.assert_in_turn(self.names(ADDRESS, 30), ["a", "b", "c"])
+
+    def test_article_case_3_failing_for_five_seconds_opens_and_ten_later_it_closes(self):
+        self.apply(
+            annotations={
+                "weft.mesh/breaker-failing-for": "5s",
+                "weft.mesh/breaker-base-ejection": "10s",
+            }
+        )
+        self.down("c")
+        began = time.monotonic()
+        self.names(ADDRESS, 6)
+        self.assertEqual(self.breaker("c")["state"], "closed")
+
+        def is_open():
+            self.names(ADDRESS, 3)
+            return self.breaker("c")["state"] == "open"
+
+        wait_until(is_open, 60, "the breaker opens", 0.2)
+        self.assertGreaterEqual(time.monotonic() - began, 5)
+        opened = time.monotonic()
+        self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"})
+        self.up("c")
+        self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"}, "its time is not over")
+
+        def is_closed():
+            self.names(ADDRESS, 3)
+            return self.breaker("c")["state"] == "closed"
+
+        wait_until(is_closed, 100, "the breaker closes", 0.2)
+        self.assertGreaterEqual(time.monotonic() - opened, 9)
+        self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
+
+    def test_article_case_4_traffic_moves_to_the_standby_and_back(self):
+        self.apply(
+            {"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"},
+            pods=("a", "b"),
+            standby=("c",),
+        )
+        self.assertEqual(set(self.names(ADDRESS, 20)), {"a", "b"})
+        self.down("a")
+        self.down("b")
+        answers = self.names(ADDRESS, 30)
+        self.assertLessEqual(answers.count("ECONNREFUSED"), 2, answers)
+        self.assertEqual(set(answers) - {"ECONNREFUSED"}, {"c"})
+        self.up("a")
+        self.up("b")
+        wait_until(
+            lambda: set(self.names(ADDRESS, 20)) == {"a", "b"}, what="the primaries serve again"
+        )
+
+    def test_limits_refuse_at_once_and_are_counted(self):
+        self.apply(connectionPool={"tcp": {"maxConnections": 3}})
+        held = [self.client.start(client.keep_open, ADDRESS, 80) for _ in range(3)]
+        for job in held:
+            job.receive()
+        before = self.weftd.metrics().sum("weft_connect_refused_total", reason="limit")
+        self.assertEqual(self.client.run(client.connect_error, ADDRESS, 80), "ECONNREFUSED")
+        after = self.weftd.metrics().sum("weft_connect_refused_total", reason="limit")
+        self.assertEqual(after - before, 1)
+        why = self.weftd.ctl("why", "--from", "client", "--to", f"{ADDRESS}:80")
+        self.assertIn(why["verdict"], ("translate", "refuse_limit"))
+        for job in held:
+            job.stop()
+        wait_until(
+            lambda: self.client.run(client.connect_error, ADDRESS, 80) is None,
+            what="there is room again",
+        )
+
+
+class Told(BreakerTest):
+    def test_every_transition_is_an_event_a_log_line_and_a_count(self):
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"})
+        with subprocess.Popen(
+            self.weftd.ctl_command("-j", "event", "watch", "--count", "3"),
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as watch:
+            # It must have asked before anything happens: its first question is answered at once.
+            wait_until(lambda: self.asked(watch.pid), what="weftctl event watch waits")
+            self.down("c")
+            self.names(ADDRESS, 9)
+            self.up("c")
+            wait_until(lambda: "c" in self.names(ADDRESS, 3), what="c serves again")
+            output, _ = watch.communicate(timeout=60)
+        events = [json.loads(line) for line in output.splitlines()]
+        self.assertEqual([e["to"] for e in events], ["open", "half_open", "closed"])
+        self.assertEqual(events[0]["reason"], "refused")
+        self.assertEqual({e["service"] for e in events}, {SERVICE})
+        self.assertEqual({e["endpoint"] for e in events}, {f"{self.node['c'].v4}:{PORT}"})
+        self.weftd.wait_log("to=half_open reason=probe")
+        samples = self.weftd.metrics()
+        for to in ("open", "half_open", "closed"):
+            self.assertGreaterEqual(samples.sum("weft_breaker_transitions_total", to=to), 1)
+        self.assertEqual(
+            [v for n, has, v in samples if n == "weft_breaker_state" and has["service"] == "web"], [0]
+        )
+
+    def asked(self, pid):
+        """Its socket to the agent is there: it waits for an answer."""
+        done = subprocess.run(
+            ["ss", "-xpH"], capture_output=True, text=True, check=True
+        ).stdout
+        return f"pid={pid}," in done and "weftd.sock" in done
+
+    def test_people_open_close_and_reset(self):
+        self.apply()
+        endpoint = f"{self.node['c'].v4}:{PORT}"
+        told = self.weftd.ctl("breaker", "open", endpoint, "--for", "1h")
+        self.assertEqual([(e["to"], e["reason"]) for e in told], [("open", "operator")])
+        self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"})
+        self.assertAlmostEqual(self.breaker("c")["ejected_for_seconds"], 3600, delta=60)
+        self.weftd.ctl("breaker", "close", str(self.endpoint("c")["id"]))
+        self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
+        self.weftd.ctl("breaker", "reset", endpoint, "--service", SERVICE)
+        self.assertEqual(self.weftd.ctl("breaker", "list", "--service", SERVICE), [])
+
+    def test_bad_orders_say_what_is_wrong(self):
+        self.apply()
+        for words, part in (
+            (["open", "192.0.2.1:1"], "no endpoint is 192.0.2.1:1"),
+            (["open", "999999"], "no endpoint is 999999"),
+            (["open", "1", "--for", "never"], "--for never is no time"),
+        ):
+            done = self.weftd.ctl_raw("breaker", *words)
+            self.assertEqual((done.returncode, part in done.stderr), (1, True), done.stderr)
+        self.assertEqual(self.weftd.ctl_raw("breaker", "open").returncode, 2)
+
+    def test_it_works_and_is_kept_without_an_agent(self):
+        self.apply({"consecutiveLocalOriginFailures": 1})
+        self.weftd.kill9()
+        self.down("c")
+        self.assertEqual(self.names(ADDRESS, 30).count("ECONNREFUSED"), 1)
+        endpoint = f"{self.node['b'].v4}:{PORT}"
+        done = self.weftd.ctl_raw("breaker", "open", endpoint)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("no agent runs", done.stderr)
+        self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
+        self.weftd.start()
+        self.assertEqual(self.breaker("c")["state"], "open")
+        self.assertEqual(self.breaker("b")["state"], "open")
+        # What was told while no agent ran comes first.
+        self.weftd.wait_log(f"endpoint={self.node['c'].v4}:{PORT} from=closed to=open")
+        self.weftd.ctl("audit")
+        self.weftd.ctl("breaker", "close", endpoint)
+
+
+if __name__ == "__main__":
+    main()
