@@ -135,4 +135,13 @@ void Decoder::unknown_fields(Value parent, const std::string& path,
       warn(field, "unknown field " + quoted(join_path(path, field.key())) + ": it has no effect");
 }
 
+void Decoder::others_not_enforced(Value parent, const std::string& path,
+                                  std::initializer_list<std::string_view> enforced,
+                                  const std::string& why) {
+  for (const Value field : parent)
+    if (field.present() &&
+        std::find(enforced.begin(), enforced.end(), field.key()) == enforced.end())
+      not_enforced(field, join_path(path, cleaned(field.key(), 80)), why);
+}
+
 }  // namespace weft::manifest

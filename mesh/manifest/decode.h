@@ -3,6 +3,7 @@
 // rejected; what nobody asked for is reported as unknown.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -43,6 +44,9 @@ class Decoder {
   std::optional<bool> boolean(Value parent, const std::string& path, std::string_view key);
   std::optional<std::int64_t> integer(Value parent, const std::string& path, std::string_view key,
                                       std::int64_t low, std::int64_t high);
+  // "10s", "1.5s", "1h30m": longer than nothing, at most a year.
+  std::optional<std::chrono::milliseconds> duration(Value parent, const std::string& path,
+                                                    std::string_view key);
   std::optional<std::uint16_t> port(Value parent, const std::string& path, std::string_view key);
   std::optional<model::Address> address(Value value, const std::string& path);
   model::Labels labels(Value parent, const std::string& path, std::string_view key);
@@ -54,6 +58,10 @@ class Decoder {
   void unknown_fields(Value parent, const std::string& path,
                       std::initializer_list<std::string_view> known,
                       std::initializer_list<std::string_view> without_effect = {});
+  // Every field of `parent` that is not listed is one that somebody relies on in vain.
+  void others_not_enforced(Value parent, const std::string& path,
+                           std::initializer_list<std::string_view> enforced,
+                           const std::string& why = "");
 
  private:
   void note(model::Severity severity, Value at, const std::string& message) {
@@ -70,6 +78,10 @@ std::string join_path(const std::string& path, std::string_view key, std::size_t
 
 bool is_dns_label(std::string_view name);      // RFC 1123, at most 63 bytes
 bool is_dns_subdomain(std::string_view name);  // labels and dots, at most 253 bytes
+
+// Go's format, which Kubernetes and Istio take: "1.5s", "500ms", "1h30m". Parts of a millisecond are
+// rounded up. Nothing for 0, for more than a year and for what is no duration.
+std::optional<std::chrono::milliseconds> parse_go_duration(std::string_view text);
 
 // RFC 3339, in seconds since 1970.
 std::optional<std::int64_t> parse_time(std::string_view text);

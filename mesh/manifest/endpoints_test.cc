@@ -174,17 +174,11 @@ TEST(ManifestRule, ReadsTheBalancersThatItEnforces) {
 TEST(ManifestRule, WhatItCannotEnforceIsSaid) {
   const std::string start = "f:4: not_enforced: DestinationRule shop/r: ";
   const std::string path = "spec.trafficPolicy.";
-  EXPECT_EQ(notices(balanced("{simple: LEAST_REQUEST}")),
-            start + path +
-                "loadBalancer.simple \"LEAST_REQUEST\" is NOT ENFORCED: this build has ROUND_ROBIN "
-                "and RANDOM\n");
   EXPECT_EQ(notices(balanced("{consistentHash: {httpHeaderName: x}}")),
             start + path +
                 "loadBalancer.consistentHash.httpHeaderName is NOT ENFORCED: this build hashes the "
                 "source "
                 "(useSourceIp) only\n");
-  EXPECT_EQ(notices(balanced("{localityLbSetting: {}}")),
-            start + path + "loadBalancer.localityLbSetting is NOT ENFORCED by this build\n");
   EXPECT_EQ(notices(rule("{host: web, trafficPolicy: {tls: {mode: DISABLE}}}")),
             start + path + "tls is NOT ENFORCED by this build\n");
   EXPECT_TRUE(says(rule("{host: web, subsets: [{name: v1, trafficPolicy: {tls: {}}}]}"),

@@ -28,8 +28,10 @@ std::string in_file(const Origin& origin) {
   return text.empty() ? text : " (" + text + ")";
 }
 
-Balancer balancer_of(const ServiceObject& service, const Inventory::ById& rules,
-                     std::vector<Notice>& notices) {
+// The oldest of them; the others are named.
+const DestinationRuleObject* rule_in_force(const ServiceObject& service,
+                                           const Inventory::ById& rules,
+                                           std::vector<Notice>& notices) {
   const DestinationRuleObject* oldest = nullptr;
   for (const auto& [id, object] : rules) {
     const auto& rule = std::get<DestinationRuleObject>(*object);
@@ -43,8 +45,26 @@ Balancer balancer_of(const ServiceObject& service, const Inventory::ById& rules,
                            in_file(oldest->meta.origin) + " is for the same host, Service " +
                            key_of(service.meta).to_text() + ", and older"});
   }
+  return oldest;
+}
+
+Balancer balancer_of(const ServiceObject& service, const DestinationRuleObject* rule) {
   if (service.balancer) return *service.balancer;
-  return oldest && oldest->balancer ? *oldest->balancer : Balancer::kRoundRobin;
+  return rule && rule->balancer ? *rule->balancer : Balancer::kRoundRobin;
+}
+
+TrafficPolicy traffic_of(const ServiceObject& service, const DestinationRuleObject* rule,
+                         std::vector<Notice>& notices) {
+  auto joined = join_traffic(service.traffic, rule ? &rule->traffic : nullptr);
+  if (joined.locality_without_outlier)
+    notices.push_back({Severity::kWarning, rule->meta.origin, id_of(*rule).to_text(),
+                       "localityLbSetting has no effect without outlierDetection, as in Istio"});
+  if (joined.base_ejection_without_outlier)
+    notices.push_back({Severity::kWarning, service.meta.origin, id_of(service).to_text(),
+                       "weft.mesh/breaker-base-ejection has no effect: neither "
+                       "weft.mesh/breaker-failing-for nor a DestinationRule's outlierDetection "
+                       "turns a breaker on"});
+  return joined.policy;
 }
 
 std::vector<Address> own_addresses(const ServiceObject& service, const Claims& claims,
@@ -73,7 +93,9 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   service.affinity = object.affinity;
   service.headless = object.headless;
   service.origin = object.meta.origin;
-  service.balancer = balancer_of(object, inventory.rules_for(service.key), notices);
+  const auto* rule = rule_in_force(object, inventory.rules_for(service.key), notices);
+  service.balancer = balancer_of(object, rule);
+  service.traffic = traffic_of(object, rule, notices);
   if (object.unserved_type) return service;
   service.addresses = own_addresses(object, inventory.claims(), notices);
   const auto& slices = inventory.slices_of(service.key);

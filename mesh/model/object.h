@@ -13,7 +13,7 @@
 
 #include "mesh/model/address.h"
 #include "mesh/model/notice.h"
-#include "mesh/model/traffic_policy.h"
+#include "mesh/model/traffic.h"
 
 namespace weft::model {
 
@@ -70,6 +70,7 @@ struct ServiceObject {
   Labels selector;                               // empty: none
   std::vector<ServicePortSpec> ports;
   std::optional<Balancer> balancer;  // annotation weft.mesh/balancer; beats a DestinationRule's
+  TrafficWishes traffic;
 
   bool operator==(const ServiceObject&) const = default;
 };
@@ -147,6 +148,7 @@ struct DestinationRuleObject {
   ObjectMeta meta;
   std::string host;  // as written: "web", "web.shop", "web.shop.svc.cluster.local"
   std::optional<Balancer> balancer;
+  TrafficRule traffic;
 
   bool operator==(const DestinationRuleObject&) const = default;
 };

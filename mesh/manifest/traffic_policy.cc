@@ -1,0 +1,98 @@
+// trafficPolicy.connectionPool and .outlierDetection. Names and defaults are Istio's.
+#include "mesh/manifest/traffic_policy.h"
+
+#include <limits>
+
+namespace weft::manifest {
+namespace {
+
+constexpr std::int64_t kInt32Most = std::numeric_limits<std::int32_t>::max();
+
+std::optional<std::uint32_t> count(Decoder& decoder, Value parent, const std::string& path,
+                                   std::string_view key) {
+  const auto number = decoder.integer(parent, path, key, 0, kInt32Most);
+  return number ? std::optional(static_cast<std::uint32_t>(*number)) : std::nullopt;
+}
+
+std::optional<std::uint8_t> percent(Decoder& decoder, Value parent, const std::string& path,
+                                    std::string_view key) {
+  const auto number = decoder.integer(parent, path, key, 0, 100);
+  return number ? std::optional(static_cast<std::uint8_t>(*number)) : std::nullopt;
+}
+
+void decode_pool(Decoder& decoder, Value pool, const std::string& path, model::TrafficRule& rule) {
+  const Value tcp = decoder.mapping(pool, path, "tcp");
+  const auto of_tcp = join_path(path, "tcp");
+  rule.max_connections = count(decoder, tcp, of_tcp, "maxConnections");
+  rule.connect_timeout = decoder.duration(tcp, of_tcp, "connectTimeout");
+  decoder.others_not_enforced(tcp, of_tcp, {"maxConnections", "connectTimeout"});
+  const Value http = decoder.mapping(pool, path, "http");
+  decoder.others_not_enforced(http, join_path(path, "http"), {},
+                              "HTTP limits need a proxy in the path");
+  decoder.others_not_enforced(pool, path, {"tcp", "http"});
+}
+
+// 0 is off, so the smaller of two is the smaller of those that are on.
+std::uint32_t smaller_of(std::uint32_t a, std::uint32_t b) {
+  if (a == 0 || b == 0) return a + b;
+  return std::min(a, b);
+}
+
+void decode_thresholds(Decoder& decoder, Value value, const std::string& path,
+                       model::OutlierDetection& outlier) {
+  const auto old_name = count(decoder, value, path, "consecutiveErrors");
+  const auto of_5xx = count(decoder, value, path, "consecutive5xxErrors");
+  const auto of_gateway = count(decoder, value, path, "consecutiveGatewayErrors");
+  if (value["consecutiveErrors"].present())
+    decoder.warn(value["consecutiveErrors"],
+                 join_path(path, "consecutiveErrors") +
+                     " is deprecated: write consecutiveGatewayErrors, which it is read as");
+  if (old_name && !of_gateway) {
+    outlier.consecutive_gateway = *old_name;
+    outlier.consecutive_5xx = 0;  // the old field counted 502, 503 and 504 only
+  }
+  if (of_gateway) outlier.consecutive_gateway = *of_gateway;
+  if (of_5xx) outlier.consecutive_5xx = *of_5xx;
+
+  const auto of_sockets = count(decoder, value, path, "consecutiveLocalOriginFailures");
+  outlier.split_local_origin =
+      decoder.boolean(value, path, "splitExternalLocalOriginErrors").value_or(false);
+  // Unsplit, Envoy counts a failed connect as a 503 and a timeout as a 504, towards both.
+  if (of_sockets)
+    outlier.consecutive_failures = *of_sockets;
+  else if (!outlier.split_local_origin)
+    outlier.consecutive_failures =
+        smaller_of(outlier.consecutive_5xx, outlier.consecutive_gateway);
+}
+
+model::OutlierDetection decode_outlier(Decoder& decoder, Value value, const std::string& path) {
+  model::OutlierDetection outlier;
+  decode_thresholds(decoder, value, path, outlier);
+  if (const auto interval = decoder.duration(value, path, "interval")) outlier.interval = *interval;
+  if (const auto base = decoder.duration(value, path, "baseEjectionTime"))
+    outlier.base_ejection = *base;
+  outlier.max_ejection_percent = percent(decoder, value, path, "maxEjectionPercent");
+  outlier.min_health_percent = percent(decoder, value, path, "minHealthPercent").value_or(0);
+  decoder.others_not_enforced(
+      value, path,
+      {"consecutiveErrors", "consecutive5xxErrors", "consecutiveGatewayErrors",
+       "consecutiveLocalOriginFailures", "splitExternalLocalOriginErrors", "interval",
+       "baseEjectionTime", "maxEjectionPercent", "minHealthPercent"});
+  return outlier;
+}
+
+}  // namespace
+
+void decode_traffic_policy(Decoder& decoder, Value policy, const std::string& path,
+                           model::DestinationRuleObject& rule) {
+  decode_load_balancer(decoder, decoder.mapping(policy, path, "loadBalancer"),
+                       join_path(path, "loadBalancer"), rule);
+  decode_pool(decoder, decoder.mapping(policy, path, "connectionPool"),
+              join_path(path, "connectionPool"), rule.traffic);
+  // "outlierDetection: {}" turns it on with the defaults.
+  if (const Value outlier = decoder.mapping(policy, path, "outlierDetection"); outlier.present())
+    rule.traffic.outlier = decode_outlier(decoder, outlier, join_path(path, "outlierDetection"));
+  decoder.others_not_enforced(policy, path, {"loadBalancer", "connectionPool", "outlierDetection"});
+}
+
+}  // namespace weft::manifest
