@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -79,8 +80,8 @@ std::string join_path(const std::string& path, std::string_view key, std::size_t
 bool is_dns_label(std::string_view name);      // RFC 1123, at most 63 bytes
 bool is_dns_subdomain(std::string_view name);  // labels and dots, at most 253 bytes
 
-// Go's format, which Kubernetes and Istio take: "1.5s", "500ms", "1h30m". Parts of a millisecond are
-// rounded up. Nothing for 0, for more than a year and for what is no duration.
+// Go's format, which Kubernetes and Istio take: "1.5s", "500ms", "1h30m". Parts of a millisecond
+// are rounded up. Nothing for 0, for more than a year and for what is no duration.
 std::optional<std::chrono::milliseconds> parse_go_duration(std::string_view text);
 
 // RFC 3339, in seconds since 1970.
@@ -89,7 +90,7 @@ std::optional<std::int64_t> parse_time(std::string_view text);
 // metadata, checked. Service names and all namespaces are labels, other names subdomains.
 enum class Name { kLabel, kSubdomain };
 model::ObjectMeta decode_meta(Decoder& decoder, Value document, Name name,
-                              std::initializer_list<std::string_view> known_annotations = {});
+                              std::span<const std::string_view> known_annotations = {});
 
 // One function a kind, one file each.
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);

@@ -1,4 +1,5 @@
 // discovery.k8s.io/v1 EndpointSlice.
+#include "mesh/manifest/annotations.h"
 #include "mesh/manifest/decode.h"
 #include "mesh/manifest/text_reader.h"
 
@@ -99,7 +100,8 @@ bool decode_family(Decoder& decoder, Value document, model::EndpointSliceObject&
 
 void decode_endpoint_slice(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::EndpointSliceObject slice;
-  slice.meta = decode_meta(decoder, document, Name::kSubdomain);
+  slice.meta = decode_meta(decoder, document, Name::kSubdomain, kRankAnnotations);
+  slice.rank = decode_rank(decoder, document, slice.meta);
   decode_service_name(decoder, document, slice);
   if (!decode_family(decoder, document, slice)) return;
   std::size_t index = 0;

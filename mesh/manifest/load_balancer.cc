@@ -25,8 +25,8 @@ void decode_simple(Decoder& decoder, Value balancer, const std::string& path,
 }
 
 // Maglev unless a ring is asked for: it shares more evenly, and Istio's own default (a ring of
-// 1,024) promises nothing that it does not keep. Sizes of tables are ours: they follow the number of
-// endpoints, up to what the kernel's record counts.
+// 1,024) promises nothing that it does not keep. Sizes of tables are ours: they follow the number
+// of endpoints, up to what the kernel's record counts.
 void decode_hash(Decoder& decoder, Value balancer, const std::string& path,
                  model::DestinationRuleObject& rule) {
   const Value hash = decoder.mapping(balancer, path, "consistentHash");

@@ -43,8 +43,10 @@ void decode_distribute(Decoder& decoder, Value value, const std::string& path,
   if (!decoder.is(value, Type::kMapping, path)) return;
   model::LocalityPolicy::Distribute distribute;
   distribute.from = decoder.text(value, path, "from").value_or("");
-  if (distribute.from.empty()) decoder.reject(value, path + ".from is missing");
-  else check_locality(decoder, value["from"], distribute.from, path + ".from");
+  if (distribute.from.empty())
+    decoder.reject(value, path + ".from is missing");
+  else
+    check_locality(decoder, value["from"], distribute.from, path + ".from");
   std::int64_t sum = 0;
   const Value to = decoder.mapping(value, path, "to");
   const auto of_to = join_path(path, "to");
@@ -103,8 +105,9 @@ model::LocalityPolicy decode_locality(Decoder& decoder, Value setting, const std
   each("failoverPriority", decode_priority);
   if (setting["distribute"].present() &&
       (setting["failover"].present() || setting["failoverPriority"].present()))
-    decoder.reject(setting, path + " has distribute beside failover or failoverPriority: it is "
-                                   "one of the two");
+    decoder.reject(setting, path +
+                                " has distribute beside failover or failoverPriority: it is "
+                                "one of the two");
   decoder.others_not_enforced(setting, path,
                               {"enabled", "distribute", "failover", "failoverPriority"});
   return policy;

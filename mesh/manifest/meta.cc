@@ -48,8 +48,8 @@ void decode_names(Decoder& decoder, Value document, Value metadata, Name rule,
                                               " is not a DNS label (RFC 1123)");
 }
 
-void decode_annotations(Decoder& decoder, Value metadata,
-                        std::initializer_list<std::string_view> known, model::ObjectMeta& meta) {
+void decode_annotations(Decoder& decoder, Value metadata, std::span<const std::string_view> known,
+                        model::ObjectMeta& meta) {
   for (const Value entry : decoder.mapping(metadata, "metadata", "annotations")) {
     if (entry.present() && entry.type() != Type::kString)
       decoder.is(entry, Type::kString, "metadata.annotations." + cleaned(entry.key(), 80));
@@ -105,7 +105,7 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
 }
 
 model::ObjectMeta decode_meta(Decoder& decoder, Value document, Name name,
-                              std::initializer_list<std::string_view> known_annotations) {
+                              std::span<const std::string_view> known_annotations) {
   model::ObjectMeta meta;
   meta.origin = decoder.origin(document);
   const Value metadata = decoder.mapping(document, "", "metadata");

@@ -1,5 +1,6 @@
 // v1 Pod, as far as endpoints come from it. The many other fields of a Pod are its node's business,
 // so none is called unknown here.
+#include "mesh/manifest/annotations.h"
 #include "mesh/manifest/decode.h"
 #include "mesh/manifest/text_reader.h"
 
@@ -70,7 +71,8 @@ std::string uid_of(Decoder& decoder, Value document) {
 
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::PodObject pod;
-  pod.meta = decode_meta(decoder, document, Name::kSubdomain);
+  pod.meta = decode_meta(decoder, document, Name::kSubdomain, kRankAnnotations);
+  pod.rank = decode_rank(decoder, document, pod.meta);
   pod.terminating = document["metadata"]["deletionTimestamp"].present();
   const Value spec = decoder.mapping(document, "", "spec");
   pod.node = decoder.text(spec, "spec", "nodeName").value_or("");

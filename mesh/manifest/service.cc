@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "mesh/manifest/annotations.h"
 #include "mesh/manifest/decode.h"
 #include "mesh/manifest/text_reader.h"
 
@@ -10,8 +11,6 @@ namespace {
 
 // Seconds, as the API has them.
 constexpr std::int64_t kAffinityDefault = 10800, kAffinityMost = 86400;
-
-constexpr std::string_view kBalancer = "weft.mesh/balancer";
 
 // IANA service name, as the API wants a port's name: with a letter, so that no number is one.
 bool is_port_name(const std::string& name) {
@@ -173,39 +172,39 @@ void decode_type(Decoder& decoder, Value spec, model::ServiceObject& service) {
   }
 }
 
-// Fields that change where traffic goes elsewhere, and do not here yet.
-void warn_without_effect(Decoder& decoder, Value spec) {
-  for (const char* field : {"internalTrafficPolicy", "externalTrafficPolicy"}) {
-    const auto policy = decoder.text(spec, "spec", field).value_or("Cluster");
-    if (policy == "Local")
-      decoder.warn(spec[field], std::string("spec.") + field +
-                                    " Local has no effect yet: endpoints of all nodes are used");
-    else if (policy != "Cluster")
-      decoder.reject(spec[field], std::string("spec.") + field + " " + quoted(policy) +
-                                      " is not Cluster or Local");
-  }
-  if (const auto distribution = decoder.text(spec, "spec", "trafficDistribution"))
-    decoder.warn(spec["trafficDistribution"],
-                 "spec.trafficDistribution " + quoted(*distribution) + " has no effect yet");
+// Cluster or Local: true for Local.
+bool is_local(Decoder& decoder, Value spec, const char* field) {
+  const auto policy = decoder.text(spec, "spec", field).value_or("Cluster");
+  if (policy != "Cluster" && policy != "Local")
+    decoder.reject(spec[field], std::string("spec.") + field + " " + quoted(policy) +
+                                    " is not Cluster or Local");
+  return policy == "Local";
 }
 
-void decode_balancer(Decoder& decoder, Value document, model::ServiceObject& service) {
-  const auto found = service.meta.annotations.find(std::string(kBalancer));
-  if (found == service.meta.annotations.end()) return;
-  using model::Balancer;
-  for (const auto balancer : {Balancer::kRoundRobin, Balancer::kRandom, Balancer::kSourceHash})
-    if (found->second == model::to_text(balancer)) service.balancer = balancer;
-  if (!service.balancer)
-    decoder.not_enforced(document["metadata"]["annotations"][kBalancer],
-                         "weft.mesh/balancer " + quoted(found->second),
-                         "this build has round-robin, random and maglev");
+// Which endpoints are near enough, or better than others.
+void decode_nearness(Decoder& decoder, Value spec, model::ServiceObject& service) {
+  service.traffic.only_local = is_local(decoder, spec, "internalTrafficPolicy");
+  if (is_local(decoder, spec, "externalTrafficPolicy"))
+    decoder.warn(spec["externalTrafficPolicy"],
+                 "spec.externalTrafficPolicy Local has no effect yet: endpoints of all nodes are "
+                 "used");
+  using Prefer = model::LocalityPolicy::Prefer;
+  const auto distribution = decoder.text(spec, "spec", "trafficDistribution");
+  if (distribution == "PreferClose" || distribution == "PreferSameZone")
+    service.traffic.prefer = Prefer::kZone;
+  else if (distribution == "PreferSameNode")
+    service.traffic.prefer = Prefer::kNode;
+  else if (distribution)
+    decoder.not_enforced(spec["trafficDistribution"],
+                         "spec.trafficDistribution " + quoted(*distribution),
+                         "this build has PreferClose, PreferSameZone and PreferSameNode");
 }
 
 }  // namespace
 
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::ServiceObject service;
-  service.meta = decode_meta(decoder, document, Name::kLabel, {kBalancer});
+  service.meta = decode_meta(decoder, document, Name::kLabel, kServiceAnnotations);
   const Value spec = decoder.mapping(document, "", "spec");
   if (!spec.present()) decoder.reject(document, "spec is missing");
   decode_type(decoder, spec, service);
@@ -216,8 +215,8 @@ void decode_service(Decoder& decoder, Value document, std::vector<model::Object>
       decoder.boolean(spec, "spec", "publishNotReadyAddresses").value_or(false);
   service.selector = decoder.labels(spec, "spec", "selector");
   decode_ports(decoder, spec, service);
-  warn_without_effect(decoder, spec);
-  decode_balancer(decoder, document, service);
+  decode_nearness(decoder, spec, service);
+  decode_service_annotations(decoder, document, service);
   decoder.unknown_fields(
       spec, "spec",
       {"type", "clusterIP", "clusterIPs", "externalIPs", "sessionAffinity", "sessionAffinityConfig",

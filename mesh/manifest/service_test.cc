@@ -197,13 +197,31 @@ TEST(ManifestService, TypesThatNeedMoreThanThisBuildAreNamed) {
 }
 
 TEST(ManifestService, FieldsWithoutEffectAreNamed) {
-  EXPECT_TRUE(says(service("{internalTrafficPolicy: Local}"),
-                   "warning: Service shop/web: spec.internalTrafficPolicy Local"));
-  EXPECT_TRUE(says(service("{trafficDistribution: PreferClose}"),
-                   "spec.trafficDistribution \"PreferClose\" has no effect yet"));
+  EXPECT_TRUE(says(service("{externalTrafficPolicy: Local}"),
+                   "warning: Service shop/web: spec.externalTrafficPolicy Local"));
   EXPECT_EQ(notices(service("{internalTrafficPolicy: Cluster, ipFamilyPolicy: SingleStack}")), "");
   EXPECT_EQ(notices(service("{selektor: {app: web}}")),
             kWarn + "unknown field \"spec.selektor\": it has no effect\n");
+}
+
+TEST(ManifestService, EndpointsNearbyAreWantedOrDemanded) {
+  using Prefer = model::LocalityPolicy::Prefer;
+  const auto traffic = [](const std::string& spec) {
+    const auto result = service(spec);
+    EXPECT_EQ(notices(result), "");
+    return first<ServiceObject>(result).traffic;
+  };
+  EXPECT_TRUE(traffic("{internalTrafficPolicy: Local}").only_local);
+  EXPECT_FALSE(traffic("{internalTrafficPolicy: Cluster}").only_local);
+  EXPECT_EQ(traffic("{}").prefer, Prefer::kNothing);
+  EXPECT_EQ(traffic("{trafficDistribution: PreferClose}").prefer, Prefer::kZone);
+  EXPECT_EQ(traffic("{trafficDistribution: PreferSameZone}").prefer, Prefer::kZone);
+  EXPECT_EQ(traffic("{trafficDistribution: PreferSameNode}").prefer, Prefer::kNode);
+  EXPECT_TRUE(says(service("{trafficDistribution: Far}"),
+                   "not_enforced: Service shop/web: spec.trafficDistribution \"Far\" is NOT "
+                   "ENFORCED: this build has"));
+  EXPECT_EQ(notices(service("{internalTrafficPolicy: Here}")),
+            kHere + "spec.internalTrafficPolicy \"Here\" is not Cluster or Local\n");
 }
 
 TEST(ManifestService, AnnotationsOfOursAreReadOrReported) {
@@ -217,7 +235,8 @@ TEST(ManifestService, AnnotationsOfOursAreReadOrReported) {
             model::Balancer::kRoundRobin);
   EXPECT_EQ(notices(with("weft.mesh/balancer: best")),
             "f:3: not_enforced: Service default/web: weft.mesh/balancer \"best\" is NOT ENFORCED: "
-            "this build has round-robin, random and maglev\n");
+            "this build has round-robin, random, maglev, ring-hash, least-request and "
+            "peak-ewma\n");
   EXPECT_EQ(notices(with("weft.mesh/odd: x")),
             "f:3: warning: Service default/web: annotation \"weft.mesh/odd\" is not "
             "known to this build: it has no effect\n");

@@ -61,8 +61,7 @@ void decode_thresholds(Decoder& decoder, Value value, const std::string& path,
   if (of_sockets)
     outlier.consecutive_failures = *of_sockets;
   else if (!outlier.split_local_origin)
-    outlier.consecutive_failures =
-        smaller_of(outlier.consecutive_5xx, outlier.consecutive_gateway);
+    outlier.consecutive_failures = smaller_of(outlier.consecutive_5xx, outlier.consecutive_gateway);
 }
 
 model::OutlierDetection decode_outlier(Decoder& decoder, Value value, const std::string& path) {

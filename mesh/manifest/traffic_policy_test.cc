@@ -59,8 +59,7 @@ TEST(GoDuration, IsANumberAndAUnitOnceOrMore) {
 }
 
 TEST(ManifestTraffic, ReadsLimitsOfConnections) {
-  const auto result =
-      policy("connectionPool: {tcp: {maxConnections: 100, connectTimeout: 250ms}}");
+  const auto result = policy("connectionPool: {tcp: {maxConnections: 100, connectTimeout: 250ms}}");
   EXPECT_EQ(notices(result), "");
   const auto& traffic = first<DestinationRuleObject>(result).traffic;
   EXPECT_EQ(traffic.max_connections, 100u);
@@ -69,8 +68,8 @@ TEST(ManifestTraffic, ReadsLimitsOfConnections) {
 }
 
 TEST(ManifestTraffic, LimitsThatNeedAProxyAreReported) {
-  const auto result = policy(
-      "connectionPool: {tcp: {idleTimeout: 1h, tcpKeepalive: {}}, http: {maxRetries: 3}}");
+  const auto result =
+      policy("connectionPool: {tcp: {idleTimeout: 1h, tcpKeepalive: {}}, http: {maxRetries: 3}}");
   EXPECT_EQ(notices(result),
             kNot + "connectionPool.tcp.idleTimeout is NOT ENFORCED by this build\n" + kNot +
                 "connectionPool.tcp.tcpKeepalive is NOT ENFORCED by this build\n" + kNot +
@@ -116,21 +115,26 @@ TEST(ManifestOutlier, ReadsAllItsFields) {
 TEST(ManifestOutlier, SocketsCountTowardsTheSmallerThresholdUnlessTheyAreSplitOff) {
   EXPECT_EQ(read_outlier("consecutive5xxErrors: 7").consecutive_failures, 7u);
   EXPECT_EQ(read_outlier("consecutiveGatewayErrors: 2").consecutive_failures, 2u);
-  EXPECT_EQ(read_outlier("consecutive5xxErrors: 3, consecutiveGatewayErrors: 9")
-                .consecutive_failures, 3u);
-  EXPECT_EQ(read_outlier("consecutive5xxErrors: 0, consecutiveGatewayErrors: 9")
-                .consecutive_failures, 9u);
+  EXPECT_EQ(
+      read_outlier("consecutive5xxErrors: 3, consecutiveGatewayErrors: 9").consecutive_failures,
+      3u);
+  EXPECT_EQ(
+      read_outlier("consecutive5xxErrors: 0, consecutiveGatewayErrors: 9").consecutive_failures,
+      9u);
   EXPECT_EQ(read_outlier("consecutive5xxErrors: 0").consecutive_failures, 0u);
   EXPECT_EQ(read_outlier("consecutive5xxErrors: 1, consecutiveLocalOriginFailures: 4")
-                .consecutive_failures, 4u);
+                .consecutive_failures,
+            4u);
   EXPECT_EQ(read_outlier("consecutive5xxErrors: 1, splitExternalLocalOriginErrors: true")
-                .consecutive_failures, 5u);
+                .consecutive_failures,
+            5u);
 }
 
 TEST(ManifestOutlier, TheOldNameOfGatewayErrorsIsReadAndWarnedOf) {
   const auto result = outlier("consecutiveErrors: 4");
-  EXPECT_TRUE(says(result, "warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
-                           "consecutiveErrors is deprecated"));
+  EXPECT_TRUE(says(result,
+                   "warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
+                   "consecutiveErrors is deprecated"));
   const auto& read = *first<DestinationRuleObject>(result).traffic.outlier;
   EXPECT_EQ(read.consecutive_gateway, 4u);
   EXPECT_EQ(read.consecutive_5xx, 0u);
@@ -154,8 +158,9 @@ TEST(ManifestBalancer, KnowsLeastRequestByBothNames) {
   EXPECT_EQ(first<DestinationRuleObject>(old_name).balancer, Balancer::kLeastRequest);
   EXPECT_TRUE(says(old_name, "loadBalancer.simple LEAST_CONN is deprecated: write LEAST_REQUEST"));
   EXPECT_EQ(notices(balancer("simple: PASSTHROUGH")),
-            kNot + "loadBalancer.simple \"PASSTHROUGH\" is NOT ENFORCED: this build has "
-                   "ROUND_ROBIN, RANDOM and LEAST_REQUEST\n");
+            kNot +
+                "loadBalancer.simple \"PASSTHROUGH\" is NOT ENFORCED: this build has "
+                "ROUND_ROBIN, RANDOM and LEAST_REQUEST\n");
 }
 
 TEST(ManifestBalancer, HashesTheSourceOnMaglevOrARing) {
@@ -203,15 +208,13 @@ TEST(ManifestLocality, ReadsFailoverAndPriorities) {
   EXPECT_TRUE(read.enabled);
   ASSERT_EQ(read.failover.size(), 1u);
   EXPECT_EQ(read.failover[0], (std::pair<std::string, std::string>("eu", "us")));
-  EXPECT_EQ(read.failover_priority,
-            (std::vector<std::string>{"topology.kubernetes.io/region",
-                                      "topology.kubernetes.io/zone=a"}));
+  EXPECT_EQ(read.failover_priority, (std::vector<std::string>{"topology.kubernetes.io/region",
+                                                              "topology.kubernetes.io/zone=a"}));
   EXPECT_FALSE(first<DestinationRuleObject>(locality("enabled: false")).traffic.locality->enabled);
 }
 
 TEST(ManifestLocality, ReadsShares) {
-  const auto result =
-      locality("distribute: [{from: eu/a/*, to: {\"eu/a/*\": 80, \"eu/b\": 20}}]");
+  const auto result = locality("distribute: [{from: eu/a/*, to: {\"eu/a/*\": 80, \"eu/b\": 20}}]");
   EXPECT_EQ(notices(result), "");
   const auto& read = first<DestinationRuleObject>(result).traffic.locality->distribute.at(0);
   EXPECT_EQ(read.from, "eu/a/*");

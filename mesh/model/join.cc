@@ -45,6 +45,8 @@ void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& 
       endpoint.address = e.address;
       endpoint.port = *candidate.port;
       endpoint.state = state_of(e.ready, e.serving, e.terminating, service.publish_not_ready);
+      endpoint.priority = slice.rank.priority;
+      endpoint.weight = slice.rank.weight;
       endpoint.zone = e.zone;
       endpoint.node = e.node;
       endpoints.push_back(std::move(endpoint));
@@ -62,6 +64,8 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
     endpoint.address = address;
     endpoint.port = *target;
     endpoint.state = state_of(pod.ready, pod.ready, pod.terminating, service.publish_not_ready);
+    endpoint.priority = pod.rank.priority;
+    endpoint.weight = pod.rank.weight;
     endpoint.zone = pod.zone;
     endpoint.node = pod.node;
     endpoints.push_back(std::move(endpoint));
@@ -71,8 +75,8 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
-    return std::tie(a.address, a.port, a.state, a.zone, a.node) <
-           std::tie(b.address, b.port, b.state, b.zone, b.node);
+    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.node) <
+           std::tie(b.address, b.port, b.state, b.priority, b.weight, b.zone, b.node);
   });
   endpoints.erase(
       std::unique(endpoints.begin(), endpoints.end(),

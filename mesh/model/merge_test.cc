@@ -406,6 +406,53 @@ TEST(Merger, KeepsTheSamePointersWhereNothingChanged) {
   EXPECT_EQ(endpoints(only(before, "a")), "10.0.0.1:8080 ready");  // a snapshot never changes
 }
 
+TEST(Merge, TheOldestRulesTrafficPolicyHoldsAndTheServiceAddsToIt) {
+  auto web = service("web", {"10.96.0.1"});
+  web.traffic.max_per_endpoint = 3;
+  auto old_rule = rule("a", "web", Balancer::kRandom), young = rule("b", "web", Balancer::kRandom);
+  old_rule.meta.created = 1;
+  old_rule.traffic.max_connections = 7;
+  old_rule.traffic.outlier.emplace();
+  young.traffic.max_connections = 9;
+  const auto& traffic = only(merged({web, young, old_rule})).traffic;
+  EXPECT_EQ(traffic.limits.max_connections, 7u);
+  EXPECT_EQ(traffic.limits.max_per_endpoint, 3u);
+  EXPECT_TRUE(traffic.outlier);
+}
+
+TEST(Merge, WhatHasNothingToWorkOnIsSaid) {
+  auto web = service("web", {"10.96.0.1"});
+  web.traffic.base_ejection = std::chrono::seconds(5);
+  auto near = rule("near", "web", Balancer::kRandom);
+  near.traffic.locality.emplace().enabled = true;
+  const auto said = notices(merged({web, near}));
+  EXPECT_NE(said.find("warning: DestinationRule shop/near: localityLbSetting has no effect without "
+                      "outlierDetection"),
+            said.npos);
+  EXPECT_NE(said.find("Service shop/web: weft.mesh/breaker-base-ejection has no effect"),
+            said.npos);
+}
+
+TEST(Merge, EndpointsTakeTheirRankFromSliceOrPod) {
+  auto standby = slice("web-2", "web", {slice_endpoint("10.0.0.2")});
+  standby.rank = {1, 5};
+  const auto sliced =
+      merged({service("web", {}), slice("web-1", "web", {slice_endpoint("10.0.0.1")}), standby});
+  const auto& both = only(sliced).ports.at(0).endpoints;
+  EXPECT_EQ(both.at(0).priority + both.at(0).weight, 0 + 1);
+  EXPECT_EQ(both.at(1).priority, 1);
+  EXPECT_EQ(both.at(1).weight, 5);
+  EXPECT_NE(to_text(*sliced).find("10.0.0.2 port 8080 ready priority=1 weight=5\n"),
+            std::string::npos);
+  auto selecting = service("web", {});
+  selecting.selector = {{"app", "web"}};
+  auto ranked = pod("p", "10.0.0.3", {{"app", "web"}});
+  ranked.rank = {2, 9};
+  const auto podded = merged({selecting, ranked});
+  EXPECT_EQ(only(podded).ports.at(0).endpoints.at(0).priority, 2);
+  EXPECT_EQ(only(podded).ports.at(0).endpoints.at(0).weight, 9);
+}
+
 TEST(Merger, CarriesTheReadersNoticesSortedByFileAndLine) {
   const auto at = [](const char* file, int line) {
     return Notice{Severity::kWarning, {std::make_shared<const std::string>(file), line}, "", "x"};

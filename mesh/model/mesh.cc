@@ -35,6 +35,18 @@ std::size_t bucket_of(const ServiceKey& key, std::size_t buckets) {
   return hash % buckets;
 }
 
+namespace {
+
+// Only what is not the default, so that a mesh without policies reads as it always did.
+std::string rank_of(const Endpoint& endpoint) {
+  std::string text;
+  if (endpoint.priority) text += " priority=" + std::to_string(endpoint.priority);
+  if (endpoint.weight != 1) text += " weight=" + std::to_string(endpoint.weight);
+  return text;
+}
+
+}  // namespace
+
 std::string to_text(const Mesh& mesh) {
   std::map<ServiceKey, std::string> sorted;
   mesh.services.for_each([&](const ServicePtr& service) {
@@ -44,12 +56,14 @@ std::string to_text(const Mesh& mesh) {
     if (service->headless) text += " headless";
     for (const auto& address : service->addresses) text += " " + address.to_text();
     text += "\n";
+    const auto traffic = to_text(service->traffic);
+    if (!traffic.empty()) text += "  traffic" + traffic + "\n";
     for (const auto& port : service->ports) {
       text += "  port " + std::to_string(port.port) + "/" + to_text(port.protocol) +
               (port.name.empty() ? "" : " " + port.name) + "\n";
       for (const auto& e : port.endpoints)
         text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
-                to_text(e.state) + (e.zone.empty() ? "" : " zone=" + e.zone) +
+                to_text(e.state) + rank_of(e) + (e.zone.empty() ? "" : " zone=" + e.zone) +
                 (e.node.empty() ? "" : " node=" + e.node) + "\n";
     }
   });

@@ -21,7 +21,7 @@
 #include "mesh/model/address.h"
 #include "mesh/model/notice.h"
 #include "mesh/model/object.h"
-#include "mesh/model/traffic_policy.h"
+#include "mesh/model/traffic.h"
 
 namespace weft::model {
 

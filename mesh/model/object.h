@@ -75,6 +75,14 @@ struct ServiceObject {
   bool operator==(const ServiceObject&) const = default;
 };
 
+// Annotations weft.mesh/priority and weft.mesh/weight of a Pod, or of a slice for all in it.
+struct Rank {
+  std::uint8_t priority = 0;  // 0 is served first; others stand by
+  std::uint16_t weight = 1;
+
+  bool operator==(const Rank&) const = default;
+};
+
 struct SlicePort {
   std::optional<std::string> name;    // nil and "" both match a service port without a name
   std::optional<std::uint16_t> port;  // nil: "all ports", of no use to a service port; skipped
@@ -98,6 +106,7 @@ struct SliceEndpoint {
 struct EndpointSliceObject {
   ObjectMeta meta;
   std::string service;  // label kubernetes.io/service-name; empty: belongs to nobody, ignored
+  Rank rank;
   Family family = Family::kIpv4;
   std::vector<SlicePort> ports;
   std::vector<SliceEndpoint> endpoints;
@@ -120,7 +129,8 @@ struct PodObject {
   bool terminating = false;  // metadata.deletionTimestamp is set
   bool finished = false;     // phase Succeeded or Failed: never an endpoint
   std::string node;
-  std::string zone;                  // label topology.kubernetes.io/zone
+  std::string zone;  // label topology.kubernetes.io/zone
+  Rank rank;
   std::vector<ContainerPort> ports;  // of all containers, for named target ports
   // As the node's cgroups are named by it: metadata.uid, of a mirror pod its file's hash.
   std::string uid;

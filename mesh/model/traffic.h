@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "mesh/model/traffic_policy.h"
 
@@ -46,5 +47,9 @@ struct JoinedTraffic {
   bool base_ejection_without_outlier = false;
 };
 JoinedTraffic join_traffic(const TrafficWishes& wishes, const TrafficRule* rule);
+
+// " max_connections=7 outlier(failures=5 ...)": what differs from the default, empty for the
+// default.
+std::string to_text(const TrafficPolicy& policy);
 
 }  // namespace weft::model

@@ -1,7 +1,7 @@
 // What a service asks of its connections beyond an address: limits, outlier detection, warm-up,
 // locality, health checks. Plain values; a DestinationRule and annotations fill them, compile turns
-// them into the kernel's words. Names and defaults are Istio's (networking/v1 DestinationRule) where
-// it has them.
+// them into the kernel's words. Names and defaults are Istio's (networking/v1 DestinationRule)
+// where it has them.
 #pragma once
 
 #include <chrono>
@@ -29,7 +29,8 @@ struct OutlierDetection {
   std::uint32_t consecutive_failures = 5;
   std::uint32_t consecutive_5xx = 5;      // 0: off; counted by the proxy
   std::uint32_t consecutive_gateway = 0;  // 0: off; counted by the proxy
-  // Annotation weft.mesh/breaker-failing-for: failures and no success for so long open it too; 0: off.
+  // Annotation weft.mesh/breaker-failing-for: failures and no success for so long open it too; 0:
+  // off.
   std::chrono::milliseconds failing_for{0};
   std::chrono::milliseconds interval = std::chrono::seconds(10);
   std::chrono::milliseconds base_ejection = std::chrono::seconds(30);
@@ -52,9 +53,9 @@ struct Warmup {
 struct HealthCheck {
   enum class Kind : std::uint8_t { kTcp, kHttp, kGrpc };
   Kind kind = Kind::kTcp;
-  std::string path = "/";     // of kHttp
-  std::string service;        // of kGrpc: grpc.health.v1; empty: the whole server
-  std::uint16_t port = 0;     // 0: the endpoint's own
+  std::string path = "/";  // of kHttp
+  std::string service;     // of kGrpc: grpc.health.v1; empty: the whole server
+  std::uint16_t port = 0;  // 0: the endpoint's own
   std::chrono::milliseconds interval = std::chrono::seconds(10);
   std::chrono::milliseconds timeout = std::chrono::seconds(1);
   std::uint32_t unhealthy_after = 3;  // failures in a row

@@ -1,0 +1,27 @@
+// Our annotations, weft.mesh/...: what Kubernetes has no field for. A bad value is reported as not
+// enforced and the object is served without it: an annotation must never take a service down.
+#pragma once
+
+#include <string_view>
+
+#include "mesh/manifest/decode.h"
+
+namespace weft::manifest {
+
+inline constexpr std::string_view kServiceAnnotations[] = {"weft.mesh/balancer",
+                                                           "weft.mesh/breaker-failing-for",
+                                                           "weft.mesh/breaker-base-ejection",
+                                                           "weft.mesh/max-connections-per-endpoint",
+                                                           "weft.mesh/failover-below",
+                                                           "weft.mesh/health-check"};
+// Of Pods, and of EndpointSlices for all their endpoints: standby ones have slices of their own.
+inline constexpr std::string_view kRankAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight"};
+
+void decode_service_annotations(Decoder& decoder, Value document, model::ServiceObject& service);
+model::Rank decode_rank(Decoder& decoder, Value document, const model::ObjectMeta& meta);
+
+// "tcp", "http /path", "grpc [service]", then port=N interval=5s timeout=1s unhealthy=3 healthy=2.
+// Nothing for anything else.
+std::optional<model::HealthCheck> parse_health_check(std::string_view text);
+
+}  // namespace weft::manifest
