@@ -19,7 +19,8 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
     }
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     query->mode = WEFT_MODE_HOLD;
-    /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked. */
+    /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked.
+     */
     if (query->key.proto == IPPROTO_TCP) weft_forget(sk);
     weft_pick(query, answer);
     /* A UDP socket that is refused keeps the peer it had. */

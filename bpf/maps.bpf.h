@@ -73,7 +73,8 @@ struct {
     __type(value, struct weft_policy);
 } weft_policies __weak SEC(".maps");
 
-/* A breaker opens once in a while, so 4,000 transitions wait for an agent that is being replaced. */
+/* A breaker opens once in a while, so 4,000 transitions wait for an agent that is being replaced.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 256 * 1024);

@@ -36,7 +36,8 @@ static __always_inline void weft_on_established(struct weft_socket *socket) {
     if (socket->live & WEFT_HELD_PROBE) weft_settle(socket->service, endpoint, incarnation, 0);
 }
 
-/* Of a connect that ended before it was answered: whose fault, or NONE for nobody's that we know. */
+/* Of a connect that ended before it was answered: whose fault, or NONE for nobody's that we know.
+ */
 static __always_inline __u32 weft_reason_of(__u32 error) {
     switch (error) {
         case ECONNREFUSED:

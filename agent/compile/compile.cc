@@ -163,8 +163,7 @@ class Placer {
     // The timeout and the generation lie in the range; without one there is nothing to read back.
     if (port.slots.empty()) port.affinity_seconds = 0;
     if (old && old->slots == port.slots && old->spares == port.spares &&
-        old->selector == port.selector &&
-        old->affinity_seconds == port.affinity_seconds) {
+        old->selector == port.selector && old->affinity_seconds == port.affinity_seconds) {
       port.base = old->base;
       port.publication = old->publication;
       port.generation = old->generation;
@@ -230,9 +229,8 @@ std::map<model::ServiceKey, Change> collect_changes(const Input& input) {
   std::map<model::ServiceKey, Change> changes;
   const auto add = [&](const model::ServiceKey& key) {
     if (changes.contains(key)) return;
-    changes.emplace(key,
-                    change_of(input, input.after->services.find(key),
-                              input.placed->services.find(key)));
+    changes.emplace(
+        key, change_of(input, input.after->services.find(key), input.placed->services.find(key)));
   };
   if (input.before) {
     model::BucketTable<model::Service>::for_each_change(

@@ -55,14 +55,15 @@ struct PlacedPort {
   std::vector<std::uint32_t> slots;             // endpoint ids in slot order; empty: refused
   std::vector<std::uint32_t> spares;  // ids of later priorities, tried when no slot admits
   weft_policy policy{};               // limits and breaker
-  std::uint32_t base = 0;         // of the slot range; 0 and meaningless where slots is empty
-  std::uint16_t publication = 0;  // weft_record_generation
+  std::uint32_t base = 0;             // of the slot range; 0 and meaningless where slots is empty
+  std::uint16_t publication = 0;      // weft_record_generation
   std::uint64_t generation = 0;  // mesh generation that published the range; 0 where slots is empty
 
   bool operator==(const PlacedPort&) const = default;
   std::uint32_t range_length() const {
-    return slots.empty() ? 0
-                         : static_cast<std::uint32_t>(WEFT_SLOT_HEADER + slots.size() + spares.size());
+    return slots.empty()
+               ? 0
+               : static_cast<std::uint32_t>(WEFT_SLOT_HEADER + slots.size() + spares.size());
   }
   std::uint64_t record() const {
     return weft_record_make(base, static_cast<std::uint32_t>(slots.size()),

@@ -39,8 +39,8 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
   policy.max_ejection_ms = in_ms(std::max(outlier.max_ejection, outlier.base_ejection));
   policy.interval_ms = in_ms(outlier.interval);
   policy.connect_timeout_ms = in_ms(traffic.limits.connect_timeout);
-  // The kernel asks after a connect when the first SYNs went unanswered, 1, 3, 7, 15 ... s after the
-  // first: the first of these after connectTimeout is before twice of it and a second more.
+  // The kernel asks after a connect when the first SYNs went unanswered, 1, 3, 7, 15 ... s after
+  // the first: the first of these after connectTimeout is before twice of it and a second more.
   policy.lease_ms = in_ms(traffic.limits.connect_timeout * 2 + milliseconds(2000));
   policy.warmup_ms = in_ms(traffic.warmup.duration);
   policy.warmup_percent = traffic.warmup.minimum_percent;

@@ -1,5 +1,5 @@
-// A service's traffic policy -> the kernel's words. Pure; every rounding rule of the breaker is here
-// and in traffic_test.cc.
+// A service's traffic policy -> the kernel's words. Pure; every rounding rule of the breaker is
+// here and in kernel_policy_test.cc.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,8 @@ namespace weft::compile {
 // `primaries` are those that take traffic now, `spares` those of later priorities behind them.
 //
 //   - No outlier detection: none.
-//   - maxEjectionPercent P of n = primaries + spares, rounded down, but at least one where n > 1 and
+//   - maxEjectionPercent P of n = primaries + spares, rounded down, but at least one where n > 1
+//   and
 //     P > 0 (as Envoy does, else a service of nine would never eject anybody at the default of 10).
 //   - Without maxEjectionPercent P is 10; where there are spares, all primaries may go: the spares
 //     are what serves then.

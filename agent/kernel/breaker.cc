@@ -14,8 +14,8 @@ bool exchange(weft_endpoint_state& state, std::uint64_t& seen, std::uint64_t nex
   // The kernel's word and ours are two types of one size.
   auto* word = &state.breaker;
   auto expected = static_cast<std::remove_reference_t<decltype(*word)>>(seen);
-  const bool done = __atomic_compare_exchange_n(word, &expected, next, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_SEQ_CST);
+  const bool done =
+      __atomic_compare_exchange_n(word, &expected, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   seen = expected;
   return done;
 }
@@ -40,8 +40,8 @@ std::uint64_t word_after(std::uint64_t word, const Verdict& verdict, std::uint64
                                weft_breaker_ejections(word),
                                now + static_cast<std::uint64_t>(verdict.expires.count()));
     case Verdict::Action::kClose:
-      return weft_breaker_make(WEFT_BREAKER_CLOSED, verdict.reason, 0,
-                               weft_breaker_ejections(word), now);
+      return weft_breaker_make(WEFT_BREAKER_CLOSED, verdict.reason, 0, weft_breaker_ejections(word),
+                               now);
     case Verdict::Action::kReset:
       break;
   }
@@ -53,8 +53,8 @@ bool enter_epoch(weft_endpoint_state& state, std::uint32_t epoch) {
   std::uint32_t seen = __atomic_load_n(&state.verdict_epoch, __ATOMIC_ACQUIRE);
   do {
     if (epoch < seen) return false;
-  } while (!__atomic_compare_exchange_n(&state.verdict_epoch, &seen, epoch, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+  } while (!__atomic_compare_exchange_n(&state.verdict_epoch, &seen, epoch, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST));
   return true;
 }
 

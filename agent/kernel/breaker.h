@@ -1,6 +1,6 @@
 // Circuit breakers as user space moves them: by hand, from above, and when an endpoint goes. The
-// same compare-and-exchange on the same word as the programs (abi/breaker.h), so nobody's transition
-// is lost. Pure memory access; any thread.
+// same compare-and-exchange on the same word as the programs (abi/breaker.h), so nobody's
+// transition is lost. Pure memory access; any thread.
 #pragma once
 
 #include <chrono>

@@ -11,7 +11,8 @@ using compile::PlacedService;
 
 // Operations by phase; the plan is their concatenation.
 struct Phases {
-  std::vector<MapOp> labels, infos, endpoints, ranges, policies, records, upserts, erases, emptied_records;
+  std::vector<MapOp> labels, infos, endpoints, ranges, policies, records, upserts, erases,
+      emptied_records;
   std::vector<MapOp> cleared_endpoints, cleared_records, erased_infos, erased_labels;
 };
 
@@ -53,8 +54,7 @@ class Differ {
     };
     for (auto* phase :
          {&phases_.labels, &phases_.infos, &phases_.endpoints, &phases_.ranges, &phases_.policies,
-          &phases_.records,
-          &phases_.upserts, &phases_.erases, &phases_.emptied_records})
+          &phases_.records, &phases_.upserts, &phases_.erases, &phases_.emptied_records})
       append(plan.ops, *phase);
     for (auto* phase : {&phases_.cleared_records, &phases_.cleared_endpoints, &phases_.erased_infos,
                         &phases_.erased_labels})

@@ -81,8 +81,8 @@ struct EraseLabel {
 };
 
 using MapOp = std::variant<BeginGeneration, WriteLabel, WriteInfo, WriteEndpoint, WriteRange,
-                           WritePolicy, PublishRecord, UpsertFrontend, EraseFrontend, CommitGeneration,
-                           ClearEndpoint, ClearRecord, EraseInfo, EraseLabel>;
+                           WritePolicy, PublishRecord, UpsertFrontend, EraseFrontend,
+                           CommitGeneration, ClearEndpoint, ClearRecord, EraseInfo, EraseLabel>;
 
 struct Plan {
   std::vector<MapOp> ops;      // apply front to back; each is idempotent

@@ -5,9 +5,9 @@
  *      ^                                       ^                                          |
  *      '------------- the probe succeeds ------+--------- the probe fails: longer --------'
  *
- * One word, changed by compare-and-exchange only, by programs and by user space alike: whoever loses
- * the race did not make the transition. Times are CLOCK_MONOTONIC, so steps of the wall clock change
- * nothing; maps do not outlive a boot, so neither do the times in them. */
+ * One word, changed by compare-and-exchange only, by programs and by user space alike: whoever
+ * loses the race did not make the transition. Times are CLOCK_MONOTONIC, so steps of the wall clock
+ * change nothing; maps do not outlive a boot, so neither do the times in them. */
 #pragma once
 #include "abi/types.h"
 
@@ -18,18 +18,18 @@ enum weft_breaker_state {
 };
 
 /* X(enumerator, label): why a breaker left `closed`, or came back. */
-#define WEFT_BREAKER_REASONS(X)                                                      \
-    X(NONE, none)               /* never opened */                                   \
-    X(REFUSED, refused)         /* connection refused */                             \
-    X(TIMEOUT, timeout)         /* no answer within connectTimeout */                \
-    X(UNREACHABLE, unreachable) /* ICMP, or no neighbour */                          \
-    X(RESET, reset)             /* reset before the first byte */                    \
-    X(HTTP_5XX, 5xx)            /* the proxy's count */                              \
-    X(GATEWAY, gateway)         /* the proxy's count of 502, 503, 504 */             \
-    X(OPERATOR, operator)       /* weftctl breaker open */                           \
-    X(CLUSTER, cluster)         /* the control plane's verdict */                    \
-    X(PROBE, probe)             /* a probe was let through, or succeeded */          \
-    X(PROBE_LOST, probe_lost)   /* a probe ended without an answer either way */     \
+#define WEFT_BREAKER_REASONS(X)                                                  \
+    X(NONE, none)               /* never opened */                               \
+    X(REFUSED, refused)         /* connection refused */                         \
+    X(TIMEOUT, timeout)         /* no answer within connectTimeout */            \
+    X(UNREACHABLE, unreachable) /* ICMP, or no neighbour */                      \
+    X(RESET, reset)             /* reset before the first byte */                \
+    X(HTTP_5XX, 5xx)            /* the proxy's count */                          \
+    X(GATEWAY, gateway)         /* the proxy's count of 502, 503, 504 */         \
+    X(OPERATOR, operator)       /* weftctl breaker open */                       \
+    X(CLUSTER, cluster)         /* the control plane's verdict */                \
+    X(PROBE, probe)             /* a probe was let through, or succeeded */      \
+    X(PROBE_LOST, probe_lost)   /* a probe ended without an answer either way */ \
     X(REMOVED, removed)         /* the endpoint left the mesh */
 
 enum weft_breaker_reason {
@@ -39,8 +39,8 @@ enum weft_breaker_reason {
         WEFT_BREAKER_REASON_COUNT
 };
 
-/* The word: state:2 reason:5 counts:1 ejections:8 until_ms:48, from the low bits up. `counts`: it is
- * one of the service's `ejected`, so under the floor of policy.max_ejected; what a person or the
+/* The word: state:2 reason:5 counts:1 ejections:8 until_ms:48, from the low bits up. `counts`: it
+ * is one of the service's `ejected`, so under the floor of policy.max_ejected; what a person or the
  * control plane opened is not. */
 static inline __u64 weft_breaker_make(__u32 state, __u32 reason, __u32 counts, __u32 ejections,
                                       __u64 until_ms) {
@@ -59,16 +59,17 @@ enum weft_policy_flag {
 };
 
 /* What a service asks for; weft_policies[service index], written before the service's record and
- * whenever it changes. Fields are independent, so a reader may see some of them old and some new. */
+ * whenever it changes. Fields are independent, so a reader may see some of them old and some new.
+ */
 struct weft_policy {
-    __u32 max_connections;   /* of the service; 0: no limit */
-    __u32 max_per_endpoint;  /* 0: no limit */
-    __u32 threshold;         /* consecutive failures that sockets see; 0: they eject nobody */
-    __u32 failing_for_ms;    /* ... or failures without a success for so long; 0: off */
-    __u32 base_ejection_ms;  /* times the ejection count */
+    __u32 max_connections;  /* of the service; 0: no limit */
+    __u32 max_per_endpoint; /* 0: no limit */
+    __u32 threshold;        /* consecutive failures that sockets see; 0: they eject nobody */
+    __u32 failing_for_ms;   /* ... or failures without a success for so long; 0: off */
+    __u32 base_ejection_ms; /* times the ejection count */
     __u32 max_ejection_ms;
-    __u32 interval_ms;       /* an ejection is forgotten for every one of these without another */
-    __u32 max_ejected;       /* endpoints that may be out at once; user space does the rounding */
+    __u32 interval_ms; /* an ejection is forgotten for every one of these without another */
+    __u32 max_ejected; /* endpoints that may be out at once; user space does the rounding */
     __u32 connect_timeout_ms;
     __u32 lease_ms;          /* a probe's: longer than its connect may take */
     __u32 warmup_ms;         /* 0: none */

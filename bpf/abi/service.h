@@ -49,7 +49,7 @@ static inline __u32 weft_frontend_check(const struct weft_frontend_key *key) {
 enum weft_selector {
     WEFT_SELECT_ROTATE = 0,
     WEFT_SELECT_RANDOM = 1,
-    WEFT_SELECT_HASH = 2, /* of the caller's network namespace cookie */
+    WEFT_SELECT_HASH = 2,  /* of the caller's network namespace cookie */
     WEFT_SELECT_LEAST = 3, /* of two drawn at random the one with fewer connections in flight */
     WEFT_SELECT_EWMA = 4,  /* ... with less in flight x smoothed RTT */
     WEFT_SELECT_MASK = 7,

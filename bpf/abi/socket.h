@@ -3,7 +3,8 @@
 #pragma once
 #include "abi/endpoint.h"
 
-/* `live` of a socket; taken down by atomic exchange, so each reservation is released exactly once. */
+/* `live` of a socket; taken down by atomic exchange, so each reservation is released exactly once.
+ */
 enum weft_hold {
     WEFT_HELD = 1,
     WEFT_HELD_PROBE = 2, /* ... as the one connection that a half-open breaker lets through */

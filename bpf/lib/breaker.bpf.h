@@ -77,13 +77,11 @@ static __always_inline int weft_pass_open(struct weft_endpoint_state *state, __u
     if (mode & WEFT_MODE_DRY) return WEFT_ADMIT_PROBE;
     /* Nothing tells what becomes of a datagram, so it is no probe. */
     if (!(mode & WEFT_MODE_HOLD)) return WEFT_ADMIT_EJECTED;
-    const __u64 next =
-        weft_breaker_make(WEFT_BREAKER_HALF_OPEN, weft_breaker_reason(word),
-                          weft_breaker_counts(word), weft_breaker_ejections(word),
-                          now + policy->lease_ms);
-    return weft_turn(state, service, endpoint, word, next, WEFT_BREAKER_PROBE)
-               ? WEFT_ADMIT_PROBE
-               : WEFT_ADMIT_EJECTED;
+    const __u64 next = weft_breaker_make(WEFT_BREAKER_HALF_OPEN, weft_breaker_reason(word),
+                                         weft_breaker_counts(word), weft_breaker_ejections(word),
+                                         now + policy->lease_ms);
+    return weft_turn(state, service, endpoint, word, next, WEFT_BREAKER_PROBE) ? WEFT_ADMIT_PROBE
+                                                                               : WEFT_ADMIT_EJECTED;
 }
 
 /* An endpoint that came or recovered lately takes a share that grows with its age. */
@@ -123,7 +121,8 @@ weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
 }
 
 /* Ejections so far, less one for every interval that it has been closed since. */
-static __always_inline __u32 weft_ejections(__u64 word, __u64 now, const struct weft_policy *policy) {
+static __always_inline __u32 weft_ejections(__u64 word, __u64 now,
+                                            const struct weft_policy *policy) {
     const __u32 before = weft_breaker_ejections(word);
     const __u64 since = weft_breaker_until_ms(word);
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED || !policy->interval_ms || now < since)

@@ -50,8 +50,8 @@ static __always_inline __u32 weft_slot_number(__u64 cookie, __u32 service, __u64
     if (selector != WEFT_SELECT_ROTATE) return ((__u64)bpf_get_prandom_u32() * count) >> 32;
     struct weft_service_state *state = weft_total_of(service);
     if (!state) return 0;
-    const __u64 turn = mode & WEFT_MODE_DRY ? state->cursor + again
-                                            : __sync_fetch_and_add(&state->cursor, 1);
+    const __u64 turn =
+        mode & WEFT_MODE_DRY ? state->cursor + again : __sync_fetch_and_add(&state->cursor, 1);
     return turn % count;
 }
 
@@ -71,8 +71,7 @@ static __always_inline __u32 weft_endpoint_at(__u32 service, __u64 record, __u32
 /* What a connection more would weigh. An endpoint that is cut off weighs most, so that the draw
  * finds the other one; but nothing once its probe is due, else nobody would ever be the probe. */
 static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
-    const struct weft_endpoint_state *state =
-        bpf_map_lookup_elem(&weft_endpoint_states, &endpoint);
+    const struct weft_endpoint_state *state = bpf_map_lookup_elem(&weft_endpoint_states, &endpoint);
     if (!state) return ~0ull;
     const __u64 word = *(volatile __u64 *)&state->breaker;
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED)

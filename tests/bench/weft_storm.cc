@@ -1,11 +1,13 @@
-// Many connections at once, for scripts/bench breaker|balance and the tests of balancing: who served
-// how many, how long each took, how many failed.
+// Many connections at once, for scripts/bench breaker|balance and the tests of balancing: who
+// served how many, how long each took, how many failed.
 //
-//   weft_storm serve ADDR:PORT[@DELAY_US] ...     answers every byte after the delay with one byte,
-//                                                 the last of the address reached, and closes
+//   weft_storm serve ADDR:PORT[@US|#US] ...       answers every byte with one byte, the last of the
+//                                                 address reached, and closes; @US later, or #US
+//                                                 later one at a time, the others wait
 //   weft_storm closed CONNECTIONS SECONDS ADDR:PORT   so many cycles at any time: connect, byte,
 //                                                 answer, close; a new one for each that ends
-//   weft_storm open RATE SECONDS ADDR:PORT        RATE cycles begin a second, whatever becomes of the
+//   weft_storm open RATE SECONDS ADDR:PORT        RATE cycles begin a second, whatever becomes of
+//   the
 //                                                 others; latency counts from when one was due
 //   weft_storm refused COUNT ADDR:PORT            how long connect() takes to say ECONNREFUSED
 //
@@ -103,8 +105,10 @@ class Server {
 
  private:
   struct Listener {
-    std::int64_t delay_ns;
-    char answer;
+    std::int64_t delay_ns = 0;
+    bool one_at_a_time = false;
+    char answer = 0;
+    std::int64_t free_at = 0;  // of one_at_a_time
   };
   struct Answer {
     std::int64_t due;
@@ -114,15 +118,19 @@ class Server {
   };
 
   void listen_on(const std::string& text) {
-    const auto at = text.find('@');
+    const auto at = text.find_first_of("@#");
     const auto address = parse(text.substr(0, at));
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     const int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) || listen(fd, 4096))
       die(text.c_str());
-    listeners_[fd] = {at == std::string::npos ? 0 : std::atoll(text.c_str() + at + 1) * 1000,
-                      static_cast<char>(ntohl(address.sin_addr.s_addr) & 255)};
+    auto& listener = listeners_[fd];
+    listener.answer = static_cast<char>(ntohl(address.sin_addr.s_addr) & 255);
+    if (at != std::string::npos) {
+      listener.delay_ns = std::atoll(text.c_str() + at + 1) * 1000;
+      listener.one_at_a_time = text[at] == '#';
+    }
     watch(epoll_, fd, EPOLLIN);
   }
   void handle(int fd) {
@@ -130,7 +138,7 @@ class Server {
     const auto listener = listeners_.find(fd);
     if (listener == listeners_.end()) return request(fd);
     for (int accepted; (accepted = accept4(fd, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) {
-      clients_[accepted] = listener->second;
+      clients_[accepted] = &listener->second;
       watch(epoll_, accepted, EPOLLIN);
     }
   }
@@ -141,10 +149,12 @@ class Server {
       clients_.erase(fd);
       return;
     }
-    const auto client = clients_[fd];
-    if (!client.delay_ns) return answer({0, fd, client.answer});
+    auto& listener = *clients_[fd];
+    if (!listener.delay_ns) return answer({0, fd, listener.answer});
     epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-    answers_.push({now_ns() + client.delay_ns, fd, client.answer});
+    const auto begins = listener.one_at_a_time ? std::max(now_ns(), listener.free_at) : now_ns();
+    listener.free_at = begins + listener.delay_ns;
+    answers_.push({listener.free_at, fd, listener.answer});
     alarm_.set(answers_.top().due);
   }
   void answer(const Answer& answer) {
@@ -161,7 +171,8 @@ class Server {
 
   int epoll_ = epoll_create1(0);
   Alarm alarm_;
-  std::unordered_map<int, Listener> listeners_, clients_;
+  std::map<int, Listener> listeners_;  // stays where it is
+  std::unordered_map<int, Listener*> clients_;
   std::priority_queue<Answer> answers_;
 };
 
@@ -174,10 +185,9 @@ struct Tally {
   void print(double seconds) {
     std::sort(latencies.begin(), latencies.end());
     const auto at = [&](double share) {
-      return latencies.empty()
-                 ? 0ll
-                 : static_cast<long long>(
-                       latencies[std::min<std::size_t>(latencies.size() * share, latencies.size() - 1)]);
+      return latencies.empty() ? 0ll
+                               : static_cast<long long>(latencies[std::min<std::size_t>(
+                                     latencies.size() * share, latencies.size() - 1)]);
     };
     std::uint64_t failed = 0;
     for (const auto& [error, count] : failures) failed += count;
@@ -335,7 +345,7 @@ int main(int argc, char** argv) {
     Client(words[2]).refused(std::stoi(words[1]));
   else {
     std::fputs(
-        "usage: weft_storm serve ADDR:PORT[@DELAY_US]... | closed CONNECTIONS SECONDS ADDR:PORT | "
+        "usage: weft_storm serve ADDR:PORT[@US|#US]... | closed CONNECTIONS SECONDS ADDR:PORT | "
         "open RATE SECONDS ADDR:PORT | refused COUNT ADDR:PORT\n",
         stderr);
     return 2;
