@@ -7,6 +7,7 @@ constexpr Policy kRegistry[] = {
     {model::Balancer::kRoundRobin, Selector::kRotate, fill_in_turn},
     {model::Balancer::kRandom, Selector::kRandom, fill_in_turn},
     {model::Balancer::kSourceHash, Selector::kHash, fill_maglev},
+    {model::Balancer::kRingHash, Selector::kHash, fill_ring_hash},
     {model::Balancer::kLeastRequest, Selector::kLeast, fill_in_turn},
     {model::Balancer::kPeakEwma, Selector::kEwma, fill_in_turn},
 };

@@ -38,5 +38,7 @@ std::vector<std::uint32_t> fill_in_turn(const std::vector<model::Endpoint>&,
                                         std::span<const std::uint32_t>);
 std::vector<std::uint32_t> fill_maglev(const std::vector<model::Endpoint>&,
                                        std::span<const std::uint32_t>);
+std::vector<std::uint32_t> fill_ring_hash(const std::vector<model::Endpoint>&,
+                                          std::span<const std::uint32_t>);
 
 }  // namespace weft::lb
