@@ -11,8 +11,8 @@ namespace {
 // Slots per candidate, the paper's figure: shares differ by a percent or two.
 constexpr std::uint64_t kSlotsEach = 100;
 // One that leaves sets off a chain of small moves: measured (policy_test.cc) at most 3.5 N/M of all
-// slots, for N candidates and M slots. M of 4 N^2 keeps them, and its own 1/N, under 2/N. The largest
-// table carries that to 127 candidates; beyond, up to 1/N + 3.5 N/65521 move.
+// slots, for N candidates and M slots. M of 4 N^2 keeps them, and its own 1/N, under 2/N. The
+// largest table carries that to 127 candidates; beyond, up to 1/N + 3.5 N/65521 move.
 std::uint32_t size_for(std::uint64_t candidates) {
   return table_size(std::max(candidates * kSlotsEach, 4 * candidates * candidates));
 }
