@@ -50,6 +50,20 @@ std::size_t decode_addresses(Decoder& decoder, Value value, const std::string& p
   return good;
 }
 
+void decode_hints(Decoder& decoder, Value value, const std::string& path,
+                  model::SliceEndpoint& endpoint) {
+  const Value hints = decoder.mapping(value, path, "hints");
+  const auto where = join_path(path, "hints");
+  std::size_t index = 0;
+  for (const Value zone : decoder.sequence(hints, where, "forZones")) {
+    const auto at = join_path(where, "forZones", index++);
+    if (!decoder.is(zone, Type::kMapping, at)) continue;
+    if (auto name = decoder.text(zone, at, "name")) endpoint.for_zones.push_back(std::move(*name));
+  }
+  // forNodes repeats nodeName, which is compared itself.
+  decoder.unknown_fields(hints, where, {"forZones"}, {"forNodes"});
+}
+
 void decode_endpoint(Decoder& decoder, Value value, const std::string& path,
                      model::EndpointSliceObject& slice, bool& several_seen) {
   if (!decoder.is(value, Type::kMapping, path)) return;
@@ -64,8 +78,9 @@ void decode_endpoint(Decoder& decoder, Value value, const std::string& path,
   decode_conditions(decoder, value, path, endpoint);
   endpoint.zone = decoder.text(value, path, "zone").value_or("");
   endpoint.node = decoder.text(value, path, "nodeName").value_or("");
-  decoder.unknown_fields(value, path, {"addresses", "conditions", "zone", "nodeName"},
-                         {"hostname", "targetRef", "hints", "deprecatedTopology"});
+  decode_hints(decoder, value, path, endpoint);
+  decoder.unknown_fields(value, path, {"addresses", "conditions", "zone", "nodeName", "hints"},
+                         {"hostname", "targetRef", "deprecatedTopology"});
   if (!decoder.rejected()) slice.endpoints.push_back(std::move(endpoint));
 }
 

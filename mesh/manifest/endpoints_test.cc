@@ -106,6 +106,18 @@ TEST(ManifestSlice, WithoutTheServiceLabelItBelongsToNobody) {
   EXPECT_EQ(first<EndpointSliceObject>(result).service, "");
 }
 
+TEST(ManifestSlice, HintsNameZones) {
+  const auto result = slice(
+      "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hints: {forZones: [{name: a}, {name: "
+      "b}], forNodes: [{name: n}]}}]");
+  ASSERT_EQ(notices(result), "");
+  EXPECT_EQ(first<EndpointSliceObject>(result).endpoints.at(0).for_zones,
+            (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(says(slice("addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hints: {forZones: "
+                         "[a]}}]"),
+                   "endpoints[0].hints.forZones[0] must be a mapping, not a string"));
+}
+
 TEST(ManifestPod, ReadsWhatEndpointsNeed) {
   const auto result = yaml(R"(apiVersion: v1
 kind: Pod

@@ -1,5 +1,7 @@
 #include "mesh/model/inventory.h"
 
+#include <algorithm>
+
 #include "mesh/model/join.h"
 
 namespace weft::model {
@@ -58,7 +60,7 @@ void Inventory::change(const ObjectPtr& object, bool present) {
       self.dirty_.insert(key);
     }
     void operator()(const NamespaceObject&) {}  // no endpoint depends on it
-    void operator()(const NodeObject&) {}
+    void operator()(const NodeObject& node) { self.change_node(node, present); }
     void operator()(const DestinationRuleObject& rule) {
       const auto key = host_to_key(rule.host, rule.meta.namespace_name);
       if (!key) return;
@@ -105,7 +107,26 @@ void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool p
   }
 }
 
+// Nodes are updated all the time and hardly ever move: what counts is whether a region differs once
+// the old version has gone and the new one has come.
+void Inventory::change_node(const NodeObject& node, bool present) {
+  const auto label = node.meta.labels.find("topology.kubernetes.io/region");
+  if (label == node.meta.labels.end()) return;
+  regions_before_.try_emplace(node.meta.name, region_of(node.meta.name));
+  if (present)
+    regions_.insert_or_assign(node.meta.name, label->second);
+  else
+    regions_.erase(node.meta.name);
+}
+
 std::set<ServiceKey> Inventory::take_dirty() {
+  // No index leads from nodes to services: a move is rare enough to look at all of them.
+  const bool moved =
+      std::any_of(regions_before_.begin(), regions_before_.end(),
+                  [this](const auto& before) { return region_of(before.first) != before.second; });
+  regions_before_.clear();
+  if (moved)
+    for (const auto& [key, service] : services_) dirty_.insert(key);
   claims_.settle([this](const ServiceKey& key) { dirty_.insert(key); });
   return std::exchange(dirty_, {});
 }
@@ -113,6 +134,12 @@ std::set<ServiceKey> Inventory::take_dirty() {
 const ServiceObject* Inventory::service(const ServiceKey& key) const {
   const auto at = services_.find(key);
   return at == services_.end() ? nullptr : &std::get<ServiceObject>(*at->second);
+}
+
+const std::string& Inventory::region_of(const std::string& node) const {
+  static const std::string kUnknown;
+  const auto at = regions_.find(node);
+  return at == regions_.end() ? kUnknown : at->second;
 }
 
 const Inventory::ById& Inventory::slices_of(const ServiceKey& key) const {

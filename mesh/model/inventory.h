@@ -39,6 +39,7 @@ class Inventory {
   const ById& slices_of(const ServiceKey& key) const;  // by name; empty: no slice names it
   const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
   std::vector<const PodObject*> pods_for(const ServiceObject& service) const;
+  const std::string& region_of(const std::string& node) const;  // empty: not known
   const Claims& claims() const { return claims_; }  // settled by take_dirty()
 
  private:
@@ -50,6 +51,7 @@ class Inventory {
 
   void change(const ObjectPtr& object, bool present);
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
+  void change_node(const NodeObject& node, bool present);
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
 
   // By hash: at 1,000 changes a second searching ordered maps of 10,000 keys was a tenth of the
@@ -58,6 +60,8 @@ class Inventory {
   std::unordered_map<ServiceKey, ById, KeyHash> slices_;
   std::unordered_map<ServiceKey, ById, KeyHash> rules_;
   std::map<std::string, Namespace> namespaces_;
+  std::unordered_map<std::string, std::string> regions_;  // by node
+  std::map<std::string, std::string> regions_before_;     // of nodes touched since take_dirty()
   Claims claims_;
   std::set<ServiceKey> dirty_;
 };

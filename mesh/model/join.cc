@@ -49,6 +49,7 @@ void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& 
       endpoint.weight = slice.rank.weight;
       endpoint.zone = e.zone;
       endpoint.node = e.node;
+      endpoint.for_zones = e.for_zones;
       endpoints.push_back(std::move(endpoint));
     }
   }
@@ -75,8 +76,8 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
-    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.node) <
-           std::tie(b.address, b.port, b.state, b.priority, b.weight, b.zone, b.node);
+    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.node, a.for_zones) <
+           std::tie(b.address, b.port, b.state, b.priority, b.weight, b.zone, b.node, b.for_zones);
   });
   endpoints.erase(
       std::unique(endpoints.begin(), endpoints.end(),

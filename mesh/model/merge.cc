@@ -106,6 +106,7 @@ Service join(const ServiceObject& object, const Inventory& inventory,
       add_slice_endpoints(std::get<EndpointSliceObject>(*slice), object, spec, port.endpoints);
     for (const auto* pod : pods) add_pod_endpoint(*pod, object, spec, port.endpoints);
     sort_unique(port.endpoints);
+    for (auto& endpoint : port.endpoints) endpoint.region = inventory.region_of(endpoint.node);
     service.ports.push_back(std::move(port));
   }
   const auto number = [](const ServicePort& port) { return std::pair(port.port, port.protocol); };

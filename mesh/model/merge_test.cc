@@ -9,6 +9,7 @@ namespace weft::model {
 namespace {
 
 using test::address;
+using test::meta;
 using test::pod;
 using test::rule;
 using test::service;
@@ -451,6 +452,34 @@ TEST(Merge, EndpointsTakeTheirRankFromSliceOrPod) {
   const auto podded = merged({selecting, ranked});
   EXPECT_EQ(only(podded).ports.at(0).endpoints.at(0).priority, 2);
   EXPECT_EQ(only(podded).ports.at(0).endpoints.at(0).weight, 9);
+}
+
+TEST(Merger, FollowsNodesFromRegionToRegion) {
+  const auto node = [](const std::string& region, const std::string& other = "") {
+    NodeObject result{meta("n1")};
+    result.meta.labels = {{"topology.kubernetes.io/region", region}, {"other", other}};
+    return unit({result});
+  };
+  auto endpoint = slice_endpoint("10.0.0.1");
+  endpoint.node = "n1";
+  endpoint.for_zones = {"a"};
+  Merger merger;
+  merger.set("web", unit({service("web", {}), slice("web", "web", {endpoint})}));
+  const auto region = [&] {
+    const auto mesh = merger.build();
+    EXPECT_EQ(only(mesh).ports.at(0).endpoints.at(0).for_zones, endpoint.for_zones);
+    return only(mesh).ports.at(0).endpoints.at(0).region;
+  };
+  EXPECT_EQ(region(), "");
+  merger.set("node", node("eu"));
+  EXPECT_EQ(region(), "eu");
+  const auto before = merger.build();
+  merger.set("node", node("eu", "changed"));
+  EXPECT_EQ(merger.build(), before);  // nobody moved: no service is looked at
+  merger.set("node", node("us"));
+  EXPECT_EQ(region(), "us");
+  merger.set("node", nullptr);
+  EXPECT_EQ(region(), "");
 }
 
 TEST(Merger, CarriesTheReadersNoticesSortedByFileAndLine) {

@@ -63,7 +63,8 @@ std::string to_text(const Mesh& mesh) {
               (port.name.empty() ? "" : " " + port.name) + "\n";
       for (const auto& e : port.endpoints)
         text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
-                to_text(e.state) + rank_of(e) + (e.zone.empty() ? "" : " zone=" + e.zone) +
+                to_text(e.state) + rank_of(e) + (e.region.empty() ? "" : " region=" + e.region) +
+                (e.zone.empty() ? "" : " zone=" + e.zone) +
                 (e.node.empty() ? "" : " node=" + e.node) + "\n";
     }
   });

@@ -55,8 +55,10 @@ struct Endpoint {
   EndpointState state = EndpointState::kReady;
   std::uint16_t weight = 1;
   std::uint8_t priority = 0;
+  std::string region;  // its node's label topology.kubernetes.io/region; empty: not known
   std::string zone;
   std::string node;
+  std::vector<std::string> for_zones;  // EndpointSlice hints; empty: none
 
   bool operator==(const Endpoint&) const = default;
 };

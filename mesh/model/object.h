@@ -99,6 +99,7 @@ struct SliceEndpoint {
   bool terminating = false;
   std::string zone;
   std::string node;
+  std::vector<std::string> for_zones;  // hints: zones that should use it
 
   bool operator==(const SliceEndpoint&) const = default;
 };
