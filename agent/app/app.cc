@@ -82,7 +82,8 @@ class App {
         datapath_(std::move(datapath)),
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
-                    datapath_->fresh_maps() ? compile::MapState{} : actual, actual) {
+                    datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
+                    {options_.region, options_.zone, options_.node_name}) {
     snapshot_.version = WEFT_VERSION;
     snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();

@@ -100,10 +100,10 @@ void define(CLI::App& app, Options& o) {
       ->group("Sources");
 
   app.add_option("--node-name", o.node_name, "This node's name [the host name]")->group("Node");
-  app.add_option("--zone", o.zone, "Zone of this node; no policy of this build looks at it yet")
+  app.add_option("--zone", o.zone,
+                 "Zone of this node: near endpoints are those of it, where a service prefers them")
       ->group("Node");
-  app.add_option("--region", o.region,
-                 "Region of this node; no policy of this build looks at it yet")
+  app.add_option("--region", o.region, "Region of this node: the next nearest after the zone")
       ->group("Node");
   app.add_option("--cgroup", o.cgroup,
                  "cgroup v2 directory whose processes are served, with all below it. Required; "

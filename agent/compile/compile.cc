@@ -5,6 +5,7 @@
 
 #include "agent/compile/policy.h"
 #include "mesh/lb/policy.h"
+#include "mesh/lb/priority.h"
 
 namespace weft::compile {
 namespace {
@@ -217,10 +218,12 @@ Change change_of(const Input& input, const model::ServicePtr* service,
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
   change.service = service->get();
-  change.layouts =
-      lay_out(*change.service, [&](const PortKey& key, const model::Endpoint& endpoint) {
-        return placed && input.ejected && is_ejected(input, **placed, key, endpoint);
-      });
+  View view{input.here, {}};
+  if (placed && input.ejected && !input.ejected->empty())
+    view.is_ejected = [&](const PortKey& key, const model::Endpoint& endpoint) {
+      return is_ejected(input, **placed, key, endpoint);
+    };
+  change.layouts = lay_out(*change.service, view);
   for (const auto& layout : change.layouts) change.endpoints_after += layout.endpoints.size();
   return change;
 }
@@ -291,9 +294,40 @@ std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Inpu
 
 }  // namespace
 
-std::vector<PortLayout> lay_out(const model::Service& service, const IsEjected&) {
-  std::vector<PortLayout> layouts;
+namespace {
+
+// Who is in rotation and who stands by, and the slots that follow.
+void fill_slots(const model::Service& service, const View& view, PortLayout& layout) {
+  const auto& endpoints = layout.endpoints;
+  std::vector<bool> healthy(endpoints.size(), true);
+  if (view.is_ejected)
+    for (std::size_t i = 0; i < endpoints.size(); ++i)
+      healthy[i] = !view.is_ejected(layout.key, endpoints[i]);
+  auto choice = lb::choose(endpoints, healthy, service.traffic.failover_below_percent);
   const auto& policy = lb::policy_of(service.balancer);
+  auto weighted = endpoints;
+  lb::use(choice, weighted);
+  layout.slots = policy.fill(weighted, choice.rotation);
+  layout.spares = std::move(choice.spares);
+}
+
+// Candidates of the first priority, and those of the later ones: the breaker's floor does not
+// depend on who is in rotation just now.
+std::pair<std::size_t, std::size_t> count_candidates(
+    const std::vector<model::Endpoint>& endpoints) {
+  const auto candidates = lb::candidates(endpoints);
+  unsigned first = ~0u;
+  for (const auto i : candidates) first = std::min(first, unsigned{endpoints[i].priority});
+  const auto primaries = static_cast<std::size_t>(
+      std::count_if(candidates.begin(), candidates.end(),
+                    [&](std::uint32_t i) { return endpoints[i].priority == first; }));
+  return {primaries, candidates.size() - primaries};
+}
+
+}  // namespace
+
+std::vector<PortLayout> lay_out(const model::Service& service, const View& view) {
+  std::vector<PortLayout> layouts;
   for (const auto& port : service.ports)
     for (const auto family : families_of(service, port)) {
       PortLayout layout;
@@ -301,12 +335,13 @@ std::vector<PortLayout> lay_out(const model::Service& service, const IsEjected&)
       layout.name = port.name;
       for (const auto& address : service.addresses)
         if (address.family() == family) layout.frontends.push_back(address);
-      layout.selector = selector_of(policy.selector);
+      layout.selector = selector_of(lb::policy_of(service.balancer).selector);
       layout.affinity_seconds = service.affinity ? service.affinity->count() : 0;
       layout.endpoints = endpoints_for(family, port.endpoints);
-      const auto candidates = lb::candidates(layout.endpoints);
-      layout.slots = policy.fill(layout.endpoints, candidates);
-      layout.policy = policy_of(service, port.protocol, candidates.size(), layout.spares.size());
+      lb::apply(service.traffic.locality, view.here, layout.endpoints);
+      fill_slots(service, view, layout);
+      const auto [primaries, spares] = count_candidates(layout.endpoints);
+      layout.policy = policy_of(service, port.protocol, primaries, spares);
       layouts.push_back(std::move(layout));
     }
   std::sort(layouts.begin(), layouts.end(),

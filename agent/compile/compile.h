@@ -11,6 +11,7 @@
 
 #include "agent/compile/ids.h"
 #include "agent/compile/map_state.h"
+#include "mesh/lb/locality.h"
 #include "mesh/model/mesh.h"
 
 namespace weft::compile {
@@ -27,10 +28,13 @@ struct PortLayout {
   std::vector<std::uint32_t> spares;       // ... of later priorities
   weft_policy policy{};
 };
-// Whether the breaker of an endpoint of that port is open or half-open.
-using IsEjected = std::function<bool(const PortKey&, const model::Endpoint&)>;
-std::vector<PortLayout> lay_out(const model::Service& service,
-                                const IsEjected& is_ejected = {});  // empty: nobody is
+// What a layout depends on beside the service.
+struct View {
+  lb::Where here;  // this node
+  // Whether the breaker of an endpoint of that port is open or half-open; empty: nobody's is.
+  std::function<bool(const PortKey&, const model::Endpoint&)> is_ejected;
+};
+std::vector<PortLayout> lay_out(const model::Service& service, const View& view = {});
 
 struct Input {
   const model::Mesh* before = nullptr;  // null: compare everything (start, or after a failed plan)
@@ -51,6 +55,7 @@ struct Input {
   // traffic moves. Services named in `touched` are looked at again for it.
   const std::set<std::uint32_t>* ejected = nullptr;
   std::set<model::ServiceKey> touched;
+  lb::Where here;  // this node; the same in every call
 };
 
 struct Output {

@@ -37,8 +37,9 @@ void append(Cleanup& to, Cleanup&& from) {
 }  // namespace
 
 Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits,
-                       compile::MapState in_maps, compile::MapState numbering)
+                       compile::MapState in_maps, compile::MapState numbering, lb::Where here)
     : sink_(sink),
+      here_(std::move(here)),
       ids_(limits, numbering),
       in_maps_(std::move(in_maps)),
       placed_(std::move(numbering)) {}
@@ -61,6 +62,7 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.recent_peak = caution.recent_peak;
   input.allowance = allowance_;
   input.confirmed = caution.confirmed;
+  input.here = here_;
   input.ejected = caution.ejected;
   input.touched = std::move(caution.touched);
   auto output = compile::compile(input, ids_, generation);
