@@ -56,6 +56,10 @@ bool hinted(const Endpoint& endpoint, const std::string& zone) {
 }
 
 bool hints_apply(const std::vector<Endpoint>& endpoints, const Where& here) {
+  // Most services have no hints: say so before candidates() makes lists.
+  if (std::none_of(endpoints.begin(), endpoints.end(),
+                   [&](const Endpoint& endpoint) { return hinted(endpoint, here.zone); }))
+    return false;
   bool ours = false;
   for (const auto i : candidates(endpoints)) {
     if (endpoints[i].for_zones.empty()) return false;

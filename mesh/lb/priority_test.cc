@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <numeric>
+#include <random>
 #include <set>
 
 #include "mesh/lb/policy.h"
@@ -123,6 +125,48 @@ TEST(Choose, SharesWhatIsLeftWhereAllPrioritiesAreShort) {
   const std::vector<bool> healthy = {true, false, false, false, true, false, false, false};
   const auto choice = choose(all, healthy, 100);  // 25 % each: half of all each
   EXPECT_NEAR(load_of(choice, healthy, {0}), 0.5, 0.011);
+}
+
+// Whatever is ejected: the healthy ones of each priority draw what Envoy's rule gives them, nobody
+// is in two lists, and tables stay small.
+TEST(Choose, SplitsRandomServicesAsTheRuleSays) {
+  std::mt19937_64 rng(7);
+  for (int run = 0; run < 2000; ++run) {
+    std::vector<int> priorities(1 + rng() % 12);
+    for (auto& priority : priorities) priority = static_cast<int>(rng() % 3);
+    const auto all = endpoints(priorities);
+    std::vector<bool> healthy(all.size());
+    std::map<int, std::pair<int, int>> count;  // -> healthy, all
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      healthy[i] = rng() % 3 > 0;
+      count[priorities[i]].first += healthy[i];
+      ++count[priorities[i]].second;
+    }
+    const unsigned below = rng() % 101;
+    const auto choice = choose(all, healthy, below);
+    std::set<std::uint32_t> seen(choice.rotation.begin(), choice.rotation.end());
+    seen.insert(choice.spares.begin(), choice.spares.end());
+    ASSERT_EQ(seen.size(), all.size());
+    ASSERT_EQ(choice.rotation.size() + choice.spares.size(), all.size());
+    if (std::count(healthy.begin(), healthy.end(), true) == 0) continue;
+    double left = 1;
+    std::map<int, double> loads;
+    for (const auto& [priority, of] : count) {
+      const double share = 100.0 * of.first / of.second;
+      const double takes = of.first == 0 ? 0 : share >= below ? 1 : share / below;
+      loads[priority] = std::min(left, takes);
+      left -= loads[priority];
+    }
+    for (const auto& [priority, load] : loads) {
+      Indexes members;
+      for (std::uint32_t i = 0; i < all.size(); ++i)
+        if (priorities[i] == priority && seen.contains(i)) members.push_back(i);
+      std::erase_if(members, [&](auto i) {
+        return std::find(choice.spares.begin(), choice.spares.end(), i) != choice.spares.end();
+      });
+      ASSERT_NEAR(load_of(choice, healthy, members), load / (1 - left), 0.03) << run;
+    }
+  }
 }
 
 TEST(Choose, KeepsWeightsWithinAPriorityInASplit) {
