@@ -38,6 +38,22 @@ std::uint32_t smaller_of(std::uint32_t a, std::uint32_t b) {
   return std::min(a, b);
 }
 
+// Counts of HTTP answers need weft-proxy. Unless sockets have a threshold of their own their
+// failures count towards these two, so that such a rule does half of what it says.
+void say_what_counts(Decoder& decoder, Value value, const std::string& path, bool sockets_apart) {
+  for (const char* field : {"consecutive5xxErrors", "consecutiveGatewayErrors"}) {
+    const Value at = value[field];
+    if (!at.present() || at.text() == "0") continue;
+    const auto where = join_path(path, field);
+    if (sockets_apart)
+      decoder.not_enforced(at, where, "HTTP answers are not seen without weft-proxy");
+    else
+      decoder.warn(at, where +
+                           " counts connections that fail: HTTP answers are not seen without "
+                           "weft-proxy, which this build does not have");
+  }
+}
+
 void decode_thresholds(Decoder& decoder, Value value, const std::string& path,
                        model::OutlierDetection& outlier) {
   const auto old_name = count(decoder, value, path, "consecutiveErrors");
@@ -58,6 +74,7 @@ void decode_thresholds(Decoder& decoder, Value value, const std::string& path,
   outlier.split_local_origin =
       decoder.boolean(value, path, "splitExternalLocalOriginErrors").value_or(false);
   // Unsplit, Envoy counts a failed connect as a 503 and a timeout as a 504, towards both.
+  say_what_counts(decoder, value, path, of_sockets || outlier.split_local_origin);
   if (of_sockets)
     outlier.consecutive_failures = *of_sockets;
   else if (!outlier.split_local_origin)

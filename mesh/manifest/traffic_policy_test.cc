@@ -100,7 +100,7 @@ TEST(ManifestOutlier, ReadsAllItsFields) {
       "consecutive5xxErrors: 7, consecutiveGatewayErrors: 8, consecutiveLocalOriginFailures: 3, "
       "splitExternalLocalOriginErrors: true, interval: 5s, baseEjectionTime: 1m, "
       "maxEjectionPercent: 100, minHealthPercent: 50");
-  EXPECT_EQ(notices(result), "");
+  EXPECT_EQ(rejected(result), "");
   const auto& read = *first<DestinationRuleObject>(result).traffic.outlier;
   EXPECT_EQ(read.consecutive_5xx, 7u);
   EXPECT_EQ(read.consecutive_gateway, 8u);
@@ -128,6 +128,18 @@ TEST(ManifestOutlier, SocketsCountTowardsTheSmallerThresholdUnlessTheyAreSplitOf
   EXPECT_EQ(read_outlier("consecutive5xxErrors: 1, splitExternalLocalOriginErrors: true")
                 .consecutive_failures,
             5u);
+}
+
+TEST(ManifestOutlier, SaysThatHttpAnswersAreNotSeen) {
+  EXPECT_EQ(notices(outlier("consecutive5xxErrors: 7")),
+            "f:4: warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
+            "consecutive5xxErrors counts connections that fail: HTTP answers are not seen without "
+            "weft-proxy, which this build does not have\n");
+  EXPECT_EQ(notices(outlier("consecutiveGatewayErrors: 7, consecutiveLocalOriginFailures: 3")),
+            kNot +
+                "outlierDetection.consecutiveGatewayErrors is NOT ENFORCED: HTTP answers are not "
+                "seen without weft-proxy\n");
+  EXPECT_EQ(notices(outlier("consecutive5xxErrors: 0, consecutiveLocalOriginFailures: 3")), "");
 }
 
 TEST(ManifestOutlier, TheOldNameOfGatewayErrorsIsReadAndWarnedOf) {
