@@ -52,7 +52,8 @@ const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpo
 
 bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint) {
   return endpoint.state != model::EndpointState::kReady || endpoint.weight == 0 ||
-         std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end();
+         std::find(port.slots.begin(), port.slots.end(), endpoint.id) != port.slots.end() ||
+         std::find(port.spares.begin(), port.spares.end(), endpoint.id) != port.spares.end();
 }
 
 Json service_json(const compile::PlacedService& service, const StateOf& state_of) {

@@ -80,12 +80,12 @@ def http_at(channel, name, addresses, *ports):
 
 
 def _serve(channel, name, ports, addresses):
-    with selectors.DefaultSelector() as selector:
+    with contextlib.ExitStack() as listeners, selectors.DefaultSelector() as selector:
         connections = _Connections(selector)
         for port in ports:
             answer = _answer(f"{name}:{port}" if len(ports) > 1 else name)
             for where in addresses:
-                listener = _listen(where, port, socket.SOCK_STREAM)
+                listener = listeners.enter_context(_listen(where, port, socket.SOCK_STREAM))
                 selector.register(
                     listener, selectors.EVENT_READ, lambda s, a=answer: connections.accept(s, a)
                 )
