@@ -40,7 +40,7 @@ class Inventory {
   const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
   std::vector<const PodObject*> pods_for(const ServiceObject& service) const;
   const std::string& region_of(const std::string& node) const;  // empty: not known
-  const Claims& claims() const { return claims_; }  // settled by take_dirty()
+  const Claims& claims() const { return claims_; }              // settled by take_dirty()
 
  private:
   using Label = std::pair<std::string, std::string>;

@@ -533,7 +533,7 @@ class Trouble(ScrapedTest):
         self.mesh.write("broken.yaml", manifests.service("test/broken", ["10.96.0.30"], [99999]))
         self.expect("WeftObjectsRejected")
         rule = manifests.destination_rule("test/rule", "web.test.svc.cluster.local")
-        rule["spec"]["trafficPolicy"] = {"outlierDetection": {"consecutive5xxErrors": 3}}
+        rule["spec"]["trafficPolicy"] = {"tls": {"mode": "ISTIO_MUTUAL"}}
         self.mesh.write("rule.yaml", rule)
         self.expect("WeftPolicyNotEnforced")
 

@@ -1,8 +1,11 @@
 """A program run in a pod: as a job it says when it is ready and ends it on request."""
 
+import os
 import selectors
 import signal
 import subprocess
+
+from . import kernel
 
 
 def run(command, guard_seconds=60):
@@ -20,8 +23,13 @@ def run(command, guard_seconds=60):
 
 def job(channel, command):
     """Sends the program's first line of output, ends it when told to; its exit status."""
+    parent = os.getpid()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: kernel.die_with_parent(parent),  # the job may be killed
     ) as process:
         line = process.stdout.readline().strip()
         if line:
