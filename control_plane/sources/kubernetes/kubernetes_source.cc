@@ -34,7 +34,8 @@ std::vector<Resource> resources_of(const std::string& node) {
           {"discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", ""},
           {"", "v1", "namespaces", "Namespace", ""},
           {"", "v1", "nodes", "Node", "fieldSelector=metadata.name%3D" + node},
-          {"", "v1", "pods", "Pod", "fieldSelector=spec.nodeName%3D" + node}};
+          {"", "v1", "pods", "Pod", "fieldSelector=spec.nodeName%3D" + node},
+          {"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true}};
 }
 
 bool equal(const model::Unit& a, const model::Unit& b) {
@@ -244,7 +245,8 @@ class KubernetesSource : public Source {
     // Nothing waits for what Nodes say.
     status_.synced |=
         !followers_.empty() && std::all_of(followers_.begin(), followers_.end(), [](const auto& f) {
-          return f->core->listed() || f->resource.plural == "nodes";
+          const bool may_lack = f->resource.optional && !f->error.empty();
+          return f->core->listed() || may_lack || f->resource.plural == "nodes";
         });
     const bool tell = changed_ || other_error || status_.synced != told_synced_;
     if (changed_) status_.changed = Clock::now();

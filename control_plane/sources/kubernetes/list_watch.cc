@@ -13,6 +13,8 @@ using namespace std::chrono_literals;
 constexpr int kPageLimit = 500;
 constexpr auto kFirstDelay = 200ms;
 constexpr auto kLastDelay = 15000ms;
+// A resource that the cluster does not have may be installed one day.
+constexpr auto kAbsentAgain = std::chrono::seconds(30);
 constexpr auto kLongStream = 5s;
 constexpr auto kSilentStream = 240s;
 constexpr int kLongestRetryAfter = 60;
@@ -159,6 +161,14 @@ std::string ListWatch::end_list() {
   next_page_ = page->next;
   resource_version_ = page->resource_version;
   if (!next_page_.empty()) return "";
+  lose_unseen();
+  ++lists_;
+  watching_ = true;
+  return "";
+}
+
+// What is not in the list that was just read is gone.
+void ListWatch::lose_unseen() {
   std::vector<std::string> lost;
   for (const auto& [name, known] : known_)
     if (known.seen != list_number_) lost.push_back(name);
@@ -166,15 +176,21 @@ std::string ListWatch::end_list() {
     known_.erase(name);
     sink_.gone(name);
   }
-  ++lists_;
-  watching_ = true;
-  return "";
 }
 
 ListWatch::Ending ListWatch::end(const std::string& broken, std::chrono::milliseconds lasted) {
   const bool was_watching = watching_ && ok();
   Ending ending;
   std::string error = !trouble_.empty() ? trouble_ : broken;
+  if (error.empty() && status_ == 404 && resource_.optional) {
+    std::string().swap(body_);
+    relist();
+    lose_unseen();
+    ++lists_;
+    failed_in_a_row_ = 0;
+    ending.delay = kAbsentAgain;
+    return ending;
+  }
   if (error.empty() && !ok()) {
     error = refusal();
     ending.unauthorized = status_ == 401;

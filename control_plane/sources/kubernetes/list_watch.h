@@ -35,6 +35,8 @@ struct Resource {
   std::string plural;    // "endpointslices"
   std::string kind;      // "EndpointSlice"
   std::string selector;  // "fieldSelector=spec.nodeName%3Dn1", encoded; empty: all objects
+  // A custom resource: a cluster that does not have it (404) has none of its objects.
+  bool optional = false;
 
   std::string api_version() const { return group.empty() ? version : group + "/" + version; }
   std::string path() const {
@@ -93,6 +95,7 @@ class ListWatch {
   bool take_event(std::string_view line);
   void relist();
   std::string end_list();
+  void lose_unseen();
   std::string refusal() const;
   std::chrono::milliseconds backoff();
 

@@ -57,6 +57,31 @@ struct ListWatchTest : testing::Test {
   void listed() { ask(200, page(object("a", "1") + "," + object("b", "2"), "5")); }
 };
 
+// A custom resource may be installed, taken away and installed again.
+TEST_F(ListWatchTest, AnOptionalResourceThatTheClusterLacksIsAnEmptyList) {
+  it = ListWatch({"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true},
+                 {[this](const std::string& name, std::string_view json) { objects[name] = json; },
+                  [this](const std::string& name) { objects.erase(name); }},
+                 1);
+  auto ending = ask(404, "404 page not found");
+  EXPECT_EQ(ending.error, "");
+  EXPECT_GE(ending.delay, 10s) << "it is not asked for all the time";
+  EXPECT_TRUE(it.listed());
+  EXPECT_FALSE(it.watching());
+  listed();
+  EXPECT_EQ(objects.size(), 2u);
+  EXPECT_TRUE(it.watching());
+  ending = ask(404, "404 page not found");
+  EXPECT_EQ(ending.error, "");
+  EXPECT_EQ(objects.size(), 0u);
+  EXPECT_FALSE(it.watching());
+}
+
+TEST_F(ListWatchTest, AResourceThatMustBeThereIsMissed) {
+  EXPECT_NE(ask(404, "404 page not found").error, "");
+  EXPECT_FALSE(it.listed());
+}
+
 TEST_F(ListWatchTest, ListsInPagesAndThenWatches) {
   EXPECT_EQ(it.target(), "/api/v1/services?limit=500");
   EXPECT_EQ(answer(200, page(object("a", "1"), "5", "to/ken=")).delay, 0ms);
