@@ -24,6 +24,7 @@ using test::serving;
 class ProbeTest : public testing::Test {
  protected:
   asio::io_context io;
+  std::list<test::RefusedPort> refused;
 
   static Question question(std::uint16_t port, Kind kind = Kind::kTcp) {
     Question question;
@@ -61,10 +62,7 @@ class ProbeTest : public testing::Test {
     return ask(question(server.port(), Kind::kGrpc));
   }
 
-  std::uint16_t closed_port() {
-    const Server server(io, test::silent());
-    return server.port();
-  }
+  std::uint16_t closed_port() { return refused.emplace_back(io).port(); }
 };
 
 TEST_F(ProbeTest, AConnectionIsEnoughForTcp) {

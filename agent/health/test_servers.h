@@ -90,6 +90,16 @@ inline asio::awaitable<void> wait_for_the_end(tcp::socket& socket) {
   }
 }
 
+// Bound and not listening: refused, and nobody else's as long as this lives.
+class RefusedPort {
+ public:
+  explicit RefusedPort(asio::io_context& io) : socket_(io, {asio::ip::address_v4::loopback(), 0}) {}
+  std::uint16_t port() const { return socket_.local_endpoint().port(); }
+
+ private:
+  tcp::socket socket_;
+};
+
 // Accepts and says nothing.
 inline Server::Talk silent() {
   return [](tcp::socket& socket) { return wait_for_the_end(socket); };
