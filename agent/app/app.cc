@@ -11,6 +11,7 @@
 #include <set>
 
 #include "agent/app/breakers.h"
+#include "agent/app/health_checks.h"
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
@@ -200,7 +201,7 @@ class App {
 
   void reconcile(const std::string& cause, Clock::time_point since) {
     const auto begin = Clock::now();
-    snapshot_.mesh = feed_.build();
+    snapshot_.mesh = health_.apply(feed_.build());
     notice_log_.write(snapshot_.mesh->notices);
     if (refuse_unenforceable()) return;
     // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
@@ -567,6 +568,9 @@ class App {
   NoticeLog notice_log_;
   std::set<std::string> logged_neighbours_;
   std::vector<std::function<void()>> audits_;
+  HealthChecks health_{control_, options_.node_name, [this] {
+                         if (begun_) reconcile_soon("health", Clock::now());
+                       }};
   std::set<model::ServiceKey> touched_;  // by breakers, since the last apply
   Breakers breakers_{control_, datapath_->maps(), kernel::Pins{options_.bpffs},
                      [this](const auto& services) { on_breakers(services); }};

@@ -1,0 +1,64 @@
+#!/usr/bin/python3
+"""Active health checks: an endpoint that nobody watches is taken out before a client meets it."""
+
+from harness import PORT, NodeTest, client, main, server, wait_until
+
+SERVICE, ADDRESS = "test/web", "10.96.0.10"
+
+
+class Health(NodeTest):
+    BACKENDS = []
+
+    @classmethod
+    def prepare(cls):
+        cls.servers = {}
+        for name in ("a", "b", "c"):
+            cls.up(name)
+        cls.write_ballast()
+
+    @classmethod
+    def up(cls, name):
+        cls.servers[name] = cls.node[name].serve(server.http, name, PORT)
+
+    def write(self, check):
+        self.serve_service(
+            SERVICE, [ADDRESS], ["a", "b", "c"], annotations={"weft.mesh/health-check": check}
+        )
+
+    def states(self):
+        rows = self.weftd.endpoints(SERVICE)
+        return "".join(rows[f"{self.node[n].v4}:{PORT}"]["state"][0] for n in ("a", "b", "c"))
+
+    def test_one_that_dies_is_not_ready_and_back_when_it_answers(self):
+        for check in ("http /any", "tcp"):
+            with self.subTest(check):
+                self.write(f"{check} interval=50ms unhealthy=2")
+                self.servers.pop("c").stop()
+                self.weftd.wait_service(SERVICE, 2)
+                self.assertEqual(self.states(), "rrn")
+                self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"})
+                self.weftd.wait_log("state=unhealthy reason=")
+                self.up("c")
+                self.weftd.wait_service(SERVICE, 3)
+                self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
+
+    def test_checks_that_all_fail_refuse_at_once(self):
+        # HTTP servers are no gRPC servers.
+        self.write("grpc interval=50ms unhealthy=1 timeout=500ms")
+        wait_until(lambda: self.states() == "nnn", what="nobody passes")
+        self.assertEqual(self.client.run(client.connect_error, ADDRESS, 80), "ECONNREFUSED")
+        # Without the annotation they are what their source says.
+        self.write("tcp interval=50ms")
+        self.weftd.wait_service(SERVICE, 3)
+        self.assertEqual(self.states(), "rrr")
+
+    def test_a_check_that_cannot_be_read_is_named_and_the_service_served(self):
+        self.write("smtp interval=soon")
+        self.assertEqual(self.states(), "rrr")
+        notices = self.weftd.ctl("status")["notices"]
+        self.assertTrue(any("health-check" in n["message"] for n in notices), notices)
+        self.assertTrue(all(n["severity"] == "not_enforced" for n in notices if "health-check" in n["message"]))
+
+
+if __name__ == "__main__":
+    main()
