@@ -2,6 +2,8 @@
 // reported as not enforced: somebody relies on it. The policy itself is traffic_policy.cc's.
 #include "mesh/manifest/traffic_policy.h"
 
+#include <algorithm>
+
 #include "mesh/manifest/text_reader.h"
 
 namespace weft::manifest {
@@ -14,16 +16,32 @@ bool is_host(std::string_view host) {
   return is_dns_subdomain(host);
 }
 
-void decode_subsets(Decoder& decoder, Value spec) {
+void decode_subset(Decoder& decoder, Value value, const std::string& path,
+                   model::DestinationRuleObject& rule) {
+  if (!decoder.is(value, Type::kMapping, path)) return;
+  model::Subset subset;
+  subset.name = decoder.text(value, path, "name").value_or("");
+  if (!value["name"].present())
+    decoder.reject(value, path + ".name is missing");
+  else if (!is_dns_label(subset.name))
+    decoder.reject(value["name"],
+                   path + ".name " + quoted(subset.name) + " is not a DNS label (RFC 1123)");
+  const auto same = [&](const auto& other) { return other.name == subset.name; };
+  if (std::any_of(rule.subsets.begin(), rule.subsets.end(), same))
+    decoder.reject(value["name"], path + ".name " + quoted(subset.name) + " is there twice");
+  subset.labels = decoder.labels(value, path, "labels");
+  if (value["trafficPolicy"].present())
+    decoder.not_enforced(value["trafficPolicy"], path + ".trafficPolicy");
+  decoder.unknown_fields(value, path, {"name", "labels", "trafficPolicy"});
+  if (!decoder.rejected()) rule.subsets.push_back(std::move(subset));
+}
+
+// Whether a route chooses one of them is merge()'s to say.
+void decode_subsets(Decoder& decoder, Value spec, model::DestinationRuleObject& rule) {
   std::size_t index = 0;
-  for (const Value subset : decoder.sequence(spec, "spec", "subsets")) {
-    const auto path = join_path("spec", "subsets", index++);
-    if (decoder.is(subset, Type::kMapping, path) && subset["trafficPolicy"].present())
-      decoder.not_enforced(subset["trafficPolicy"], path + ".trafficPolicy");
-  }
-  if (index > 0)
-    decoder.warn(spec["subsets"],
-                 "spec.subsets have no effect yet: no route of this build chooses one");
+  for (const Value subset : decoder.sequence(spec, "spec", "subsets"))
+    decode_subset(decoder, subset, join_path("spec", "subsets", index++), rule);
+  if (index > 0) rule.subsets_origin = decoder.origin(spec["subsets"]);
 }
 
 }  // namespace
@@ -40,7 +58,7 @@ void decode_destination_rule(Decoder& decoder, Value document,
     decoder.reject(spec["host"], "spec.host " + quoted(rule.host) + " is not a host's name");
   decode_traffic_policy(decoder, decoder.mapping(spec, "spec", "trafficPolicy"),
                         "spec.trafficPolicy", rule);
-  decode_subsets(decoder, spec);
+  decode_subsets(decoder, spec, rule);
   if (spec["workloadSelector"].present())
     decoder.not_enforced(spec["workloadSelector"], "spec.workloadSelector",
                          "the rule applies to every caller");

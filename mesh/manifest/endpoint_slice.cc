@@ -64,6 +64,16 @@ void decode_hints(Decoder& decoder, Value value, const std::string& path,
   decoder.unknown_fields(hints, where, {"forZones"}, {"forNodes"});
 }
 
+// Whose labels a subset is chosen by.
+void decode_target(Decoder& decoder, Value value, const std::string& path,
+                   model::SliceEndpoint& endpoint) {
+  const Value target = decoder.mapping(value, path, "targetRef");
+  const auto where = join_path(path, "targetRef");
+  const auto kind = decoder.text(target, where, "kind");
+  const auto name = decoder.text(target, where, "name");
+  if (kind == "Pod") endpoint.pod = name.value_or("");
+}
+
 void decode_endpoint(Decoder& decoder, Value value, const std::string& path,
                      model::EndpointSliceObject& slice, bool& several_seen) {
   if (!decoder.is(value, Type::kMapping, path)) return;
@@ -79,8 +89,10 @@ void decode_endpoint(Decoder& decoder, Value value, const std::string& path,
   endpoint.zone = decoder.text(value, path, "zone").value_or("");
   endpoint.node = decoder.text(value, path, "nodeName").value_or("");
   decode_hints(decoder, value, path, endpoint);
-  decoder.unknown_fields(value, path, {"addresses", "conditions", "zone", "nodeName", "hints"},
-                         {"hostname", "targetRef", "deprecatedTopology"});
+  decode_target(decoder, value, path, endpoint);
+  decoder.unknown_fields(value, path,
+                         {"addresses", "conditions", "zone", "nodeName", "hints", "targetRef"},
+                         {"hostname", "deprecatedTopology"});
   if (!decoder.rejected()) slice.endpoints.push_back(std::move(endpoint));
 }
 

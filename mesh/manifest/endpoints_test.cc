@@ -203,15 +203,15 @@ TEST(ManifestRule, AHostIsRequired) {
   EXPECT_EQ(notices(rule("{}")), "f:1: rejected: DestinationRule shop/r: spec.host is missing\n");
 }
 
-TEST(ManifestRoutes, AreReportedAndReadNoFurther) {
+TEST(ManifestRoutes, OfHttpAreReportedAndReadNoFurther) {
   const auto result = yaml(
       "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n"
-      "spec: {hosts: [web], http: [{route: []}], tcp: []}\n");
+      "spec: {hosts: [web], http: [{route: []}], tls: [], tcp: []}\n");
   EXPECT_EQ(ids(result) + rejected(result), "");
   EXPECT_TRUE(
       says(result, "f:4: warning: VirtualService default/v: spec.http rules have no effect yet"));
   EXPECT_TRUE(
-      says(result, "f:4: warning: VirtualService default/v: spec.tcp rules have no effect yet"));
+      says(result, "f:4: warning: VirtualService default/v: spec.tls rules have no effect yet"));
   EXPECT_TRUE(says(yaml("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: "
                         "{name: v}\nspec: {}\n"),
                    "rejected: VirtualService default/v: spec.hosts is missing"));

@@ -1,26 +1,159 @@
-// networking.istio.io VirtualService: known, checked as far as warnings need it, not served.
+// networking.istio.io VirtualService: `tcp` routes, which the kernel serves. http and tls rules are
+// checked as far as warnings need it.
+//
+// A rule that applies to more connections than it was written for is worse than none: one that asks
+// for what this build does not look at is passed over as a whole, and said to be.
+#include <algorithm>
+#include <limits>
+
 #include "mesh/manifest/decode.h"
+#include "mesh/manifest/text_reader.h"
 
 namespace weft::manifest {
+namespace {
 
-void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>&) {
-  decode_meta(decoder, document, Name::kSubdomain);
-  const Value spec = decoder.mapping(document, "", "spec");
+constexpr std::int64_t kInt32Most = std::numeric_limits<std::int32_t>::max();
+
+std::vector<std::string> decode_texts(Decoder& decoder, Value parent, const std::string& path,
+                                      std::string_view key) {
+  std::vector<std::string> texts;
+  std::size_t index = 0;
+  for (const Value value : decoder.sequence(parent, path, key))
+    if (decoder.is(value, Type::kString, join_path(path, key, index++)))
+      texts.emplace_back(value.text());
+  return texts;
+}
+
+// Whether `gateways` of a VirtualService or of a match include the mesh itself, as they do where
+// there are none.
+bool for_the_mesh(Decoder& decoder, Value parent, const std::string& path) {
+  const auto gateways = decode_texts(decoder, parent, path, "gateways");
+  return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
+}
+
+// False: it asks for something that nobody looks at.
+bool decode_match(Decoder& decoder, Value value, const std::string& path,
+                  std::optional<std::uint16_t>& port) {
+  if (!decoder.is(value, Type::kMapping, path)) return false;
+  port = decoder.port(value, path, "port");
+  bool enforced = true;
+  for (const char* field :
+       {"destinationSubnets", "sourceLabels", "sourceNamespace", "sourceSubnet", "gateways"}) {
+    const Value at = value[field];
+    if (!at.present() ||
+        (field == std::string_view("gateways") && for_the_mesh(decoder, value, path)))
+      continue;
+    enforced = false;
+    decoder.not_enforced(at, join_path(path, field), "the rule is passed over");
+  }
+  decoder.unknown_fields(value, path,
+                         {"port", "destinationSubnets", "sourceLabels", "sourceNamespace",
+                          "sourceSubnet", "gateways"});
+  return enforced;
+}
+
+bool decode_matches(Decoder& decoder, Value rule, const std::string& path, model::TcpRule& into) {
+  bool enforced = true, any_port = false;
+  std::size_t index = 0;
+  for (const Value match : decoder.sequence(rule, path, "match")) {
+    std::optional<std::uint16_t> port;
+    enforced &= decode_match(decoder, match, join_path(path, "match", index++), port);
+    if (port)
+      into.ports.push_back(*port);
+    else
+      any_port = true;
+  }
+  if (any_port) into.ports.clear();
+  return enforced;
+}
+
+void decode_destination(Decoder& decoder, Value value, const std::string& path,
+                        model::TcpRule& rule) {
+  if (!decoder.is(value, Type::kMapping, path)) return;
+  model::RouteDestination route;
+  route.origin = decoder.origin(value);
+  const Value destination = decoder.mapping(value, path, "destination");
+  const auto where = join_path(path, "destination");
+  route.host = decoder.text(destination, where, "host").value_or("");
+  if (route.host.empty())
+    decoder.reject(value, where + ".host is missing");
+  else if (!is_dns_subdomain(route.host))
+    decoder.reject(destination["host"],
+                   where + ".host " + quoted(route.host) + " is not a host's name");
+  route.subset = decoder.text(destination, where, "subset").value_or("");
+  const Value port = decoder.mapping(destination, where, "port");
+  route.port = decoder.port(port, join_path(where, "port"), "number");
+  const auto weight = decoder.integer(value, path, "weight", 0, kInt32Most);
+  route.weight = static_cast<std::uint32_t>(weight.value_or(0));
+  decoder.unknown_fields(port, join_path(where, "port"), {"number"});
+  decoder.unknown_fields(destination, where, {"host", "subset", "port"});
+  decoder.unknown_fields(value, path, {"destination", "weight"});
+  rule.destinations.push_back(std::move(route));
+}
+
+void decode_tcp_rule(Decoder& decoder, Value value, const std::string& path,
+                     model::VirtualServiceObject& routes) {
+  if (!decoder.is(value, Type::kMapping, path)) return;
+  model::TcpRule rule;
+  rule.origin = decoder.origin(value);
+  const bool enforced = decode_matches(decoder, value, path, rule);
+  std::size_t index = 0;
+  for (const Value route : decoder.sequence(value, path, "route"))
+    decode_destination(decoder, route, join_path(path, "route", index++), rule);
+  decoder.unknown_fields(value, path, {"match", "route"});
+  auto& destinations = rule.destinations;
+  if (index == 0) decoder.reject(value, path + ".route is missing or empty");
+  // Istio: the only destination gets everything, whatever its weight.
+  if (destinations.size() == 1) destinations[0].weight = 1;
+  if (index > 1 && std::all_of(destinations.begin(), destinations.end(),
+                               [](const auto& destination) { return destination.weight == 0; }))
+    decoder.reject(value["route"], path + ".route: the weights are 0 in all");
+  if (enforced) routes.tcp.push_back(std::move(rule));
+}
+
+void decode_hosts(Decoder& decoder, Value document, Value spec,
+                  model::VirtualServiceObject& routes) {
   if (!spec["hosts"].present()) decoder.reject(document, "spec.hosts is missing");
   std::size_t index = 0;
-  for (const Value host : decoder.sequence(spec, "spec", "hosts"))
-    if (decoder.is(host, Type::kString, join_path("spec", "hosts", index++)) && host.text() == "*")
+  for (const Value host : decoder.sequence(spec, "spec", "hosts")) {
+    if (!decoder.is(host, Type::kString, join_path("spec", "hosts", index++))) continue;
+    routes.hosts.emplace_back(host.text());
+    if (host.text() == "*")
       decoder.warn(host,
                    "host \"*\" covers the services of its own namespace only; istiod would refuse "
                    "it");
-  for (const char* rules : {"http", "tls", "tcp"})
+  }
+}
+
+void decode_tcp(Decoder& decoder, Value spec, model::VirtualServiceObject& routes) {
+  std::size_t index = 0;
+  for (const Value rule : decoder.sequence(spec, "spec", "tcp"))
+    decode_tcp_rule(decoder, rule, join_path("spec", "tcp", index++), routes);
+  if (for_the_mesh(decoder, spec, "spec") || index == 0) return;
+  decoder.not_enforced(spec["gateways"], "spec.gateways",
+                       "this build has no gateway; the tcp rules are passed over, mesh is not "
+                       "among its gateways");
+  routes.tcp.clear();
+}
+
+}  // namespace
+
+void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
+  model::VirtualServiceObject routes;
+  routes.meta = decode_meta(decoder, document, Name::kSubdomain);
+  const Value spec = decoder.mapping(document, "", "spec");
+  decode_hosts(decoder, document, spec, routes);
+  for (const char* rules : {"http", "tls"})
     if (decoder.sequence(spec, "spec", rules).present())
       decoder.warn(spec[rules], std::string("spec.") + rules +
                                     " rules have no effect yet: they need weft-proxy, which this "
                                     "build does not have; traffic goes to the service that was "
                                     "dialled");
-  decoder.unknown_fields(spec, "spec", {"hosts", "http", "tls", "tcp"}, {"gateways", "exportTo"});
+  routes.export_to = decode_texts(decoder, spec, "spec", "exportTo");
+  decode_tcp(decoder, spec, routes);
+  decoder.unknown_fields(spec, "spec", {"hosts", "http", "tls", "tcp", "exportTo", "gateways"});
   decoder.unknown_fields(document, "", {"apiVersion", "kind", "metadata", "spec"}, {"status"});
+  if (!routes.tcp.empty()) objects.push_back(std::move(routes));
 }
 
 }  // namespace weft::manifest

@@ -67,6 +67,9 @@ void Inventory::change(const ObjectPtr& object, bool present) {
       put(self.rules_, *key, id_of(*object).to_text(), object, present);
       self.dirty_.insert(*key);
     }
+    void operator()(const VirtualServiceObject& routes) {
+      self.change_routes(routes, object, present);
+    }
   };
   std::visit(Visit{*this, object, present}, *object);
 }
@@ -95,6 +98,15 @@ void Inventory::change_service(const ServiceObject& service, const ObjectPtr& ob
 
 void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool present) {
   auto& space = namespaces_[pod.meta.namespace_name];
+  if (!routes_to_.empty())
+    pods_before_.try_emplace({pod.meta.namespace_name, pod.meta.name}, present ? nullptr : object);
+  if (present)
+    space.pods_by_name.insert_or_assign(pod.meta.name, object);
+  else
+    space.pods_by_name.erase(pod.meta.name);
+  if (!pod.finished)
+    for (const auto& address : pod.ips)
+      put(space.pods_by_address, address, pod.meta.name, object, present);
   for (const auto& label : pod.meta.labels) {
     put(space.pods, label, pod.meta.name, object, present);
     const auto keys = space.selecting.find(label);
@@ -119,6 +131,65 @@ void Inventory::change_node(const NodeObject& node, bool present) {
     regions_.erase(node.meta.name);
 }
 
+void Inventory::change_routes(const VirtualServiceObject& routes, const ObjectPtr& object,
+                              bool present) {
+  const auto id = id_of(*object).to_text();
+  const auto index = [&](auto& by_service, const std::string& host) {
+    const auto key = host_to_key(host, routes.meta.namespace_name);
+    if (!key) return;
+    put(by_service, *key, id, object, present);
+    dirty_.insert(*key);
+  };
+  for (const auto& host : routes.hosts) index(routes_of_, host);
+  for (const auto& rule : routes.tcp)
+    for (const auto& destination : rule.destinations) index(routes_to_, destination.host);
+}
+
+// Pods are updated all the time and hardly ever change their labels or addresses, which is all that
+// a subset asks of one that a slice already speaks for.
+void Inventory::mark_regrouped() {
+  struct Changed {
+    std::set<std::string> names;
+    std::set<Address> addresses;
+  };
+  std::map<std::string, Changed> spaces;
+  for (const auto& [id, before] : pods_before_) {
+    const auto* old = before ? &std::get<PodObject>(*before) : nullptr;
+    const auto* now = pod(id.first, id.second);
+    if (old && now && old->meta.labels == now->meta.labels && old->ips == now->ips &&
+        old->finished == now->finished)
+      continue;
+    auto& changed = spaces[id.first];
+    changed.names.insert(id.second);
+    for (const auto* version : {old, now})
+      if (version) changed.addresses.insert(version->ips.begin(), version->ips.end());
+  }
+  pods_before_.clear();
+  if (spaces.empty()) return;
+  for (const auto& [key, routes] : routes_to_) {
+    const auto changed = spaces.find(key.namespace_name);
+    if (changed == spaces.end()) continue;
+    for (const auto& [name, object] : slices_of(key))
+      for (const auto& endpoint : std::get<EndpointSliceObject>(*object).endpoints)
+        if (endpoint.pod.empty() ? changed->second.addresses.contains(endpoint.address)
+                                 : changed->second.names.contains(endpoint.pod))
+          dirty_.insert(key);
+  }
+}
+
+// One step: a route's destinations give their own endpoints, not those they are routed to.
+void Inventory::mark_routed() {
+  if (routes_to_.empty()) return;
+  std::set<ServiceKey> routed;
+  for (const auto& key : dirty_)
+    for (const auto& [id, object] : routes_to(key)) {
+      const auto& routes = std::get<VirtualServiceObject>(*object);
+      for (const auto& host : routes.hosts)
+        if (auto of = host_to_key(host, routes.meta.namespace_name)) routed.insert(std::move(*of));
+    }
+  dirty_.merge(routed);
+}
+
 std::set<ServiceKey> Inventory::take_dirty() {
   // No index leads from nodes to services: a move is rare enough to look at all of them.
   const bool moved =
@@ -127,6 +198,8 @@ std::set<ServiceKey> Inventory::take_dirty() {
   regions_before_.clear();
   if (moved)
     for (const auto& [key, service] : services_) dirty_.insert(key);
+  mark_regrouped();
+  mark_routed();
   claims_.settle([this](const ServiceKey& key) { dirty_.insert(key); });
   return std::exchange(dirty_, {});
 }
@@ -148,6 +221,30 @@ const Inventory::ById& Inventory::slices_of(const ServiceKey& key) const {
 
 const Inventory::ById& Inventory::rules_for(const ServiceKey& key) const {
   return find_or_none(rules_, key);
+}
+
+const Inventory::ById& Inventory::routes_of(const ServiceKey& key) const {
+  return find_or_none(routes_of_, key);
+}
+
+const Inventory::ById& Inventory::routes_to(const ServiceKey& key) const {
+  return find_or_none(routes_to_, key);
+}
+
+const PodObject* Inventory::pod(const std::string& namespace_name, const std::string& name) const {
+  const auto space = namespaces_.find(namespace_name);
+  if (space == namespaces_.end()) return nullptr;
+  const auto at = space->second.pods_by_name.find(name);
+  return at == space->second.pods_by_name.end() ? nullptr : &std::get<PodObject>(*at->second);
+}
+
+const PodObject* Inventory::pod_at(const std::string& namespace_name,
+                                   const Address& address) const {
+  const auto space = namespaces_.find(namespace_name);
+  if (space == namespaces_.end()) return nullptr;
+  const auto at = space->second.pods_by_address.find(address);
+  if (at == space->second.pods_by_address.end() || at->second.size() != 1) return nullptr;
+  return &std::get<PodObject>(*at->second.begin()->second);
 }
 
 std::vector<const PodObject*> Inventory::pods_for(const ServiceObject& service) const {

@@ -1,6 +1,9 @@
 // The objects in force, indexed both ways: a service finds its slices, pods and rules without
 // looking at anybody else's, and a change finds the services it touches. That is what makes one
 // change among 10,000 services cost one service.
+//
+// A routed service (VirtualService) depends on its destinations, one step deep: whatever makes a
+// destination dirty makes it dirty, too. Both depend on which VirtualServices there are.
 #pragma once
 
 #include <map>
@@ -38,6 +41,11 @@ class Inventory {
   const ServiceObject* service(const ServiceKey& key) const;
   const ById& slices_of(const ServiceKey& key) const;  // by name; empty: no slice names it
   const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
+  const ById& routes_of(const ServiceKey& key) const;  // VirtualServices with its host, by id
+  const ById& routes_to(const ServiceKey& key) const;  // those with it as a destination, by id
+  const PodObject* pod(const std::string& namespace_name, const std::string& name) const;
+  // Null where several pods have the address, as those of their host's network do.
+  const PodObject* pod_at(const std::string& namespace_name, const Address& address) const;
   std::vector<const PodObject*> pods_for(const ServiceObject& service) const;
   const std::string& region_of(const std::string& node) const;  // empty: not known
   const Claims& claims() const { return claims_; }              // settled by take_dirty()
@@ -45,7 +53,9 @@ class Inventory {
  private:
   using Label = std::pair<std::string, std::string>;
   struct Namespace {
-    std::map<Label, ById> pods;                       // a pod stands under each of its labels
+    std::map<Label, ById> pods;  // a pod stands under each of its labels
+    std::unordered_map<std::string, ObjectPtr> pods_by_name;
+    std::map<Address, ById> pods_by_address;  // without finished ones, whose addresses are reused
     std::map<Label, std::set<ServiceKey>> selecting;  // a service under the first of its selector
   };
 
@@ -53,12 +63,19 @@ class Inventory {
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
   void change_node(const NodeObject& node, bool present);
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
+  void change_routes(const VirtualServiceObject& routes, const ObjectPtr& object, bool present);
+  void mark_regrouped();
+  void mark_routed();
 
   // By hash: at 1,000 changes a second searching ordered maps of 10,000 keys was a tenth of the
   // CPU.
   std::unordered_map<ServiceKey, ObjectPtr, KeyHash> services_;
   std::unordered_map<ServiceKey, ById, KeyHash> slices_;
   std::unordered_map<ServiceKey, ById, KeyHash> rules_;
+  std::unordered_map<ServiceKey, ById, KeyHash> routes_of_;
+  std::unordered_map<ServiceKey, ById, KeyHash> routes_to_;
+  // By namespace and name; of pods touched since take_dirty(), while there are routes.
+  std::map<std::pair<std::string, std::string>, ObjectPtr> pods_before_;
   std::map<std::string, Namespace> namespaces_;
   std::unordered_map<std::string, std::string> regions_;  // by node
   std::map<std::string, std::string> regions_before_;     // of nodes touched since take_dirty()

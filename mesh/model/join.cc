@@ -24,16 +24,6 @@ std::optional<std::uint16_t> target_on(const PodObject& pod, const ServicePortSp
   return std::nullopt;
 }
 
-}  // namespace
-
-bool selects(const Labels& selector, const Labels& labels) {
-  return !selector.empty() &&
-         std::all_of(selector.begin(), selector.end(), [&](const auto& wanted) {
-           const auto label = labels.find(wanted.first);
-           return label != labels.end() && label->second == wanted.second;
-         });
-}
-
 void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& service,
                          const ServicePortSpec& port, std::vector<Endpoint>& endpoints) {
   for (const auto& candidate : slice.ports) {
@@ -83,6 +73,65 @@ void sort_unique(std::vector<Endpoint>& endpoints) {
       std::unique(endpoints.begin(), endpoints.end(),
                   [&](const Endpoint& a, const Endpoint& b) { return where(a) == where(b); }),
       endpoints.end());
+}
+
+}  // namespace
+
+bool selects(const Labels& selector, const Labels& labels) {
+  return !selector.empty() &&
+         std::all_of(selector.begin(), selector.end(), [&](const auto& wanted) {
+           const auto label = labels.find(wanted.first);
+           return label != labels.end() && label->second == wanted.second;
+         });
+}
+
+EndpointSources::EndpointSources(const ServiceObject& service, const Inventory& inventory)
+    : service_(service),
+      inventory_(inventory),
+      slices_(inventory.slices_of({service.meta.namespace_name, service.meta.name})) {
+  if (slices_.empty()) pods_ = inventory.pods_for(service);
+}
+
+std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port) const {
+  std::vector<Endpoint> endpoints;
+  for (const auto& [name, slice] : slices_)
+    add_slice_endpoints(std::get<EndpointSliceObject>(*slice), service_, port, endpoints);
+  for (const auto* pod : pods_) add_pod_endpoint(*pod, service_, port, endpoints);
+  finish(endpoints);
+  return endpoints;
+}
+
+std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port, const Subset& subset,
+                                                 std::set<Address>& strangers) const {
+  if (subset.labels.empty()) return endpoints(port);
+  std::vector<Endpoint> endpoints;
+  for (const auto& [name, slice] : slices_)
+    add_slice_endpoints(members_of(std::get<EndpointSliceObject>(*slice), subset, strangers),
+                        service_, port, endpoints);
+  for (const auto* pod : pods_)
+    if (selects(subset.labels, pod->meta.labels)) add_pod_endpoint(*pod, service_, port, endpoints);
+  finish(endpoints);
+  return endpoints;
+}
+
+EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice,
+                                                const Subset& subset,
+                                                std::set<Address>& strangers) const {
+  const auto& space = slice.meta.namespace_name;
+  auto members = slice;
+  std::erase_if(members.endpoints, [&](const SliceEndpoint& endpoint) {
+    // targetRef is who it is. Without one the address says: hand-written slices have none.
+    const auto* pod = endpoint.pod.empty() ? inventory_.pod_at(space, endpoint.address)
+                                           : inventory_.pod(space, endpoint.pod);
+    if (!pod) strangers.insert(endpoint.address);
+    return !pod || !selects(subset.labels, pod->meta.labels);
+  });
+  return members;
+}
+
+void EndpointSources::finish(std::vector<Endpoint>& endpoints) const {
+  sort_unique(endpoints);
+  for (auto& endpoint : endpoints) endpoint.region = inventory_.region_of(endpoint.node);
 }
 
 }  // namespace weft::model

@@ -1,42 +1,24 @@
 #include "mesh/model/merge.h"
 
 #include <algorithm>
-#include <limits>
 #include <tuple>
 #include <unordered_map>
 
 #include "mesh/model/inventory.h"
 #include "mesh/model/join.h"
+#include "mesh/model/precedence.h"
+#include "mesh/model/routes.h"
 
 namespace weft::model {
 namespace {
 
 using ObjectPtr = std::shared_ptr<const Object>;
 
-// The order of age: creationTimestamp, where nobody stated one newest; then file and line.
-auto age_of(const ObjectMeta& meta) {
-  return std::tuple(meta.created.value_or(std::numeric_limits<std::int64_t>::max()),
-                    meta.origin.file ? std::string_view(*meta.origin.file) : std::string_view(),
-                    meta.origin.line);
-}
-
-ServiceKey key_of(const ObjectMeta& meta) { return {meta.namespace_name, meta.name}; }
-
-// " (mesh/web.yaml:12)", or nothing for an object that no file holds.
-std::string in_file(const Origin& origin) {
-  const auto text = origin.to_text();
-  return text.empty() ? text : " (" + text + ")";
-}
-
 // The oldest of them; the others are named.
 const DestinationRuleObject* rule_in_force(const ServiceObject& service,
                                            const Inventory::ById& rules,
                                            std::vector<Notice>& notices) {
-  const DestinationRuleObject* oldest = nullptr;
-  for (const auto& [id, object] : rules) {
-    const auto& rule = std::get<DestinationRuleObject>(*object);
-    if (!oldest || age_of(rule.meta) < age_of(oldest->meta)) oldest = &rule;
-  }
+  const auto* oldest = oldest_of<DestinationRuleObject>(rules);
   for (const auto& [id, object] : rules) {
     const auto& rule = std::get<DestinationRuleObject>(*object);
     if (&rule == oldest) continue;
@@ -94,21 +76,14 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   service.headless = object.headless;
   service.origin = object.meta.origin;
   const auto* rule = rule_in_force(object, inventory.rules_for(service.key), notices);
+  if (rule) say_unchosen_subsets(*rule, service.key, inventory, notices);
   service.balancer = balancer_of(object, rule);
   service.traffic = traffic_of(object, rule, notices);
   if (object.unserved_type) return service;
   service.addresses = own_addresses(object, inventory.claims(), notices);
-  const auto& slices = inventory.slices_of(service.key);
-  const auto pods = slices.empty() ? inventory.pods_for(object) : std::vector<const PodObject*>();
-  for (const auto& spec : object.ports) {
-    ServicePort port{spec.name, spec.port, spec.protocol, {}};
-    for (const auto& [name, slice] : slices)
-      add_slice_endpoints(std::get<EndpointSliceObject>(*slice), object, spec, port.endpoints);
-    for (const auto* pod : pods) add_pod_endpoint(*pod, object, spec, port.endpoints);
-    sort_unique(port.endpoints);
-    for (auto& endpoint : port.endpoints) endpoint.region = inventory.region_of(endpoint.node);
-    service.ports.push_back(std::move(port));
-  }
+  const EndpointSources sources(object, inventory);
+  for (const auto& spec : object.ports)
+    service.ports.push_back({spec.name, spec.port, spec.protocol, sources.endpoints(spec)});
   const auto number = [](const ServicePort& port) { return std::pair(port.port, port.protocol); };
   std::stable_sort(service.ports.begin(), service.ports.end(),
                    [&](const auto& a, const auto& b) { return number(a) < number(b); });
@@ -116,6 +91,7 @@ Service join(const ServiceObject& object, const Inventory& inventory,
       std::unique(service.ports.begin(), service.ports.end(),
                   [&](const auto& a, const auto& b) { return number(a) == number(b); }),
       service.ports.end());
+  apply_routes(inventory, service, notices);
   return service;
 }
 
@@ -128,7 +104,26 @@ std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
   for (const auto& [id, rule] : inventory.rules_for(key))
     notices.push_back({Severity::kWarning, meta_of(*rule).origin, id,
                        "has no effect: there is no Service " + key.to_text()});
+  for (const auto& [id, routes] : inventory.routes_of(key))
+    notices.push_back({Severity::kWarning, meta_of(*routes).origin, id,
+                       "tcp rules have no effect: there is no Service " + key.to_text()});
   return notices;
+}
+
+// Hosts that can be no Service's, whoever else is there.
+void say_odd_hosts(const std::string& id, const Object& object, std::vector<Notice>& notices) {
+  const auto check = [&](const std::string& host, const std::string& what) {
+    const auto& meta = meta_of(object);
+    if (host_to_key(host, meta.namespace_name)) return;
+    notices.push_back({Severity::kWarning, meta.origin, id,
+                       what + ": host \"" + host +
+                           "\" is no Service's; write NAME, NAME.NAMESPACE or "
+                           "NAME.NAMESPACE.svc.cluster.local"});
+  };
+  if (const auto* rule = std::get_if<DestinationRuleObject>(&object))
+    check(rule->host, "has no effect");
+  if (const auto* routes = std::get_if<VirtualServiceObject>(&object))
+    for (const auto& host : routes->hosts) check(host, "tcp rules have no effect");
 }
 
 }  // namespace
@@ -212,12 +207,7 @@ void Merger::State::settle(const std::string& id, const ObjectPtr& before) {
     notices.push_back({Severity::kRejected, meta_of(*versions[i].object).origin, id,
                        "is described twice: the one" + in_file(meta_of(*after).origin) +
                            " is older and stays in force; remove one of the two"});
-  if (const auto* rule = after ? std::get_if<DestinationRuleObject>(&*after) : nullptr;
-      rule && !host_to_key(rule->host, rule->meta.namespace_name))
-    notices.push_back({Severity::kWarning, rule->meta.origin, id,
-                       "has no effect: host \"" + rule->host +
-                           "\" is no Service's; write NAME, NAME.NAMESPACE or "
-                           "NAME.NAMESPACE.svc.cluster.local"});
+  if (after) say_odd_hosts(id, *after, notices);
   say(object_notices, id, std::move(notices));
   if (before != after) {
     if (before) inventory.remove(before);
@@ -257,7 +247,9 @@ std::shared_ptr<const std::vector<Notice>> Merger::State::collect_notices() cons
   std::sort(all.begin(), all.end(), [&](auto* a, auto* b) { return place(a) < place(b); });
   auto sorted = std::make_shared<std::vector<Notice>>();
   sorted->reserve(all.size());
-  for (const auto* notice : all) sorted->push_back(*notice);
+  // A route for two services has the same to say of both.
+  for (const auto* notice : all)
+    if (sorted->empty() || !(sorted->back() == *notice)) sorted->push_back(*notice);
   return sorted;
 }
 

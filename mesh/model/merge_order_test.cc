@@ -33,7 +33,7 @@ class Generator {
 
  private:
   Object object(int line) {
-    switch (below(8)) {
+    switch (below(10)) {
       case 0:
       case 1:
       case 2:
@@ -44,9 +44,40 @@ class Generator {
       case 5:
       case 6:
         return with_meta(pod(), line);
+      case 7:
+      case 8:
+        return with_meta(routes(line), line);
     }
+    auto rule = test::rule("", host(), static_cast<Balancer>(below(3)));
+    for (const char* name : {"v0", "v1"})
+      if (chance(70)) rule.subsets.push_back({name, labels()});
+    return with_meta(std::move(rule), line);
+  }
+
+  std::string host() {
     static constexpr const char* kHosts[] = {"s0", "s1.n1", "s2.n0.svc.cluster.local", "*.n0"};
-    return with_meta(test::rule("", kHosts[below(4)], static_cast<Balancer>(below(3))), line);
+    return kHosts[below(4)];
+  }
+
+  VirtualServiceObject routes(int line) {
+    VirtualServiceObject result;
+    for (unsigned i = 1 + below(2); i > 0; --i) result.hosts.push_back(host());
+    if (chance(30)) result.export_to = {chance(50) ? "." : "n1"};
+    for (unsigned i = 1 + below(2); i > 0; --i) {
+      TcpRule rule;
+      rule.origin = {file_, line};
+      if (chance(40)) rule.ports.push_back(static_cast<std::uint16_t>(80 + below(2)));
+      for (unsigned j = 1 + below(2); j > 0; --j) {
+        auto& to = rule.destinations.emplace_back();
+        to.host = host();
+        if (chance(70)) to.subset = "v" + std::to_string(below(2));
+        if (chance(20)) to.port = static_cast<std::uint16_t>(80 + below(2));
+        to.weight = below(4);
+        to.origin = {file_, line};
+      }
+      result.tcp.push_back(std::move(rule));
+    }
+    return result;
   }
 
   template <class T>
@@ -93,6 +124,7 @@ class Generator {
       result.endpoints.push_back(
           test::slice_endpoint(pod_address().to_text(), chance(70), chance(70), chance(30)));
       result.endpoints.back().zone = chance(50) ? "z" : "";
+      if (chance(50)) result.endpoints.back().pod = "s" + std::to_string(below(4));
     }
     if (chance(80)) result.ports.push_back({chance(50) ? "" : "p", 8080, Protocol::kTcp});
     if (chance(30)) result.ports.push_back({{}, 8081, Protocol::kTcp});

@@ -59,8 +59,11 @@ std::string to_text(const Mesh& mesh) {
     const auto traffic = to_text(service->traffic);
     if (!traffic.empty()) text += "  traffic" + traffic + "\n";
     for (const auto& port : service->ports) {
-      text += "  port " + std::to_string(port.port) + "/" + to_text(port.protocol) +
-              (port.name.empty() ? "" : " " + port.name) + "\n";
+      text +=
+          "  port " + std::to_string(port.port) + "/" + to_text(port.protocol) +
+          (port.name.empty() ? "" : " " + port.name) +
+          (port.routed_by ? " routed by VirtualService " + port.routed_by->virtual_service : "") +
+          "\n";
       for (const auto& e : port.endpoints)
         text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
                 to_text(e.state) + rank_of(e) + (e.region.empty() ? "" : " region=" + e.region) +

@@ -63,11 +63,20 @@ struct Endpoint {
   bool operator==(const Endpoint&) const = default;
 };
 
+// The VirtualService rule by which a port has other endpoints, or other weights, than its own.
+struct RoutedBy {
+  std::string virtual_service;  // "shop/canary"
+  Origin origin;                // of the rule
+
+  bool operator==(const RoutedBy&) const = default;
+};
+
 struct ServicePort {
   std::string name;
   std::uint16_t port = 0;  // host order
   Protocol protocol = Protocol::kTcp;
   std::vector<Endpoint> endpoints;  // of both families; sorted by (address, port), no duplicates
+  std::optional<RoutedBy> routed_by = std::nullopt;
 
   bool operator==(const ServicePort&) const = default;
 };

@@ -34,6 +34,7 @@ const char* kind_of(const Object& object) {
     const char* operator()(const NamespaceObject&) const { return "Namespace"; }
     const char* operator()(const NodeObject&) const { return "Node"; }
     const char* operator()(const DestinationRuleObject&) const { return "DestinationRule"; }
+    const char* operator()(const VirtualServiceObject&) const { return "VirtualService"; }
   };
   return std::visit(Kind{}, object);
 }

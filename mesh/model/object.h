@@ -100,6 +100,7 @@ struct SliceEndpoint {
   std::string zone;
   std::string node;
   std::vector<std::string> for_zones;  // hints: zones that should use it
+  std::string pod;                     // targetRef, where it names a Pod; in the slice's namespace
 
   bool operator==(const SliceEndpoint&) const = default;
 };
@@ -154,18 +155,58 @@ struct NodeObject {
   bool operator==(const NodeObject&) const = default;
 };
 
+// Some of a service's endpoints: those whose Pod has all of these labels; with no labels all.
+struct Subset {
+  std::string name;
+  Labels labels;
+
+  bool operator==(const Subset&) const = default;
+};
+
 // Of DestinationRule what this build enforces; the rest is reported by the reader.
 struct DestinationRuleObject {
   ObjectMeta meta;
   std::string host;  // as written: "web", "web.shop", "web.shop.svc.cluster.local"
   std::optional<Balancer> balancer;
   TrafficRule traffic;
+  std::vector<Subset> subsets;  // names are unique
+  Origin subsets_origin;
 
   bool operator==(const DestinationRuleObject&) const = default;
 };
 
+struct RouteDestination {
+  std::string host;    // as written, see DestinationRuleObject
+  std::string subset;  // empty: all of the service's endpoints
+  std::optional<std::uint16_t> port;
+  // Against those of the rule's other destinations; the reader sees to it that not all are 0.
+  std::uint32_t weight = 1;
+  Origin origin;
+
+  bool operator==(const RouteDestination&) const = default;
+};
+
+struct TcpRule {
+  std::vector<std::uint16_t> ports;  // that were dialled; empty: every port
+  std::vector<RouteDestination> destinations;
+  Origin origin;
+
+  bool operator==(const TcpRule&) const = default;
+};
+
+// Of VirtualService what the kernel can do: which endpoints a connection goes to. There is none
+// without tcp rules.
+struct VirtualServiceObject {
+  ObjectMeta meta;
+  std::vector<std::string> hosts;      // as written, see DestinationRuleObject
+  std::vector<std::string> export_to;  // namespaces, "." or "*"; empty: everywhere
+  std::vector<TcpRule> tcp;            // the first that matches decides
+
+  bool operator==(const VirtualServiceObject&) const = default;
+};
+
 using Object = std::variant<ServiceObject, EndpointSliceObject, PodObject, NamespaceObject,
-                            NodeObject, DestinationRuleObject>;
+                            NodeObject, DestinationRuleObject, VirtualServiceObject>;
 const ObjectMeta& meta_of(const Object& object);
 const char* kind_of(const Object& object);  // "Service", "EndpointSlice", ...
 
