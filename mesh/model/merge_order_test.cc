@@ -185,6 +185,41 @@ TEST(Merge, GivesTheSameMeshInWhateverOrderUnitsCome) {
   }
 }
 
+// Pods whose service has slices matter to subsets alone: the one way that the test above, where all
+// changes at once, hardly ever takes.
+TEST(Merge, FollowsPodsThatOnlySubsetsAskFor) {
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    Generator random(seed);
+    std::vector<SliceEndpoint> endpoints;
+    for (unsigned i = 0; i < 4; ++i) {
+      endpoints.push_back(test::slice_endpoint("10.0.0." + std::to_string(i + 1)));
+      if (random.chance(50)) endpoints.back().pod = "p" + std::to_string(random.below(4));
+    }
+    auto rule = test::rule("r", "db", Balancer::kRandom);
+    rule.subsets = {{"v0", {{"v", "0"}}}, {"v1", {{"v", "1"}}}};
+    VirtualServiceObject routes;
+    routes.meta = test::meta("routes");
+    routes.hosts = {"web"};
+    routes.tcp = {{{}, {{"db", "v0", {}, 2, {}}, {"db", "v1", {}, 1, {}}}, {}}};
+    Units units = {
+        {"all", test::unit({test::service("web", {"10.96.0.1"}), test::service("db", {"10.96.0.2"}),
+                            test::slice("db-1", "db", endpoints), rule, routes})}};
+    Merger merger;
+    merger.set("all", units["all"]);
+    for (unsigned step = 0; step < 40; ++step) {
+      const auto name = "p" + std::to_string(random.below(4));
+      auto pod = test::pod(name, "10.0.0." + std::to_string(1 + random.below(4)),
+                           {{"v", std::to_string(random.below(2))}}, random.chance(50));
+      pod.finished = random.chance(20);
+      units[name] =
+          test::unit(random.chance(20) ? std::vector<Object>() : std::vector{Object(pod)});
+      merger.set(name, units[name]);
+      if (random.chance(30)) continue;
+      ASSERT_EQ(all_of(*merger.build()), all_of(*merge(units))) << "seed " << seed;
+    }
+  }
+}
+
 TEST(Merge, OfNothingLeftIsEmpty) {
   Generator generator(7);
   Merger merger;

@@ -415,7 +415,7 @@ TEST(Merge, TheOldestRulesTrafficPolicyHoldsAndTheServiceAddsToIt) {
   old_rule.traffic.max_connections = 7;
   old_rule.traffic.outlier.emplace();
   young.traffic.max_connections = 9;
-  const auto& traffic = only(merged({web, young, old_rule})).traffic;
+  const auto traffic = only(merged({web, young, old_rule})).traffic;
   EXPECT_EQ(traffic.limits.max_connections, 7u);
   EXPECT_EQ(traffic.limits.max_per_endpoint, 3u);
   EXPECT_TRUE(traffic.outlier);
