@@ -29,9 +29,12 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
     if (query->key.proto == IPPROTO_UDP) weft_forget(sk);
     if (answer->verdict == WEFT_VERDICT_PASS) return WEFT_ALLOW;
     weft_bind(sk, query, answer);
-    /* There is no handshake to wait for: the flow begins here. */
-    if (query->key.proto == IPPROTO_UDP)
+    /* There is no handshake to wait for: the flow begins here, and a probe is one by its time. */
+    if (query->key.proto == IPPROTO_UDP) {
         weft_count_opened(answer->service, answer->endpoint, answer->incarnation);
+        if (answer->held & WEFT_HELD_PROBE)
+            weft_settle(answer->service, answer->endpoint, answer->incarnation, 0);
+    }
     return WEFT_ALLOW;
 }
 

@@ -32,7 +32,7 @@ static __always_inline void weft_on_established(struct weft_socket *socket) {
     weft_count_opened(socket->service, endpoint, incarnation);
     struct weft_endpoint_state *state = weft_state_of(endpoint, incarnation);
     if (state && state->consecutive && state->last_reason != WEFT_BREAKER_RESET)
-        state->consecutive = 0;
+        weft_end_of_failures(state);
     if (socket->live & WEFT_HELD_PROBE) weft_settle(socket->service, endpoint, incarnation, 0);
 }
 
@@ -60,7 +60,8 @@ static __always_inline void weft_on_close(struct bpf_sock *sk, struct weft_socke
     const __u32 held = weft_release(socket);
     if (!held) return;
     if (from == BPF_TCP_SYN_SENT) {
-        const __u32 error = weft_error_of(sk);
+        /* Without a SYN of this connect the error may be an older one's (AF_UNSPEC leaves 104). */
+        const __u32 error = socket->phase == WEFT_PHASE_SYN_SENT ? weft_error_of(sk) : 0;
         const __u32 reason = weft_reason_of(error);
         if (reason)
             weft_fail(socket, held, error, reason);
@@ -81,6 +82,8 @@ static __always_inline void weft_watch(struct bpf_sock_ops *ctx, struct weft_soc
     if (socket->watch & WEFT_POLICY_WATCH_RTT) flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
     bpf_sock_ops_cb_flags_set(ctx, flags);
     socket->phase = WEFT_PHASE_SYN_SENT;
+    /* With TCP_FASTOPEN_CONNECT the SYN goes with the first write, whenever that is. */
+    socket->started_ns = bpf_ktime_get_ns();
 }
 
 /* Most calls are for sockets or moments that are not ours: they leave before the storage is looked

@@ -109,7 +109,10 @@ std::string verdict_text(unsigned verdict, const std::string& endpoint) {
 }
 
 // What its breaker and its limit have to say; empty where nothing keeps connections from it.
-std::string why_cut_off(const compile::PlacedPort& port, const weft_endpoint_state& state) {
+std::string why_cut_off(const compile::PlacedPort& port, const weft_endpoint_state& state,
+                        std::uint32_t ejected) {
+  if (weft_breaker_counts(state.breaker) && ejected > port.policy.max_ejected)
+    return "its breaker is not closed, but more are out than may be: it serves all the same";
   const std::string reason = kernel::breaker_reason_text(weft_breaker_reason(state.breaker));
   const std::uint64_t until = weft_breaker_until_ms(state.breaker), now = kernel::now_ms();
   if (weft_breaker_state(state.breaker) == WEFT_BREAKER_HALF_OPEN)
@@ -124,8 +127,8 @@ std::string why_cut_off(const compile::PlacedPort& port, const weft_endpoint_sta
 }
 
 std::string why_out(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint,
-                    const weft_endpoint_state& state, bool in_rotation) {
-  if (in_rotation) return why_cut_off(port, state);
+                    const weft_endpoint_state& state, std::uint32_t ejected, bool in_rotation) {
+  if (in_rotation) return why_cut_off(port, state, ejected);
   if (std::find(port.spares.begin(), port.spares.end(), endpoint.id) != port.spares.end())
     return "priority " + std::to_string(endpoint.priority) +
            ": a spare while enough before it are healthy";
@@ -145,7 +148,8 @@ Json candidates_json(const compile::PlacedPort& port, const kernel::Maps& maps) 
                    {"target_port", endpoint.port},
                    {"state", state_text(endpoint, counters)},
                    {"in_rotation", in},
-                   {"why_out", why_out(port, endpoint, counters, in)}});
+                   {"why_out", why_out(port, endpoint, counters,
+                                       maps.service_states.at(port.index).ejected, in)}});
   }
   return all;
 }

@@ -43,7 +43,9 @@ bool is_out(std::uint64_t word) { return weft_breaker_state(word) != WEFT_BREAKE
 
 Breakers::Breakers(boost::asio::io_context& io, kernel::Maps& maps, kernel::Pins pins,
                    Touched touched)
-    : io_(io), maps_(maps), pins_(std::move(pins)), touched_(std::move(touched)) {}
+    : io_(io), maps_(maps), pins_(std::move(pins)), touched_(std::move(touched)) {
+  look_at_all();  // before the first plan: it must not undo what breakers have moved
+}
 
 absl::Status Breakers::start() {
   auto transitions = kernel::Transitions::open(pins_);
@@ -53,9 +55,7 @@ absl::Status Breakers::start() {
     log::warning("breakers", {{"recounted_services", wrong}});
   // The descriptor is asio's own copy: it is closed twice otherwise.
   readable_.assign(dup(transitions_->poll_fd()));
-  read();
-  look_at_all();
-  listen();
+  listen();  // also what is there already: the descriptor is readable then
   return absl::OkStatus();
 }
 
@@ -116,11 +116,16 @@ std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told)
 }
 
 void Breakers::look_at_all() {
-  ejected_.clear();
-  for (std::uint32_t id = 1; id < maps_.endpoints.size(); ++id)
-    if (kernel::load(maps_.endpoints.at(id).word) &&
-        is_out(kernel::load(maps_.endpoint_states.at(id).breaker)))
-      ejected_.insert(id);
+  for (std::uint32_t id = 1; id < maps_.endpoint_states.size(); ++id)
+    if (is_out(kernel::load(maps_.endpoint_states.at(id).breaker))) ejected_.insert(id);
+}
+
+const std::set<std::uint32_t>& Breakers::ejected() {
+  // Whose endpoint has left the mesh nobody tells, and its id may be another's soon.
+  std::erase_if(ejected_, [&](std::uint32_t id) {
+    return !is_out(kernel::load(maps_.endpoint_states.at(id).breaker));
+  });
+  return ejected_;
 }
 
 absl::StatusOr<std::vector<observe::BreakerEvent>> Breakers::carry_out(

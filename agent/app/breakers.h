@@ -30,8 +30,8 @@ class Breakers {
   // while no agent ran comes first.
   absl::Status start();
 
-  // Ids of endpoints whose breaker is not closed.
-  const std::set<std::uint32_t>& ejected() const { return ejected_; }
+  // Ids of endpoints whose breaker is not closed, as it is now. The set stays where it is.
+  const std::set<std::uint32_t>& ejected();
   const observe::BreakerLog& log() const { return log_; }
 
   // As an operator or the control plane says. NotFound where an id is in use by nobody.

@@ -33,14 +33,18 @@ struct Verdict {
 std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoint,
                                          const Verdict& verdict);
 
-// The endpoint goes: it is none of its service's ejected any more.
-void leave_rotation(const Maps& maps, std::uint32_t endpoint);
+// The endpoint goes: it has no breaker any more and is none of its service's ejected.
+void leave_rotation(const Maps& maps, std::uint32_t endpoint, std::uint32_t service);
+// It takes no new connections for now: it stays out, but what the service may spare is for others.
+void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service);
+// It begins to warm up, unless its breaker holds it out.
+void begin_warmup(weft_endpoint_state& state);
 
 // Makes every service's count of ejected endpoints what its endpoints say; a writer that was killed
 // between a word and its count is all that can make them differ. Returns how many were wrong.
 std::size_t recount_ejected(const Maps& maps);
 
-// Lines where count and endpoints differ; for audit.
+// Lines where count and endpoints differ, also at a second look; for audit.
 std::vector<std::string> miscounted(const Maps& maps);
 
 // The transitions that programs have told of and nobody has read, oldest first. Reading consumes:

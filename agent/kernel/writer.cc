@@ -39,14 +39,6 @@ void begin_life(weft_service_state& state) {
   state.incarnation = incarnation;
 }
 
-// An endpoint that joins others which serve already begins to warm up; one of a service that is new
-// itself does not: all of them would.
-void begin_warmup(weft_endpoint_state& state) {
-  if (weft_breaker_state(load(state.breaker)) == WEFT_BREAKER_CLOSED)
-    store(state.breaker, weft_breaker_make(WEFT_BREAKER_CLOSED, WEFT_BREAKER_NONE, 0,
-                                           weft_breaker_ejections(load(state.breaker)), now_ms()));
-}
-
 // One operation at a time, but for runs of hash upserts, which write() batches.
 class Apply {
  public:
@@ -84,7 +76,9 @@ class Apply {
     const auto service = weft_endpoint_service(op.endpoint.word);
     if (!begun && is_ready(op.endpoint.word) && (op.fresh || !is_ready(load(endpoint.word))) &&
         load(maps_.services.at(service)))
-      begin_warmup(state);
+      begin_warmup(state);  // others serve already; all of a new service would warm up at once
+    if (!op.fresh && is_ready(load(endpoint.word)) && !is_ready(op.endpoint.word))
+      stop_counting(maps_, op.id, service);
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
     endpoint.weight = op.endpoint.weight;
     endpoint.zone = op.endpoint.zone;
@@ -117,10 +111,11 @@ class Apply {
     return value->service == op.index ? maps_.frontends.erase(op.key) : absl::OkStatus();
   }
   absl::Status operator()(const ClearEndpoint& op) {
-    leave_rotation(maps_, op.id);
+    const auto word = load(maps_.endpoints.at(op.id).word);
     store(maps_.endpoints.at(op.id).word, 0);
     // The life ends here: sockets that outlive it charge nobody.
     __atomic_fetch_add(&maps_.endpoint_states.at(op.id).incarnation, 1, __ATOMIC_RELEASE);
+    leave_rotation(maps_, op.id, weft_endpoint_service(word));
     return absl::OkStatus();
   }
   absl::Status operator()(const ClearRecord& op) {

@@ -49,9 +49,7 @@ class BreakerLog {
 
   void add(BreakerEvent event) {
     event.sequence = ++last_;
-    auto counts = std::make_shared<TransitionCounts>(*counts_);
-    ++(*counts)[{event.namespace_name, event.service, event.port, event.to, event.reason}];
-    counts_ = std::move(counts);
+    ++counts_[{event.namespace_name, event.service, event.port, event.to, event.reason}];
     events_.push_back(std::move(event));
     if (events_.size() > kKept) events_.pop_front();
   }
@@ -63,12 +61,14 @@ class BreakerLog {
     return found;
   }
   std::uint64_t last() const { return last_; }
-  std::shared_ptr<const TransitionCounts> counts() const { return counts_; }  // never null
+  std::shared_ptr<const TransitionCounts> counts() const {  // a copy
+    return std::make_shared<const TransitionCounts>(counts_);
+  }
 
  private:
   std::deque<BreakerEvent> events_;
   std::uint64_t last_ = 0;
-  std::shared_ptr<const TransitionCounts> counts_ = std::make_shared<TransitionCounts>();
+  TransitionCounts counts_;
 };
 
 }  // namespace weft::observe

@@ -64,24 +64,46 @@ static __always_inline int weft_turn(struct weft_endpoint_state *state, __u32 se
     return 1;
 }
 
-/* What a breaker that is not closed says. More endpoints out than may be (others have left the
- * mesh, the policy has changed): the ones out serve again, as if closed. */
+/* One ejected endpoint less; never below zero, whatever raced with a recount. */
+static __always_inline void weft_one_ejected_less(__u32 service) {
+    struct weft_service_state *total = weft_total_of(service);
+    if (!total) return;
+    for (int i = 0; i < 8; i++) {
+        const __u32 seen = *(volatile __u32 *)&total->ejected;
+        if (!seen || __sync_val_compare_and_swap(&total->ejected, seen, seen - 1) == seen) return;
+    }
+}
+
+static __always_inline void weft_close(struct weft_endpoint_state *state, __u64 word, __u32 service,
+                                       __u32 endpoint, __u32 reason) {
+    const __u64 closed = weft_breaker_make(WEFT_BREAKER_CLOSED, weft_breaker_reason(word), 0,
+                                           weft_breaker_ejections(word), weft_now_ms());
+    if (weft_turn(state, service, endpoint, word, closed, reason) && weft_breaker_counts(word))
+        weft_one_ejected_less(service);
+}
+
+/* What a breaker that is not closed says. `over`: more endpoints are out than may be (others have
+ * left the mesh, the policy has changed), so those that are out serve as if closed; probed they are
+ * all the same, or the count would never fall. */
 static __always_inline int weft_pass_open(struct weft_endpoint_state *state, __u64 word,
                                           const struct weft_policy *policy, __u32 service,
                                           __u32 endpoint, __u32 mode) {
     const struct weft_service_state *total = weft_total_of(service);
-    if (weft_breaker_counts(word) && total && total->ejected > policy->max_ejected)
-        return WEFT_ADMIT_YES;
+    const int over = weft_breaker_counts(word) && total && total->ejected > policy->max_ejected;
+    const int otherwise = over ? WEFT_ADMIT_YES : WEFT_ADMIT_EJECTED;
     const __u64 now = weft_now_ms();
-    if (now < weft_breaker_until_ms(word)) return WEFT_ADMIT_EJECTED;
+    if (now < weft_breaker_until_ms(word)) return otherwise;
     if (mode & WEFT_MODE_DRY) return WEFT_ADMIT_PROBE;
-    /* Nothing tells what becomes of a datagram, so it is no probe. */
-    if (!(mode & WEFT_MODE_HOLD)) return WEFT_ADMIT_EJECTED;
+    if (!(mode & WEFT_MODE_HOLD)) {
+        /* A datagram: nothing tells what becomes of it, so the time alone decides. */
+        weft_close(state, word, service, endpoint, WEFT_BREAKER_PROBE);
+        return WEFT_ADMIT_YES;
+    }
     const __u64 next = weft_breaker_make(WEFT_BREAKER_HALF_OPEN, weft_breaker_reason(word),
                                          weft_breaker_counts(word), weft_breaker_ejections(word),
                                          now + policy->lease_ms);
     return weft_turn(state, service, endpoint, word, next, WEFT_BREAKER_PROBE) ? WEFT_ADMIT_PROBE
-                                                                               : WEFT_ADMIT_EJECTED;
+                                                                               : otherwise;
 }
 
 /* An endpoint that came or recovered lately takes a share that grows with its age. */
@@ -99,7 +121,10 @@ weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
     const struct weft_policy *policy = weft_policy_of(service);
     if (!state || !policy) return WEFT_ADMIT_EJECTED;
     const __u64 word = *(volatile __u64 *)&state->breaker;
+    const __u32 most = policy->max_per_endpoint;
     int admitted = WEFT_ADMIT_YES;
+    /* Before a probe is lent: one that has no place would be lent and taken back at every call. */
+    if (most && state->active >= most) return WEFT_ADMIT_LIMIT;
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED) {
         admitted = weft_pass_open(state, word, policy, service, endpoint, mode);
         if (admitted == WEFT_ADMIT_EJECTED) return WEFT_ADMIT_EJECTED;
@@ -107,9 +132,7 @@ weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
                !weft_is_warm(word, policy)) {
         return WEFT_ADMIT_LATER;
     }
-    const __u32 most = policy->max_per_endpoint;
-    if (!(mode & WEFT_MODE_HOLD))
-        return most && state->active >= most ? WEFT_ADMIT_LIMIT : admitted;
+    if (!(mode & WEFT_MODE_HOLD)) return admitted;
     if (__sync_fetch_and_add(&state->active, 1) < most || !most) return admitted;
     __sync_fetch_and_add(&state->active, -1);
     if (admitted == WEFT_ADMIT_PROBE) { /* not tried after all: due again at once */
@@ -140,17 +163,54 @@ static __always_inline __u64 weft_opened_word(__u64 word, __u64 now, __u32 reaso
     return weft_breaker_make(WEFT_BREAKER_OPEN, reason, counts, ejections, now + time);
 }
 
-/* Closed -> open, where the service can spare one more. */
+/* A place among the service's ejected, where it can spare one more. */
+static __always_inline int weft_take_ejection(const struct weft_policy *policy, __u32 service) {
+    struct weft_service_state *total = weft_total_of(service);
+    if (!total) return 0;
+    if (__sync_fetch_and_add(&total->ejected, 1) < policy->max_ejected) return 1;
+    weft_one_ejected_less(service);
+    return 0;
+}
+
+/* Closed -> open. One that takes no new connections needs no cutting off, and must not use up what
+ * the others may need. */
 static __always_inline void weft_eject(struct weft_endpoint_state *state, __u64 word,
                                        const struct weft_policy *policy, __u32 service,
                                        __u32 endpoint, __u32 reason, __u64 now) {
-    struct weft_service_state *total = weft_total_of(service);
-    if (!total) return;
-    if (__sync_fetch_and_add(&total->ejected, 1) < policy->max_ejected &&
-        weft_turn(state, service, endpoint, word, weft_opened_word(word, now, reason, 1, policy),
-                  reason))
+    const struct weft_endpoint *e = bpf_map_lookup_elem(&weft_endpoints, &endpoint);
+    if (!e || !(weft_endpoint_flags(*(volatile __u64 *)&e->word) & WEFT_ENDPOINT_READY)) return;
+    if (!weft_take_ejection(policy, service)) return;
+    const __u64 next = weft_opened_word(word, now, reason, 1, policy);
+    if (!weft_turn(state, service, endpoint, word, next, reason)) weft_one_ejected_less(service);
+}
+
+/* Half-open -> open for longer. An endpoint that a person had opened is out by its own failure from
+ * now on, so under the floor like any other; where that has no room it serves. */
+static __always_inline void weft_reopen(struct weft_endpoint_state *state, __u64 word,
+                                        const struct weft_policy *policy, __u32 service,
+                                        __u32 endpoint, __u32 reason, __u64 now) {
+    const __u32 counted = weft_breaker_counts(word);
+    if (!counted && !weft_take_ejection(policy, service)) {
+        weft_close(state, word, service, endpoint, reason);
         return;
-    __sync_fetch_and_add(&total->ejected, -1);
+    }
+    const __u64 next = weft_opened_word(word, now, reason, 1, policy);
+    if (!weft_turn(state, service, endpoint, word, next, reason) && !counted)
+        weft_one_ejected_less(service);
+}
+
+/* When the failures in a row began; the first to fail says so. */
+static __always_inline __u64 weft_failing_since(struct weft_endpoint_state *state, __u64 now) {
+    const __u64 since = *(volatile __u64 *)&state->failing_since_ms;
+    if (since) return since;
+    const __u64 raced = __sync_val_compare_and_swap(&state->failing_since_ms, 0, now);
+    return raced ? raced : now;
+}
+
+/* A run of failures is over. */
+static __always_inline void weft_end_of_failures(struct weft_endpoint_state *state) {
+    state->consecutive = 0;
+    *(volatile __u64 *)&state->failing_since_ms = 0;
 }
 
 /* A connect or a connection failed. `probe`: it was the half-open breaker's. */
@@ -161,18 +221,15 @@ weft_global int weft_charge(__u32 service, __u32 endpoint, __u32 incarnation, __
     if (!state || !policy) return 0;
     const __u64 now = weft_now_ms();
     const __u32 count = __sync_fetch_and_add(&state->consecutive, 1) + 1;
-    if (count == 1) *(volatile __u64 *)&state->failing_since_ms = now;
+    const __u64 failing = now - weft_failing_since(state, now);
     state->last_reason = reason;
     const __u64 word = *(volatile __u64 *)&state->breaker;
     if (probe) {
         if (weft_breaker_state(word) == WEFT_BREAKER_HALF_OPEN)
-            weft_turn(state, service, endpoint, word,
-                      weft_opened_word(word, now, reason, weft_breaker_counts(word), policy),
-                      reason);
+            weft_reopen(state, word, policy, service, endpoint, reason, now);
         return 0;
     }
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED) return 0;
-    const __u64 failing = now - *(volatile __u64 *)&state->failing_since_ms;
     if ((policy->threshold && count >= policy->threshold) ||
         (policy->failing_for_ms && count > 1 && failing >= policy->failing_for_ms))
         weft_eject(state, word, policy, service, endpoint, reason, now);
@@ -186,20 +243,13 @@ weft_global int weft_settle(__u32 service, __u32 endpoint, __u32 incarnation, __
     if (!state) return 0;
     const __u64 word = *(volatile __u64 *)&state->breaker;
     if (weft_breaker_state(word) != WEFT_BREAKER_HALF_OPEN) return 0;
-    const __u32 reason = weft_breaker_reason(word), counts = weft_breaker_counts(word);
-    const __u32 ejections = weft_breaker_ejections(word);
-    const __u64 now = weft_now_ms();
-    if (lost) {
+    if (lost)
         weft_turn(state, service, endpoint, word,
-                  weft_breaker_make(WEFT_BREAKER_OPEN, reason, counts, ejections, now),
+                  weft_breaker_make(WEFT_BREAKER_OPEN, weft_breaker_reason(word),
+                                    weft_breaker_counts(word), weft_breaker_ejections(word),
+                                    weft_now_ms()),
                   WEFT_BREAKER_PROBE_LOST);
-        return 0;
-    }
-    if (!weft_turn(state, service, endpoint, word,
-                   weft_breaker_make(WEFT_BREAKER_CLOSED, reason, 0, ejections, now),
-                   WEFT_BREAKER_PROBE))
-        return 0;
-    struct weft_service_state *total = weft_total_of(service);
-    if (counts && total) __sync_fetch_and_add(&total->ejected, -1);
+    else
+        weft_close(state, word, service, endpoint, WEFT_BREAKER_PROBE);
     return 0;
 }

@@ -136,33 +136,37 @@ weft_global __u64 weft_another(__u32 service, __u64 record, __u64 cookie, __u32 
     return weft_found(0, why);
 }
 
+/* What session affinity has to say of a call; all zero where it has no part in it. */
+struct weft_sticky {
+    struct weft_affinity_key key;
+    __u64 now;
+    __u32 timeout;
+    __u32 kept; /* endpoint id */
+};
+
+static __always_inline void weft_ask_affinity(const struct weft_query *query,
+                                              const struct weft_answer *answer,
+                                              struct weft_sticky *sticky) {
+    if (!(weft_record_selector(answer->record) & WEFT_SELECT_AFFINITY)) return;
+    sticky->key.netns_cookie = query->netns_cookie;
+    sticky->key.service = answer->service;
+    sticky->timeout =
+        weft_slot_low(weft_slot_read(answer->service, weft_record_base(answer->record)));
+    sticky->now = bpf_ktime_get_ns();
+    sticky->kept = weft_affinity_find(&sticky->key, sticky->now, sticky->timeout,
+                                      query->mode == WEFT_MODE_DRY);
+}
+
 /* The endpoint that the record and the selector lead to, or 0 where the range was not the
  * service's. */
 static __always_inline __u32 weft_select(const struct weft_query *query,
-                                         struct weft_answer *answer) {
+                                         const struct weft_answer *answer) {
     const __u32 service = answer->service;
-    const int sticky = weft_record_selector(answer->record) & WEFT_SELECT_AFFINITY;
-    struct weft_affinity_key key = {.netns_cookie = query->netns_cookie, .service = service};
-    const int dry = query->mode == WEFT_MODE_DRY;
-    __u32 timeout = 0;
-    __u64 now = 0;
-    if (sticky) {
-        timeout = weft_slot_low(weft_slot_read(service, weft_record_base(answer->record)));
-        now = bpf_ktime_get_ns();
-        const __u32 kept = weft_affinity_find(&key, now, timeout, dry);
-        if (kept) {
-            answer->affinity = 1;
-            return kept;
-        }
-    }
     const __u32 selector = weft_record_selector(answer->record) & WEFT_SELECT_MASK;
     const __u32 number =
         weft_slot_number(query->netns_cookie, service, answer->record, 0, query->mode);
-    const __u32 endpoint = selector >= WEFT_SELECT_LEAST
-                               ? weft_lighter(service, answer->record, number)
-                               : weft_endpoint_at(service, answer->record, number);
-    if (!sticky || !endpoint || !timeout || dry) return endpoint;
-    return weft_affinity_keep(&key, now, timeout, endpoint, service);
+    return selector >= WEFT_SELECT_LEAST ? weft_lighter(service, answer->record, number)
+                                         : weft_endpoint_at(service, answer->record, number);
 }
 
 static __always_inline void weft_release_total(__u32 service, __u32 incarnation) {
@@ -186,7 +190,7 @@ static __noinline int weft_give_back(const struct weft_answer *answer) {
 static __always_inline void weft_end_of_resets(__u32 endpoint, __u32 incarnation) {
     struct weft_endpoint_state *state = weft_state_of(endpoint, incarnation);
     if (state && state->consecutive && state->last_reason == WEFT_BREAKER_RESET)
-        state->consecutive = 0;
+        weft_end_of_failures(state);
 }
 
 /* The service's own limit: a reservation for as long as the connection is one. */
@@ -201,12 +205,44 @@ static __always_inline int weft_enter(struct weft_answer *answer) {
     return 0;
 }
 
+/* The same for whoever reserves nothing. */
+static __always_inline int weft_is_full(__u32 service) {
+    const struct weft_service_state *total = weft_total_of(service);
+    const struct weft_policy *policy = weft_policy_of(service);
+    return total && policy && policy->max_connections && total->active >= policy->max_connections;
+}
+
+/* Takes the endpoint over that a concurrent connect of the same client was first to remember. */
+static __always_inline __u32 weft_remember(const struct weft_query *query,
+                                           const struct weft_answer *answer,
+                                           const struct weft_sticky *sticky, __u32 *admission) {
+    const __u32 service = answer->service, mine = answer->endpoint;
+    const __u32 first =
+        weft_affinity_keep(&sticky->key, sticky->now, sticky->timeout, mine, service);
+    if (first == mine || !first) return mine;
+    const __u32 admitted = weft_admit(service, first, query->mode | WEFT_ADMIT_ANYWAY);
+    if (admitted > WEFT_ADMIT_PROBE)
+        return mine; /* it is cut off: a detour, it is kept for later */
+    if (query->mode == WEFT_MODE_HOLD) {
+        const __u32 incarnation = weft_incarnation(mine);
+        struct weft_endpoint_state *state = weft_state_of(mine, incarnation);
+        if (state) __sync_fetch_and_add(&state->active, -1);
+        if (*admission == WEFT_ADMIT_PROBE) weft_settle(service, mine, incarnation, 1);
+    }
+    *admission = admitted;
+    return first;
+}
+
 /* Selected and admitted, with its reservation where the mode wants one. */
 static __always_inline __u32 weft_select_admitted(const struct weft_query *query,
                                                   struct weft_answer *answer) {
-    answer->endpoint = weft_select(query, answer);
+    struct weft_sticky sticky = {};
+    weft_ask_affinity(query, answer, &sticky);
+    answer->affinity = sticky.kept != 0;
+    answer->endpoint = sticky.kept ? sticky.kept : weft_select(query, answer);
     if (!answer->endpoint) return WEFT_VERDICT_REFUSE_STALE;
-    __u32 admission = weft_admit(answer->service, answer->endpoint, query->mode);
+    const __u32 how = sticky.kept ? query->mode | WEFT_ADMIT_ANYWAY : query->mode;
+    __u32 admission = weft_admit(answer->service, answer->endpoint, how);
     if (admission > WEFT_ADMIT_PROBE) {
         const __u64 found =
             weft_another(answer->service, answer->record, query->netns_cookie, query->mode);
@@ -216,6 +252,8 @@ static __always_inline __u32 weft_select_admitted(const struct weft_query *query
     }
     if (admission == WEFT_ADMIT_LIMIT) return WEFT_VERDICT_REFUSE_LIMIT;
     if (admission > WEFT_ADMIT_PROBE) return WEFT_VERDICT_REFUSE_EJECTED;
+    if (sticky.timeout && !sticky.kept && query->mode != WEFT_MODE_DRY)
+        answer->endpoint = weft_remember(query, answer, &sticky, &admission);
     answer->incarnation = weft_incarnation(answer->endpoint);
     if (query->mode == WEFT_MODE_HOLD)
         answer->held = WEFT_HELD | (admission == WEFT_ADMIT_PROBE ? WEFT_HELD_PROBE : 0);
@@ -229,7 +267,8 @@ static __noinline __u32 weft_resolve(const struct weft_query *query, struct weft
     if (!record) return WEFT_VERDICT_REFUSE_STALE;
     answer->record = *(volatile __u64 *)record;
     if (weft_record_count(answer->record) == 0) return WEFT_VERDICT_REFUSE_NO_ENDPOINT;
-    if (query->mode == WEFT_MODE_HOLD && !weft_enter(answer)) return WEFT_VERDICT_REFUSE_LIMIT;
+    if (query->mode == WEFT_MODE_HOLD ? !weft_enter(answer) : weft_is_full(answer->service))
+        return WEFT_VERDICT_REFUSE_LIMIT;
     __u32 verdict = weft_select_admitted(query, answer);
     if (verdict != WEFT_VERDICT_TRANSLATE) {
         if (query->mode == WEFT_MODE_HOLD)
