@@ -19,6 +19,7 @@ RUN apt-get update \
       libabsl20220623 \
       libbpf1 \
       libfyaml0 \
+      libnghttp2-14 \
       libprometheus-cpp-core1.0 \
       libsimdjson14 \
       libssl3 \
