@@ -16,6 +16,7 @@ from weftlab import (
     client,
     manifests,
     server,
+    wait_until,
 )
 
 SERVICE = "shop/web"
@@ -119,6 +120,46 @@ def show_refusal(report, node):
     report.check("refused at once", error == "ECONNREFUSED", f"{error} after {took:.1f} ms")
 
 
+def show_breaker(report, node, weftd, mesh, servers):
+    report.step(
+        "Breaker: outlier detection is turned on, then backend-3's server ends and refuses connections"
+    )
+    mesh.write(
+        "rule.yaml",
+        manifests.destination_rule(
+            "shop/web",
+            "web",
+            outlierDetection={"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"},
+        ),
+    )
+    weftd.ctl("wait", "--service", SERVICE, "--ready", "6")
+    wait_until(lambda: weftd.ctl("breaker", "list"), what="weftctl breaker list shows the breakers")
+    servers["backend-3"].stop()
+    answers = node["client"].run(client.ask_many, V4, 80, 60)
+    report.check(
+        "one connect fails, the very next goes elsewhere",
+        Counter(answers)["ECONNREFUSED"] == 1,
+        counted(answers),
+    )
+    broken = [b for b in weftd.ctl("breaker", "list") if b["state"] != "closed"]
+    report.check(
+        "weftctl breaker list says which and why",
+        [b["reason"] for b in broken] == ["refused"],
+        ", ".join(f"{b['endpoint']} {b['state']}, {b['reason']}" for b in broken),
+    )
+    servers["backend-3"] = node["backend-3"].serve(server.http, "backend-3", 8080)
+    wait_until(
+        lambda: "backend-3" in node["client"].run(client.ask_many, V4, 80, 3),
+        what="a probe finds it well",
+    )
+    answers = node["client"].run(client.ask_many, V4, 80, 30)
+    report.check(
+        "well again: a probe closes the breaker",
+        Counter(answers)["backend-3"] == 10,
+        counted(answers),
+    )
+
+
 def links(weftd):
     return {hook["name"]: hook["link_id"] for hook in weftd.ctl("status")["hooks"]}
 
@@ -178,8 +219,9 @@ def run(report):
         "Virtual node: pods client, caller, backend-1..3, each in a network namespace of its own"
     )
     with VirtualNode(pods=["client", "caller", *BACKENDS]) as node:
+        servers = {}
         for backend in BACKENDS:
-            node[backend].serve(server.http, backend, 8080)
+            servers[backend] = node[backend].serve(server.http, backend, 8080)
             print(f"  {backend}: HTTP on {node[backend].v4}:8080 and [{node[backend].v6}]:8080")
         mesh = Manifests(node.manifest_dir)
         write_mesh(mesh, node, ready=BACKENDS)
@@ -194,6 +236,7 @@ def run(report):
         show_balancing(report, node)
         show_health(report, node, weftd, mesh)
         show_refusal(report, node)
+        show_breaker(report, node, weftd, mesh, servers)
         show_crash(report, node, weftd)
         show_uninstall(report, weftd)
 
