@@ -165,6 +165,10 @@ void print(const Json& json) {
       std::printf("described   %s:%s\n", json["rule"]["file"].get<std::string>().c_str(),
                   json["rule"]["line"].dump().c_str());
   }
+  if (const auto& route = json["route"]; !route.is_null())
+    std::printf("routed      by VirtualService %s, %s:%d\n",
+                route.value("virtual_service", "").c_str(), route.value("file", "").c_str(),
+                route.value("line", 0));
   std::printf("verdict     %s: %s\n", text("verdict").c_str(), text("explanation").c_str());
   if (json["affinity"]) std::printf("affinity    this client keeps that endpoint\n");
   for (const auto& note : json["notes"])
@@ -298,6 +302,7 @@ void why(Context& context, const Question& question) {
             {"generation", nullptr},
             {"balancer", nullptr},
             {"rule", nullptr},
+            {"route", nullptr},
             {"path", "kernel"},
             {"verdict", verdict_name(answer->verdict)},
             {"explanation", unserved.empty()
@@ -312,8 +317,11 @@ void why(Context& context, const Question& question) {
     json["generation"] = found.port->generation;
     json["balancer"] = balancer_text(found.port->selector);
     if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text());
-        agent.ok())
+        agent.ok()) {
       json["rule"] = {{"file", agent->value("file", "")}, {"line", agent->value("line", 0)}};
+      for (const auto& route : agent->value("routes", Json::array()))
+        if (route.value("port", 0) == found.port->key.port) json["route"] = route;
+    }
     json["candidates"] = candidates_json(*found.port, *maps);
   }
   if (chosen)

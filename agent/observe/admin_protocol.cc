@@ -237,9 +237,17 @@ std::string service_reply(const Snapshot& snapshot, const std::string& service) 
   const auto key = model::ServiceKey::parse(service);
   const auto* found = key ? snapshot.mesh->services.find(*key) : nullptr;
   if (!found) return error_reply("no source has a service " + service);
+  json routes = json::array();
+  for (const auto& port : (*found)->ports)
+    if (port.routed_by)
+      routes.push_back({{"port", port.port},
+                        {"virtual_service", port.routed_by->virtual_service},
+                        {"file", file_of(port.routed_by->origin)},
+                        {"line", port.routed_by->origin.line}});
   return ok_reply({{"file", file_of((*found)->origin)},
                    {"line", (*found)->origin.line},
-                   {"balancer", model::to_text((*found)->balancer)}});
+                   {"balancer", model::to_text((*found)->balancer)},
+                   {"routes", std::move(routes)}});
 }
 
 }  // namespace weft::observe

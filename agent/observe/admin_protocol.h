@@ -6,7 +6,8 @@
 //   {"version":1,"command":"confirm"}            (root)   -> result {"applied":true}
 //   {"version":1,"command":"workloads"}                   -> result [{namespace, name, uid,
 //       service_account, cgroup, cgroup_id, netns_cookie, known, enrolled, reason}]
-//   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer"}
+//   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer",
+//       "routes":[{port, virtual_service, file, line}]}
 //   {"version":1,"command":"handover"}   (root)   -> result {"listener":bool}, and with the first
 //       byte the listening socket of /metrics (SCM_RIGHTS); the agent then lets go of the node
 //   {"version":1,"command":"breaker","action":"open"|"close"|"reset","endpoints":[ID, ...],

@@ -93,7 +93,7 @@ TEST(AdminProtocol, StatusKeepsTheWorstNotices) {
 TEST(AdminProtocol, ServiceSaysWhereItCameFrom) {
   const auto snapshot = example(Clock::now());
   EXPECT_EQ(json::parse(service_reply(snapshot, "shop/web"))["result"],
-            json::parse(R"({"file":"mesh/web.yaml","line":3,"balancer":"maglev"})"));
+            json::parse(R"({"file":"mesh/web.yaml","line":3,"balancer":"maglev","routes":[]})"));
   EXPECT_EQ(json::parse(service_reply(snapshot, "shop/no")),
             json::parse(R"({"version":1,"ok":false,"error":"no source has a service shop/no"})"));
 }
@@ -116,10 +116,57 @@ TEST(AdminProtocol, RefusesWhatItDoesNotUnderstand) {
     EXPECT_FALSE(parse_request(text).ok()) << text;
 }
 
-TEST(AdminProtocol, OnlyConfirmChangesAnything) {
-  EXPECT_TRUE(changes_something(AdminCommand::kConfirm));
-  for (const auto command : {AdminCommand::kStatus, AdminCommand::kAudit, AdminCommand::kService})
+TEST(AdminProtocol, WhatChangesSomethingIsForRootOnly) {
+  for (const auto command :
+       {AdminCommand::kConfirm, AdminCommand::kHandover, AdminCommand::kBreaker})
+    EXPECT_TRUE(changes_something(command));
+  for (const auto command :
+       {AdminCommand::kStatus, AdminCommand::kAudit, AdminCommand::kService, AdminCommand::kEvents})
     EXPECT_FALSE(changes_something(command));
+}
+
+TEST(AdminProtocol, ReadsOrdersToBreakers) {
+  const auto request = parse_request(
+      R"({"version":1,"command":"breaker","action":"open","endpoints":[3,4],"expires_ms":60000,)"
+      R"("reason":"cluster","epoch":7})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->breaker.action, "open");
+  EXPECT_EQ(request->breaker.endpoints, (std::vector<std::uint32_t>{3, 4}));
+  EXPECT_EQ(request->breaker.expires, std::chrono::seconds(60));
+  EXPECT_TRUE(request->breaker.from_cluster);
+  EXPECT_EQ(request->breaker.epoch, 7u);
+}
+
+TEST(AdminProtocol, NoBreakerIsOpenedForEver) {
+  const std::string order = R"({"version":1,"command":"breaker","endpoints":[3],"action":)";
+  for (const char* rest :
+       {R"("open"})", R"("open","expires_ms":0})", R"("open","expires_ms":-5})",
+        R"("open","expires_ms":1e30})", R"("open","expires_ms":99999999999})", R"("shut"})", "7}"})
+    EXPECT_FALSE(parse_request(order + rest).ok()) << rest;
+  EXPECT_TRUE(parse_request(order + R"("close"})").ok());
+  for (const char* endpoints : {"[]", "3", R"(["3"])", "[-1]", "[4294967296]", "[3.5]"})
+    EXPECT_FALSE(parse_request(R"({"version":1,"command":"breaker","action":"close","endpoints":)" +
+                               std::string(endpoints) + "}")
+                     .ok())
+        << endpoints;
+}
+
+TEST(AdminProtocol, EventsComeWithTheNumberToGoOnFrom) {
+  BreakerLog log;
+  BreakerEvent event;
+  event.namespace_name = "shop";
+  event.service = "web";
+  event.to = "open";
+  event.reason = "refused";
+  for (int i = 0; i < 3; ++i) log.add(event);
+  const auto result = json::parse(events_reply(log.after(1), log.last()))["result"];
+  EXPECT_EQ(result["last"], 3);
+  ASSERT_EQ(result["events"].size(), 2u);
+  EXPECT_EQ(result["events"][0]["sequence"], 2);
+  EXPECT_EQ(result["events"][0]["service"], "shop/web");
+  EXPECT_EQ((log.counts()->at({"shop", "web", 0, "open", "refused"})), 3u);
+  EXPECT_FALSE(parse_request(R"({"version":1,"command":"events"})")->after);
+  EXPECT_EQ(parse_request(R"({"version":1,"command":"events","after":5})")->after, 5u);
 }
 
 }  // namespace

@@ -119,6 +119,41 @@ class Balance(NodeTest):
     def test_peak_ewma_gives_a_slow_endpoint_under_a_tenth(self):
         self.assert_avoids_the_slow_one("peak-ewma")
 
+    def test_a_tcp_route_gives_each_destination_its_weight_whatever_its_size(self):
+        """One endpoint takes 40 %, three others share 60 %."""
+        for name, address, endpoints in (
+            ("canary", "10.96.2.1", self.addresses[:1]),
+            ("stable", "10.96.2.2", self.addresses[1:]),
+        ):
+            self.write_service(
+                f"test/{name}",
+                [address],
+                [manifests.endpoint(x) for x in endpoints],
+                ports=[manifests.service_port(80, PORT + 1)],
+                slice_ports=[PORT + 1],
+            )
+        routed = [{"destination": {"host": h}, "weight": w} for h, w in (("canary", 40), ("stable", 60))]
+        self.mesh.write(
+            "routed.yaml",
+            manifests.service(
+                "test/routed",
+                ["10.96.2.3"],
+                [manifests.service_port(80, PORT + 1)],
+                annotations={"weft.mesh/balancer": "random"},
+            ),
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "VirtualService",
+                "metadata": {"namespace": "test", "name": "split"},
+                "spec": {"hosts": ["routed"], "tcp": [{"route": routed}]},
+            },
+        )
+        self.weftd.wait_service("test/routed", 4)
+        self.assert_shares(self.storm("10.96.2.3", 4), (40, 20, 20, 20))
+        why = self.weftd.ctl("why", "--from", "client", "--to", "10.96.2.3:80")
+        self.assertEqual(why["route"]["virtual_service"], "test/split")
+        self.assertTrue(why["route"]["file"].endswith("routed.yaml"), why["route"])
+
     def test_nothing_is_in_flight_when_all_is_over(self):
         address = self.serve("least-request")
         self.storm(address, 32, 0.5)
