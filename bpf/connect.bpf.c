@@ -18,7 +18,7 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
         return WEFT_ALLOW;
     }
     query->netns_cookie = bpf_get_netns_cookie(ctx);
-    query->mode = WEFT_MODE_HOLD;
+    query->mode = weft_end_is_told(sk) ? WEFT_MODE_HOLD : WEFT_MODE_SEND;
     /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked.
      */
     if (query->key.proto == IPPROTO_TCP) weft_forget(sk);

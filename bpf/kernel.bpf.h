@@ -25,6 +25,7 @@ struct sock_common {
 };
 struct sock {
     struct sock_common __sk_common;
+    unsigned char sk_kern_sock : 1;
     int sk_err;
 };
 struct inet_sock {

@@ -21,7 +21,7 @@ enum weft_reach {
 };
 
 enum weft_mode {
-    WEFT_MODE_SEND = 0, /* a datagram: nothing lasts that could be counted */
+    WEFT_MODE_SEND = 0, /* a datagram, or a socket whose end nobody tells: nothing can be counted */
     WEFT_MODE_HOLD = 1, /* a connection: reserve it, become the probe where one is due */
     WEFT_MODE_DRY = 2,  /* a question: leave everything as it is */
 };

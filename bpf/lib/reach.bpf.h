@@ -1,8 +1,17 @@
-/* Which families a socket can be sent to. */
+/* What kind of socket asks: which families it can be sent to, and whether its end will be told. */
 #pragma once
 #include "abi/why.h"
 #include "kernel.bpf.h"
 #include "config.bpf.h"
+
+/* sock_release is not run for sockets of the kernel, the subflows of MPTCP among them
+ * (inet_release): a reservation whose connect fails before anything was sent would never come back.
+ */
+static __always_inline int weft_end_is_told(struct bpf_sock *sk) {
+    if (!knob_v6only) return 1; /* no casts on this kernel */
+    struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+    return !tcp || !BPF_CORE_READ_BITFIELD((struct sock *)tcp, sk_kern_sock);
+}
 
 /* An AF_INET6 socket reaches IPv4 too, unless it is V6ONLY (RFC 3493 5.3). */
 static __always_inline __u32 weft_reach_of_v6_socket(struct bpf_sock *sk, __u32 protocol) {

@@ -121,6 +121,24 @@ TEST_F(Breaker, AnOldErrorOfASocketThatIsUsedAgainIsNobodys) {
   expect_nothing_in_flight();
 }
 
+// The hook runs for the subflow, a socket of the kernel, whose release no program sees: it holds
+// nothing, so it cannot leak.
+TEST_F(Breaker, MultipathSocketsLeakNothing) {
+  const auto listener = listen_on("127.0.0.1");
+  apply(service({"127.0.0.1", "127.0.0.2", "192.0.2.1"}));  // answers, refuses, has no route
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(80);
+  address.sin_addr.s_addr = htonl(0x0a600001);
+  for (int i = 0; i < 12; ++i) {
+    const base::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
+    ASSERT_TRUE(fd) << "this kernel has no MPTCP, or net.mptcp.enabled is 0";
+    connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  }
+  expect_nothing_in_flight();
+  EXPECT_EQ(state("127.0.0.1").failed + state("192.0.2.1").failed, 0u);
+}
+
 TEST_F(Breaker, TimeFailingBeginsAnewAfterASuccess) {
   auto made = service({"127.0.0.1"});
   made.traffic.outlier->consecutive_failures = 0;
