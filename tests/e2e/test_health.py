@@ -43,8 +43,13 @@ class Health(NodeTest):
                 self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
 
     def test_checks_that_all_fail_refuse_at_once(self):
-        # HTTP servers are no gRPC servers.
-        self.write("grpc interval=50ms unhealthy=1 timeout=500ms")
+        # HTTP servers are no gRPC servers. Not waited for: they may be unhealthy before that is seen.
+        self.write_service(
+            SERVICE,
+            [ADDRESS],
+            ["a", "b", "c"],
+            annotations={"weft.mesh/health-check": "grpc interval=50ms unhealthy=1 timeout=500ms"},
+        )
         wait_until(lambda: self.states() == "nnn", what="nobody passes")
         self.assertEqual(self.client.run(client.connect_error, ADDRESS, 80), "ECONNREFUSED")
         # Without the annotation they are what their source says.
