@@ -49,7 +49,10 @@ struct Event {
 // Requests of a client. Call next() with all input that is not consumed until it needs more.
 class RequestReader {
  public:
-  explicit RequestReader(const Limits& limits) : limits_(limits) {}
+  // `head` and `trailers` may be shared by readers that are not used at the same time: an idle
+  // connection then costs no room for a head.
+  RequestReader(const Limits& limits, RequestHead& head, Fields& trailers)
+      : limits_(limits), head_(head), trailers_(trailers) {}
 
   // `eof`: nothing comes any more. Then kNeedMore at the beginning of a message is a clean end,
   // within one an error.
@@ -77,15 +80,16 @@ class RequestReader {
   std::uint64_t left_ = 0;   // of the body or the chunk
   std::size_t scanned_ = 0;  // bytes of the input that were searched for the head's end already
   std::size_t trailer_seen_ = 0;
-  RequestHead head_;
-  Fields trailers_;
+  RequestHead& head_;
+  Fields& trailers_;
 };
 
 // Responses of an endpoint. expect() before each, since what a response means depends on its
 // request.
 class ResponseReader {
  public:
-  explicit ResponseReader(const Limits& limits) : limits_(limits) {}
+  ResponseReader(const Limits& limits, ResponseHead& head, Fields& trailers)
+      : limits_(limits), head_(head), trailers_(trailers) {}
 
   void expect(bool head_only, bool is_connect, bool asked_upgrade);
   // 1xx but 101 come as kHead followed by kEnd, and the next event is of the same exchange.
@@ -115,8 +119,8 @@ class ResponseReader {
   std::uint64_t left_ = 0;
   std::size_t scanned_ = 0;
   std::size_t trailer_seen_ = 0;
-  ResponseHead head_;
-  Fields trailers_;
+  ResponseHead& head_;
+  Fields& trailers_;
 };
 
 // Writers append to `out`. Fields that are dropped, and all that belong to one connection
