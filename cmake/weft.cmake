@@ -1,6 +1,7 @@
 # Flag targets and the two functions every folder uses. Libraries are found here, once.
 find_package(absl REQUIRED)
 find_package(GTest REQUIRED)
+find_package(benchmark REQUIRED)
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)

@@ -91,7 +91,14 @@ class RandomRoutes {
   static constexpr std::array kHeaders{"x-user", "x-group", "host", "cookie"};
   static constexpr std::array kValues{"", "a", "A", "ab", "a,b", "b", "a b", "a%20b", "1"};
   static constexpr std::array kParameters{"v", "V", "x y", "user"};
-  static constexpr std::array kRegexes{".*", "a+", "/a(/.*)?", "[ab]{1,2}", "(web|other)(:80)?",
+  static constexpr std::array kRegexes{".*",
+                                       "a+",
+                                       "/a|/b/.*",
+                                       "/shop/v1.*",
+                                       "/[Aa]b?(/b)*",
+                                       "/a(/.*)?",
+                                       "[ab]{1,2}",
+                                       "(web|other)(:80)?",
                                        ""};
 
   model::TextMatch text_match(const std::string& exact) {

@@ -8,9 +8,10 @@
 namespace weft::routes {
 namespace {
 
+// Of a regular expression, beginning with "/" says nothing.
 bool has_path_key(const Condition& condition) {
   return condition.subject == Condition::Subject::kPath &&
-         condition.pattern.kind() != Pattern::Kind::kRegex;
+         (condition.pattern.kind() != Pattern::Kind::kRegex || condition.pattern.text().size() > 1);
 }
 
 // What a match could be filed under, as one string; empty: this condition is no key.
@@ -33,7 +34,7 @@ void PathIndex::add(const Pattern& pattern, std::uint32_t id) {
   if (at == texts.end()) at = texts.insert(texts.end(), Entry{text, {}, {}, {}});
   longest_ = std::max(longest_, text.size());
   if (pattern.kind() == Pattern::Kind::kExact) return at->exact.push_back(id);
-  (pattern.kind() == Pattern::Kind::kPrefix ? at->prefix : at->segments).push_back(id);
+  (pattern.kind() == Pattern::Kind::kSegmentPrefix ? at->segments : at->prefix).push_back(id);
   const auto place = std::lower_bound(lengths_.begin(), lengths_.end(), text.size());
   if (place == lengths_.end() || *place != text.size()) lengths_.insert(place, text.size());
 }

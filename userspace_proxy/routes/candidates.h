@@ -1,8 +1,8 @@
 // Which matches a request could fulfil at all, without asking each: 1,000 routes on a service must
 // cost what one does. Every match is filed under one thing that it asks for, the one that the
-// fewest others ask for, too: its path (exact or prefix), or a header's exact value. So a thousand
-// HTTPRoutes that all have path "/" and differ in a header lie apart as well. What has neither
-// (regular expressions, methods, nothing) is asked one by one, in order.
+// fewest others ask for, too: its path (exact, prefix, or what a regular expression begins with),
+// or a header's exact value. So a thousand HTTPRoutes that all have path "/" and differ in a header
+// lie apart as well. What has neither is asked one by one, in order.
 //
 // Only conditions decide; being visited says nothing but "perhaps".
 #pragma once

@@ -38,6 +38,17 @@ absl::Status too_large(const std::string& text) {
       "regular expression ", readable(text), " needs more than ", kRegexBudget, " instructions"));
 }
 
+// What all that lies between two texts begins with is what the two begin with.
+std::string common_beginning(const model::TextMatch& match) {
+  constexpr int kLongest = 128;
+  const re2::RE2 anchored("\\A(?:" + match.text + ")\\z", options(kMostEach, match.ignore_case));
+  std::string least, greatest;
+  if (!anchored.ok() || !anchored.PossibleMatchRange(&least, &greatest, kLongest)) return "";
+  const auto end = std::mismatch(least.begin(), least.end(), greatest.begin(), greatest.end());
+  least.erase(end.first, least.end());
+  return match.ignore_case ? absl::AsciiStrToLower(least) : least;
+}
+
 }  // namespace
 
 RegexBudget::RegexBudget(std::size_t regexes)
@@ -84,6 +95,7 @@ absl::StatusOr<Pattern> Pattern::compile(const model::TextMatch& match, RegexBud
   auto regex = budget.compile(match.text, match.ignore_case);
   if (!regex.ok()) return regex.status();
   pattern.regex_ = *std::move(regex);
+  pattern.text_ = common_beginning(match);
   return pattern;
 }
 

@@ -51,7 +51,7 @@ class Pattern {
   Kind kind() const { return kind_; }
   bool ignores_case() const { return ignore_case_; }
   // In lower case where case does not matter. Of a prefix of segments: without its last "/", which
-  // is therefore empty for "/".
+  // is therefore empty for "/". Of a regular expression: what every match begins with, if anything.
   const std::string& text() const { return text_; }
 
  private:

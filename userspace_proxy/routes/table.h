@@ -37,7 +37,7 @@ struct Request {
 // from 100 on unless told otherwise, Istio tells it 32,768: this admits what people write (an
 // alternation of fifty names) and keeps a head full of a hostile header under 0.1 s.
 inline constexpr std::size_t kRegexBudget = 1000;
-inline constexpr std::size_t kTableRegexBudget = 32768;  // all of one table together
+inline constexpr std::size_t kTableRegexBudget = 131072;  // all of one table together
 
 // `rule` is an index into HttpRoutes::rules; kNone: nothing matched.
 inline constexpr std::uint32_t kNone = ~0u;
