@@ -1,9 +1,13 @@
 # Flag targets and the two functions every folder uses. Libraries are found here, once.
 find_package(absl REQUIRED)
 find_package(GTest REQUIRED)
+find_package(benchmark REQUIRED)
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
+pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)
+# Its -pthread means nothing here but that precompiled headers do not fit.
+set_target_properties(PkgConfig::RE2 PROPERTIES INTERFACE_COMPILE_OPTIONS "")
 pkg_check_modules(LIBFYAML REQUIRED IMPORTED_TARGET libfyaml)
 find_package(simdjson REQUIRED)
 find_package(nlohmann_json REQUIRED)
