@@ -1,4 +1,5 @@
-// weft-proxy: the node's shared L7 proxy. Started by weftd with its descriptors (docs/proxy.md), or by hand with
+// weft-proxy: the node's shared L7 proxy. Started by weftd with its descriptors (docs/proxy.md), or
+// by hand with
 // --listen and --to.
 #include <fcntl.h>
 #include <signal.h>
@@ -59,9 +60,10 @@ void describe(CLI::App& app, Options& options) {
                  "after SIGTERM connections may end by themselves for so long");
   app.add_option("--listen", options.listen, "without weftd: where to listen");
   app.add_option("--to", options.to, "without weftd: endpoints");
-  app.add_option("--dialled", options.dialled,
-                 "without weftd: the service address that every connection is taken to have dialled "
-                 "(default: where it listens)");
+  app.add_option(
+      "--dialled", options.dialled,
+      "without weftd: the service address that every connection is taken to have dialled "
+      "(default: where it listens)");
   app.add_option("--routes", options.routes, "without weftd: rules in front that nothing matches")
       ->check(CLI::Range(0, 100000));
   app.add_option("--route-kind", options.route_kind, "... by what")

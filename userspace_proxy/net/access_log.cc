@@ -49,13 +49,21 @@ std::string text_line(const LogEntry& e, const LogOutcome& o) {
 }
 
 std::string json_line(const LogEntry& e, const LogOutcome& o) {
-  const nlohmann::json line = {
-      {"time", now_text()},          {"method", e.method},         {"path", e.path},
-      {"authority", e.authority},    {"protocol", e.minor ? "HTTP/1.1" : "HTTP/1.0"},
-      {"status", o.status},          {"flags", to_text(o.flags)},  {"bytes_received", o.bytes_in},
-      {"bytes_sent", o.bytes_out},   {"duration_ms", o.duration_ms}, {"attempts", o.attempts},
-      {"user_agent", e.user_agent},  {"request_id", e.request_id}, {"upstream", e.upstream},
-      {"route", e.route}};
+  const nlohmann::json line = {{"time", now_text()},
+                               {"method", e.method},
+                               {"path", e.path},
+                               {"authority", e.authority},
+                               {"protocol", e.minor ? "HTTP/1.1" : "HTTP/1.0"},
+                               {"status", o.status},
+                               {"flags", to_text(o.flags)},
+                               {"bytes_received", o.bytes_in},
+                               {"bytes_sent", o.bytes_out},
+                               {"duration_ms", o.duration_ms},
+                               {"attempts", o.attempts},
+                               {"user_agent", e.user_agent},
+                               {"request_id", e.request_id},
+                               {"upstream", e.upstream},
+                               {"route", e.route}};
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -1,5 +1,5 @@
-// One line a request, in Envoy's default format or as JSON; a sample of them, since at full rate a log costs more
-// than the proxy. Written by each worker in blocks; what a client sent is escaped.
+// One line a request, in Envoy's default format or as JSON; a sample of them, since at full rate a
+// log costs more than the proxy. Written by each worker in blocks; what a client sent is escaped.
 #pragma once
 
 #include <cstdint>

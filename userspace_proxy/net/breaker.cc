@@ -138,8 +138,7 @@ void Breaker::charge(Shares& shares, std::uint32_t reason, bool probe, std::uint
     eject(shares, word, reason, now);
 }
 
-void Breaker::on_status(Shares& shares, std::uint16_t status, bool probe,
-                        std::uint64_t now) const {
+void Breaker::on_status(Shares& shares, std::uint16_t status, bool probe, std::uint64_t now) const {
   if (!is_ours(shares)) return;
   auto& state = *shares.state;
   const auto& policy = *shares.policy;

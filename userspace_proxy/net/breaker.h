@@ -1,5 +1,6 @@
-// The breaker table, from the proxy's side: one word an endpoint, changed by compare-and-exchange, as the kernel's
-// programs change it (bpf/lib/breaker.bpf.h says what the transitions are; this follows it to the letter).
+// The breaker table, from the proxy's side: one word an endpoint, changed by compare-and-exchange,
+// as the kernel's programs change it (bpf/lib/breaker.bpf.h says what the transitions are; this
+// follows it to the letter).
 #pragma once
 
 #include <cstdint>
@@ -11,13 +12,15 @@ namespace weft::net {
 
 enum class Admission : std::uint8_t {
   kYes,
-  kProbe,    // it is the one request that a half-open breaker lets through: settle() or charge() follows
+  kProbe,  // it is the one request that a half-open breaker lets through: settle() or charge()
+           // follows
   kEjected,
-  kLater,    // warming up: another one, if there is any
+  kLater,  // warming up: another one, if there is any
 };
 
 // Told of every transition that this process made; null: nobody asks.
-using Tell = std::function<void(const Shares&, std::uint64_t from, std::uint64_t to, std::uint32_t reason)>;
+using Tell =
+    std::function<void(const Shares&, std::uint64_t from, std::uint64_t to, std::uint32_t reason)>;
 
 class Breaker {
  public:

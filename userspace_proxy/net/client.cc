@@ -57,20 +57,23 @@ void Client::on_time() {
   if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
     return worker_.remove(*this);
   if (!stream_) {
-    // A head that does not come to its end: whoever sends so slowly holds a connection and nothing else.
+    // A head that does not come to its end: whoever sends so slowly holds a connection and nothing
+    // else.
     http::Event late;
     late.status = 408;
     late.why = "the request's head did not come in time";
     return refuse(late);
   }
-  // A response may take as long as it likes (that is a route's timeout); a body or a reader that stands still may not.
+  // A response may take as long as it likes (that is a route's timeout); a body or a reader that
+  // stands still may not.
   if (backlog() || !stream_->request_done()) return gone(FlagBit::kStreamIdle);
   set_timer();
 }
 
 bool Client::takes() const {
   if (closing_ || mode_ == Mode::kLinger) return false;
-  if (!stream_) return !backlog();  // an answer that waits for a slow reader holds the next request up
+  if (!stream_)
+    return !backlog();  // an answer that waits for a slow reader holds the next request up
   return !stream_->request_done() && stream_->wants_body();
 }
 
@@ -96,7 +99,8 @@ void Client::on_readable() {
 }
 
 void Client::process(std::string_view input, bool held) {
-  if (working_) return;  // a response that came at once asks for the next request: the loop below takes it
+  if (working_)
+    return;  // a response that came at once asks for the next request: the loop below takes it
   working_ = true;
   const auto whole = input.size();
   while (is_open() && takes() && mode_ != Mode::kTunnel && step(input)) {
@@ -154,14 +158,13 @@ bool Client::step(std::string_view& input) {
   return false;
 }
 
-// Whether it is HTTP/1: a method's letters, and a space after them. Anything else on a port that may be anything is
-// passed on as it is, HTTP/2's preface too.
+// Whether it is HTTP/1: a method's letters, and a space after them. Anything else on a port that
+// may be anything is passed on as it is, HTTP/2's preface too.
 bool Client::sniff(std::string_view input) {
   std::size_t i = 0;
   while (i < input.size() && i < 24 && is_token_byte(static_cast<unsigned char>(input[i]))) ++i;
   const bool is_http = i > 0 && (i == input.size() ? i < 24 : input[i] == ' ') &&
-                       !input.starts_with("PRI ") &&
-                       (input[0] < 'a' || input[0] > 'z');
+                       !input.starts_with("PRI ") && (input[0] < 'a' || input[0] > 'z');
   if (is_http && i == input.size() && !eof_) return false;  // the method is not whole yet
   const bool crlf = input[0] == '\r' || input[0] == '\n';
   if (is_http || crlf) {
@@ -208,8 +211,8 @@ void Client::refuse(const http::Event& event) {
   linger();
 }
 
-// Closing with bytes unread resets the connection, and the peer may never see what it was told: so the rest is read
-// and thrown away for a while (RFC 9112 9.6).
+// Closing with bytes unread resets the connection, and the peer may never see what it was told: so
+// the rest is read and thrown away for a while (RFC 9112 9.6).
 void Client::linger() {
   if (backlog()) {
     closing_ = true;
@@ -275,9 +278,7 @@ void Client::abort() {
   worker_.remove(*this);
 }
 
-bool Client::may_keep() const {
-  return keep_ && !eof_ && !draining_ && !worker_.draining();
-}
+bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
 
 void Client::write(std::span<const std::string_view> pieces) {
   if (!is_open()) return;

@@ -1,4 +1,5 @@
-// A captured connection: what its owner sends is read as HTTP/1.1, one request at a time, or passed on as it is.
+// A captured connection: what its owner sends is read as HTTP/1.1, one request at a time, or passed
+// on as it is.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,8 @@ class Client final : public Socket {
   std::size_t waiting() const { return backlog(); }
   bool is_open() const { return Socket::is_open(); }
 
-  void drain();  // this process goes: after the request that is under way, or at once where there is none
+  void drain();  // this process goes: after the request that is under way, or at once where there
+                 // is none
 
  private:
   void close_now();

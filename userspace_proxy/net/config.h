@@ -1,5 +1,6 @@
-// What the proxy serves, as one immutable snapshot that all workers share. Services and clusters are shared by
-// pointer between snapshots: what did not change is the same pointer, so a worker leaves its connections alone.
+// What the proxy serves, as one immutable snapshot that all workers share. Services and clusters
+// are shared by pointer between snapshots: what did not change is the same pointer, so a worker
+// leaves its connections alone.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -17,17 +18,20 @@
 #include "mesh/model/address.h"
 #include "mesh/model/http.h"
 #include "mesh/model/mesh.h"
+#include "userspace_proxy/routes/origins.h"
 #include "userspace_proxy/routes/table.h"
 
 namespace weft::net {
 
-// The words that workers, the kernel's programs and weftd share of one endpoint; of an endpoint that the kernel does
-// not balance to they are this process's own. Everything in it is accessed atomically.
+// The words that workers, the kernel's programs and weftd share of one endpoint; of an endpoint
+// that the kernel does not balance to they are this process's own. Everything in it is accessed
+// atomically.
 struct Shares {
   weft_endpoint_state* state = nullptr;
   const weft_policy* policy = nullptr;
   weft_service_state* total = nullptr;
   std::uint32_t service = 0, id = 0, incarnation = 0;  // id 0: own
+  std::uint32_t wanted_id = 0;                         // as weftd named it
   std::uint32_t* requests = nullptr;                   // this generation's column
   std::atomic<std::uint32_t> response_us{0};           // smoothed; peak-EWMA
 
@@ -54,8 +58,6 @@ struct Cluster {
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
   model::HttpLimits limits;
   bool node_source = false;
-
-  weft_policy own_policy{};  // of endpoints that the kernel does not know
 };
 using ClusterPtr = std::shared_ptr<const Cluster>;
 
@@ -65,7 +67,8 @@ struct Service {
   std::vector<model::Address> addresses;
   std::shared_ptr<const routes::Table> table;
   std::vector<std::string> clusters;  // names, as the table's indexes mean them
-  bool tunnel = false;                // bytes that are no HTTP go to clusters[0]
+  std::map<const model::HttpRule*, routes::Origins> origins;  // of those with CORS
+  bool tunnel = false;  // bytes that are no HTTP go to clusters[0]
 };
 using ServicePtr = std::shared_ptr<const Service>;
 

@@ -1,9 +1,5 @@
 #include "userspace_proxy/net/config_builder.h"
 
-#include <cstring>
-
-#include "mesh/wire/http.h"
-
 namespace weft::net {
 namespace {
 
@@ -16,68 +12,70 @@ std::string name_of(const weft::v1::ClusterName& name) {
   return name.subset().empty() ? text : text + "/" + name.subset();
 }
 
-absl::StatusOr<model::Address> read_address(const std::string& bytes) {
-  model::Address address;
-  if (bytes.size() != address.bytes.size())
-    return absl::InvalidArgumentError("an address of " + std::to_string(bytes.size()) + " bytes");
-  std::memcpy(address.bytes.data(), bytes.data(), bytes.size());
-  return address;
-}
-
-absl::StatusOr<std::uint16_t> read_port(std::uint32_t port) {
-  if (port == 0 || port > 65535)
-    return absl::InvalidArgumentError("port " + std::to_string(port));
-  return static_cast<std::uint16_t>(port);
+// Of endpoints that the kernel does not balance to: this process alone watches them.
+weft_policy policy_of(const wire::Cluster& cluster) {
+  weft_policy policy{};
+  policy.threshold = policy.threshold_5xx = cluster.consecutive_5xx;
+  policy.threshold_gateway = cluster.consecutive_gateway;
+  policy.base_ejection_ms = 30000;  // the defaults of outlierDetection (docs/breaker.md)
+  policy.max_ejection_ms = 300000;
+  policy.interval_ms = 10000;
+  policy.max_ejected = static_cast<std::uint32_t>(cluster.endpoints.size() > 1);
+  policy.lease_ms = 15000;
+  policy.warmup_ms = static_cast<std::uint32_t>(cluster.warmup.count());
+  policy.warmup_percent = 10;
+  return policy;
 }
 
 }  // namespace
 
 absl::StatusOr<ServicePtr> ConfigBuilder::read(const weft::v1::Service& message) {
-  auto service = std::make_shared<Service>();
-  service->key = {message.namespace_name(), message.name()};
-  const auto port = read_port(message.port());
-  if (!port.ok()) return port.status();
-  service->port = *port;
-  for (const auto& bytes : message.addresses()) {
-    const auto address = read_address(bytes);
-    if (!address.ok()) return address.status();
-    service->addresses.push_back(*address);
-  }
-  auto routes = wire::from_wire(message.routes());
-  if (!routes.ok()) return routes.status();
-  if (routes->clusters.empty())
+  auto told = wire::from_wire(message);
+  if (!told.ok()) return told.status();
+  if (told->routes.clusters.empty())
     return absl::InvalidArgumentError("rules without the cluster of the service itself");
-  for (const auto& cluster : message.routes().clusters()) service->clusters.push_back(name_of(cluster));
-  auto table = routes::Table::compile(*std::move(routes));
+  auto service = std::make_shared<Service>();
+  service->key = {told->namespace_name, told->name};
+  service->port = told->port;
+  service->addresses = std::move(told->addresses);
+  service->tunnel = told->tunnel;
+  for (const auto& cluster : told->routes.clusters) service->clusters.push_back(cluster.name());
+  auto table = routes::Table::compile(std::move(told->routes));
   if (!table.ok()) return table.status();
   service->table = *std::move(table);
-  service->tunnel = message.tunnel();
+  for (const auto& rule : service->table->routes().rules) {
+    if (!rule.cors) continue;
+    auto origins = routes::Origins::compile(*rule.cors);
+    if (!origins.ok()) return origins.status();
+    service->origins.emplace(&rule, *std::move(origins));
+  }
   return service;
 }
 
-// The words of an endpoint outlive a configuration: what is in flight, and what is known of it, stays.
-SharesPtr ConfigBuilder::shares_of(const std::string& cluster, const weft::v1::Endpoint& message,
-                                   const model::Address& address, const Cluster& owner,
-                                   std::uint32_t service) {
-  auto& known = shares_[{cluster, address, static_cast<std::uint16_t>(message.port())}];
+// The words of an endpoint outlive a configuration: what is in flight, and what is known of it,
+// stays.
+SharesPtr ConfigBuilder::shares_of(const std::string& cluster, const wire::Endpoint& endpoint,
+                                   const weft_policy& own_policy, std::uint32_t service) {
+  auto& known = shares_[{cluster, endpoint.address, endpoint.port}];
   auto shares = known.lock();
-  if (shares && shares->id == message.id() && shares->incarnation == message.incarnation() &&
-      (shares->id || shares->service == service))
+  if (shares && shares->wanted_id == endpoint.id && shares->service == service &&
+      shares->incarnation == endpoint.incarnation)
     return shares;
   shares = std::make_shared<Shares>();
+  shares->wanted_id = endpoint.id;
   shares->service = service;
-  shares->incarnation = message.incarnation();
-  if (tables_ && message.id() && service) {
-    shares->id = message.id();
-    shares->state = tables_->endpoint(message.id());
+  shares->incarnation = endpoint.incarnation;
+  if (tables_ && endpoint.id && service) {
+    shares->id = endpoint.id;
+    shares->state = tables_->endpoint(endpoint.id);
     shares->policy = tables_->policy(service);
     shares->total = tables_->service(service);
   }
   if (!shares->state || !shares->policy || !shares->total) {
     shares->id = 0;
     shares->state = &shares->own_state;
-    shares->own_state.incarnation = message.incarnation();
-    shares->own_policy = owner.own_policy;
+    shares->own_state.incarnation = endpoint.incarnation;
+    shares->own_policy = own_policy;
     shares->policy = &shares->own_policy;
     shares->total = &shares->own_total;
   }
@@ -87,51 +85,26 @@ SharesPtr ConfigBuilder::shares_of(const std::string& cluster, const weft::v1::E
 }
 
 absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message) {
+  auto told = wire::from_wire(message);
+  if (!told.ok()) return told.status();
   auto cluster = std::make_shared<Cluster>();
-  cluster->name = name_of(message.name());
-  cluster->who = {message.name().namespace_name(), message.name().service(),
-                  message.name().subset(), static_cast<std::uint16_t>(message.name().port()),
-                  message.name().missing()};
-  if (message.balancer() > static_cast<std::uint32_t>(model::Balancer::kPeakEwma))
-    return absl::InvalidArgumentError("balancer " + std::to_string(message.balancer()));
-  cluster->balancer = static_cast<model::Balancer>(message.balancer());
-  if (message.connect_timeout_ms())
-    cluster->connect_timeout = std::chrono::milliseconds(message.connect_timeout_ms());
-  auto& limits = cluster->limits;
-  limits.max_pending = message.max_pending();
-  limits.max_requests = message.max_requests();
-  limits.max_per_connection = message.max_per_connection();
-  limits.max_retries = message.max_retries();
-  if (message.idle_timeout_ms())
-    limits.idle_timeout = std::chrono::milliseconds(message.idle_timeout_ms());
-  cluster->node_source = message.node_source();
-  auto& policy = cluster->own_policy;
-  policy.threshold_5xx = message.consecutive_5xx();
-  policy.threshold_gateway = message.consecutive_gateway();
-  policy.threshold = message.consecutive_5xx();
-  policy.base_ejection_ms = 30000;
-  policy.max_ejection_ms = 300000;
-  policy.max_ejected = static_cast<std::uint32_t>(message.endpoints_size() > 1);
-  policy.lease_ms = 15000;
+  cluster->who = std::move(told->name);
+  cluster->name = cluster->who.name();
+  cluster->balancer = told->balancer;
+  cluster->connect_timeout = told->connect_timeout;
+  cluster->limits = told->limits;
+  cluster->node_source = told->node_source;
   auto base = cluster->who;
   base.subset.clear();
-  for (const auto& each : message.endpoints()) {
-    const auto address = read_address(each.address());
-    if (!address.ok()) return address.status();
-    const auto port = read_port(each.port());
-    if (!port.ok()) return port.status();
-    if (each.state() > static_cast<std::uint32_t>(model::EndpointState::kNotReady))
-      return absl::InvalidArgumentError("endpoint state " + std::to_string(each.state()));
-    cluster->endpoints.push_back(
-        {*address, *port, static_cast<std::uint16_t>(std::min(each.weight(), 65535u)),
-         static_cast<std::uint8_t>(std::min(each.priority(), 255u)),
-         static_cast<model::EndpointState>(each.state()),
-         shares_of(base.name(), each, *address, *cluster, message.service_index())});
-  }
+  const auto policy = policy_of(*told);
+  for (const auto& each : told->endpoints)
+    cluster->endpoints.push_back({each.address, each.port, each.weight, each.priority, each.state,
+                                  shares_of(base.name(), each, policy, told->service_index)});
   return cluster;
 }
 
-ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message, std::vector<std::string>& rejected) {
+ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message,
+                               std::vector<std::string>& rejected) {
   decltype(services_) services;
   decltype(clusters_) clusters;
   if (!message.whole()) {

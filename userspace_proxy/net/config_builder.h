@@ -1,5 +1,5 @@
-// Messages of weftd -> Config. Keeps what it was told, so that a message names only what changed; what did not
-// change keeps its pointer. Of the control thread.
+// Messages of weftd -> Config. Keeps what it was told, so that a message names only what changed;
+// what did not change keeps its pointer. Of the control thread.
 #pragma once
 
 #include <map>
@@ -8,15 +8,16 @@
 #include <tuple>
 #include <vector>
 
+#include "mesh/wire/service.h"
 #include "userspace_proxy/net/config.h"
 #include "userspace_proxy/net/kernel_tables.h"
-#include "weft/v1/proxy.pb.h"
 
 namespace weft::net {
 
 class ConfigBuilder {
  public:
-  // `column`: of weft_endpoint_state::requests, this process's. Without tables every endpoint has words of its own.
+  // `column`: of weft_endpoint_state::requests, this process's. Without tables every endpoint has
+  // words of its own.
   ConfigBuilder(std::optional<KernelTables> tables, std::uint32_t column)
       : tables_(std::move(tables)), column_(column) {}
 
@@ -24,12 +25,13 @@ class ConfigBuilder {
   ConfigPtr apply(const weft::v1::Config& message, std::vector<std::string>& rejected);
 
  private:
-  using EndpointKey = std::tuple<std::string, model::Address, std::uint16_t>;  // cluster without subset
+  using EndpointKey =
+      std::tuple<std::string, model::Address, std::uint16_t>;  // cluster without subset
 
   absl::StatusOr<ServicePtr> read(const weft::v1::Service& message);
   absl::StatusOr<ClusterPtr> read(const weft::v1::Cluster& message);
-  SharesPtr shares_of(const std::string& cluster, const weft::v1::Endpoint& message,
-                      const model::Address& address, const Cluster& owner, std::uint32_t service);
+  SharesPtr shares_of(const std::string& cluster, const wire::Endpoint& endpoint,
+                      const weft_policy& own_policy, std::uint32_t service);
 
   const std::optional<KernelTables> tables_;
   const std::uint32_t column_;

@@ -27,7 +27,8 @@ Control::Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers wo
       workers_(std::move(workers)),
       beat_([this] { beat(); }),
       drain_timer_([this] {
-        log::warning("drain", {{"deadline", "over"}, {"connections", "those that are left end now"}});
+        log::warning("drain",
+                     {{"deadline", "over"}, {"connections", "those that are left end now"}});
         loop_.stop();
       }) {
   if (channel_) loop_.add(channel_.get(), EPOLLIN, *this);
@@ -65,7 +66,7 @@ void Control::read() {
       descriptors_.emplace_back(fd);
     }
   }
-  frames_.add({bytes.data(), static_cast<std::size_t>(got)});
+  frames_.append({bytes.data(), static_cast<std::size_t>(got)});
   while (true) {
     auto frame = frames_.next();
     if (!frame.ok() || !frame->has_value()) {
@@ -163,7 +164,7 @@ void Control::tell(weft::v1::FromProxy message) {
 
 void Control::send(const weft::v1::FromProxy& message) {
   if (!channel_ || out_.size() > kMostUnsent) return;
-  wire::append_frame(message, out_);
+  if (!wire::append_frame(message, out_).ok()) return;
   flush();
 }
 
@@ -177,7 +178,8 @@ void Control::flush() {
   loop_.change(channel_.get(), EPOLLIN | (out_.empty() ? 0u : EPOLLOUT), *this);
 }
 
-// Every worker is asked, so that one that is stuck is noticed: no beat without all of their answers.
+// Every worker is asked, so that one that is stuck is noticed: no beat without all of their
+// answers.
 void Control::beat() {
   struct Sum {
     std::atomic<std::size_t> left;

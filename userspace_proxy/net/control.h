@@ -1,5 +1,6 @@
-// The proxy's control thread: what weftd says becomes configuration of the workers, and weftd hears how they are.
-// When weftd is gone the proxy serves on with what it has, until it is asked to end (SIGTERM) or replaced.
+// The proxy's control thread: what weftd says becomes configuration of the workers, and weftd hears
+// how they are. When weftd is gone the proxy serves on with what it has, until it is asked to end
+// (SIGTERM) or replaced.
 #pragma once
 
 #include <deque>
@@ -27,7 +28,7 @@ class Control final : public Loop::Watcher {
   // `channel`: to weftd; none: nobody tells anything.
   Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers);
 
-  void drain(std::uint64_t deadline_ms);  // then the loop is stopped
+  void drain(std::uint64_t deadline_ms);   // then the loop is stopped
   void tell(weft::v1::FromProxy message);  // from any thread
   void apply(const weft::v1::Config& message);
 

@@ -1,10 +1,6 @@
 #include "userspace_proxy/net/cors.h"
 
-#include <absl/strings/match.h>
-
-#include <algorithm>
-
-#include "userspace_proxy/routes/table.h"
+#include "userspace_proxy/http/chars.h"
 
 namespace weft::net {
 namespace {
@@ -18,26 +14,10 @@ std::string_view joined(const std::vector<std::string>& names, std::string& into
 
 }  // namespace
 
-bool cors_allows(const model::Cors& cors, std::string_view origin) {
-  return std::any_of(cors.allow_origins.begin(), cors.allow_origins.end(), [&](const auto& match) {
-    switch (match.kind) {
-      case model::TextMatch::Kind::kExact:
-        return match.text == "*" || match.text == origin;
-      case model::TextMatch::Kind::kPrefix:
-        return origin.starts_with(match.text);
-      case model::TextMatch::Kind::kRegex:
-        return routes::matches(match, origin);
-      case model::TextMatch::Kind::kPresent:
-        return true;
-    }
-    return false;
-  });
-}
-
 void add_cors_fields(const model::Cors& cors, std::string_view origin, http::Fields& fields) {
   thread_local std::string exposed;
   for (auto& field : fields.all())  // the rule's word counts, not the endpoint's
-    if (absl::EqualsIgnoreCase(field.name, "access-control-allow-origin")) field.dropped = true;
+    if (http::equal_ignoring_case(field.name, "access-control-allow-origin")) field.dropped = true;
   fields.add("access-control-allow-origin", origin, http::Known::kOther);
   if (cors.allow_credentials.value_or(false))
     fields.add("access-control-allow-credentials", "true", http::Known::kOther);

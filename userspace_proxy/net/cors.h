@@ -9,8 +9,8 @@
 
 namespace weft::net {
 
-bool cors_allows(const model::Cors& cors, std::string_view origin);
-// Views into `cors` and `origin`, and into text that lives as long as the thread.
+// For an origin that is allowed. Views into `cors` and `origin`, and into text that lives as long
+// as the thread.
 void add_cors_fields(const model::Cors& cors, std::string_view origin, http::Fields& fields);
 void add_preflight_fields(const model::Cors& cors, std::string_view origin, http::Fields& fields);
 

@@ -1,4 +1,5 @@
-// Why a request did not simply get its endpoint's answer: Envoy's response flags, since dashboards and people know them.
+// Why a request did not simply get its endpoint's answer: Envoy's response flags, since dashboards
+// and people know them.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +8,20 @@
 namespace weft::net {
 
 // X(enumerator, letters)
-#define WEFT_RESPONSE_FLAGS(X)                                         \
-  X(kNoRoute, "NR")           /* no rule matched */                    \
-  X(kNoHealthyUpstream, "UH") /* no endpoint to be had */              \
-  X(kUpstreamFailure, "UF")   /* its connection failed */              \
-  X(kUpstreamOverflow, "UO")  /* a limit of connectionPool */          \
-  X(kRetriesExceeded, "URX")                                           \
-  X(kUpstreamReset, "UC")     /* the connection ended within */        \
-  X(kUpstreamTimeout, "UT")                                            \
-  X(kUpstreamProtocol, "UPE") /* its answer was no HTTP */             \
-  X(kDownstreamClosed, "DC")  /* the client went away */               \
-  X(kDownstreamProtocol, "DPE")                                        \
-  X(kLocalReset, "LR")                                                 \
-  X(kStreamIdle, "SI")                                                 \
-  X(kOverload, "OM")          /* this proxy's own limit */
+#define WEFT_RESPONSE_FLAGS(X)                                \
+  X(kNoRoute, "NR")           /* no rule matched */           \
+  X(kNoHealthyUpstream, "UH") /* no endpoint to be had */     \
+  X(kUpstreamFailure, "UF")   /* its connection failed */     \
+  X(kUpstreamOverflow, "UO")  /* a limit of connectionPool */ \
+  X(kRetriesExceeded, "URX")                                  \
+  X(kUpstreamReset, "UC") /* the connection ended within */   \
+  X(kUpstreamTimeout, "UT")                                   \
+  X(kUpstreamProtocol, "UPE") /* its answer was no HTTP */    \
+  X(kDownstreamClosed, "DC")  /* the client went away */      \
+  X(kDownstreamProtocol, "DPE")                               \
+  X(kLocalReset, "LR")                                        \
+  X(kStreamIdle, "SI")                                        \
+  X(kOverload, "OM") /* this proxy's own limit */
 
 enum class FlagBit : std::uint8_t {
 #define WEFT_FLAG(name, letters) name,

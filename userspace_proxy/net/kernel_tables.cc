@@ -25,7 +25,8 @@ Size size_of(int fd) {
   return size;
 }
 
-absl::StatusOr<void*> map_array(int fd, std::size_t value_size, int protection, std::size_t& count) {
+absl::StatusOr<void*> map_array(int fd, std::size_t value_size, int protection,
+                                std::size_t& count) {
   const auto size = size_of(fd);
   if (size.value != value_size)
     return absl::FailedPreconditionError("descriptor " + std::to_string(fd) + " is no map of " +

@@ -1,5 +1,5 @@
-// The breaker table and its kin, mmap-ed: arrays that the kernel's programs and weftd work on, too. The proxy may
-// make no bpf() call; memory is all it needs.
+// The breaker table and its kin, mmap-ed: arrays that the kernel's programs and weftd work on, too.
+// The proxy may make no bpf() call; memory is all it needs.
 #pragma once
 
 #include <cstddef>

@@ -20,8 +20,8 @@ std::map<std::uint8_t, std::vector<std::uint32_t>> serving(const std::vector<End
   return by_priority;
 }
 
-// Each as often as its weight over the greatest common divisor, spread evenly: at every step the one that is furthest
-// behind its share (nginx's smooth weighted round robin).
+// Each as often as its weight over the greatest common divisor, spread evenly: at every step the
+// one that is furthest behind its share (nginx's smooth weighted round robin).
 std::vector<std::uint32_t> spread(const std::vector<Endpoint>& all,
                                   const std::vector<std::uint32_t>& members) {
   std::uint32_t divisor = 0, total = 0;
@@ -52,11 +52,11 @@ LocalCluster::LocalCluster(ClusterPtr config) : config_(std::move(config)) {
 
 std::uint64_t LocalCluster::load_of(std::uint32_t index) const {
   const auto& shares = *config_->endpoints[index].shares;
-  std::uint64_t requests = 0;
+  std::uint64_t in_flight = 0;
   for (const auto& column : shares.state->requests)
-    requests += __atomic_load_n(&column, __ATOMIC_RELAXED);
-  if (config_->balancer != model::Balancer::kPeakEwma) return requests;
-  return (requests + 1) * (shares.response_us.load(std::memory_order_relaxed) + 1);
+    in_flight += __atomic_load_n(&column, __ATOMIC_RELAXED);
+  if (config_->balancer != model::Balancer::kPeakEwma) return in_flight;
+  return (in_flight + 1) * (shares.response_us.load(std::memory_order_relaxed) + 1);
 }
 
 std::uint32_t LocalCluster::candidate(Group& group, Random& random) const {

@@ -42,8 +42,8 @@ class LocalCluster {
   const Cluster& config() const { return *config_; }
   const ClusterPtr& pointer() const { return config_; }
 
-  // Of the best priority that has one whose breaker lets the request pass. `tried`: endpoints that failed this request
-  // already; they come last.
+  // Of the best priority that has one whose breaker lets the request pass. `tried`: endpoints that
+  // failed this request already; they come last.
   Picked pick(std::span<const Shares* const> tried, const Breaker& breaker, Random& random,
               std::uint64_t now_ms);
 

@@ -1,7 +1,7 @@
 // The event loop of one thread: level-triggered epoll, timers, and tasks from other threads.
 //
-// Level-triggered, since a connection is registered once and is asked for less only when its other side is slow:
-// a proxied request then costs no epoll_ctl at all.
+// Level-triggered, since a connection is registered once and is asked for less only when its other
+// side is slow: a proxied request then costs no epoll_ctl at all.
 #pragma once
 
 #include <cstdint>

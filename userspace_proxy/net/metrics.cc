@@ -15,11 +15,11 @@ void Metrics::observe(const SeriesKey& key, double ms, std::uint64_t in, std::ui
 }
 
 void Metrics::add(const Metrics& other) {
-  for (auto number : {&Metrics::accepted, &Metrics::accept_failed, &Metrics::refused_full,
-                      &Metrics::without_origin, &Metrics::refused_heads, &Metrics::retries,
-                      &Metrics::retry_overflow, &Metrics::upstream_opened, &Metrics::upstream_reused,
-                      &Metrics::upstream_failed, &Metrics::clients, &Metrics::in_flight,
-                      &Metrics::upstreams})
+  for (auto number :
+       {&Metrics::accepted, &Metrics::accept_failed, &Metrics::refused_full,
+        &Metrics::without_origin, &Metrics::refused_heads, &Metrics::retries,
+        &Metrics::retry_overflow, &Metrics::upstream_opened, &Metrics::upstream_reused,
+        &Metrics::upstream_failed, &Metrics::clients, &Metrics::in_flight, &Metrics::upstreams})
     this->*number += other.*number;
 }
 

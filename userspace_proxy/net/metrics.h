@@ -1,5 +1,5 @@
-// What one worker counted: plain numbers that only its thread writes; read at a scrape by a task on that thread.
-// Names and labels are Istio's, so its dashboards and Kiali read them.
+// What one worker counted: plain numbers that only its thread writes; read at a scrape by a task on
+// that thread. Names and labels are Istio's, so its dashboards and Kiali read them.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -15,9 +15,9 @@
 namespace weft::net {
 
 // Upper bounds in milliseconds, Istio's; one more bucket for what is above.
-inline constexpr std::array<double, 19> kDurationBounds = {0.5,  1,    5,    10,   25,    50,    100,
-                                                           250,  500,  1000, 2500, 5000,  10000, 30000,
-                                                           60000, 300000, 600000, 1800000, 3600000};
+inline constexpr std::array<double, 19> kDurationBounds = {
+    0.5,  1,    5,     10,    25,    50,     100,    250,     500,    1000,
+    2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000};
 
 struct RequestSeries {
   std::uint64_t count = 0;
@@ -51,7 +51,8 @@ struct Metrics {
   absl::flat_hash_set<std::shared_ptr<const void>> holds;
   void hold(std::shared_ptr<const void> what) { holds.insert(std::move(what)); }
 
-  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, without_origin = 0, refused_heads = 0, retries = 0, retry_overflow = 0;
+  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, without_origin = 0,
+                refused_heads = 0, retries = 0, retry_overflow = 0;
   std::uint64_t upstream_opened = 0, upstream_reused = 0, upstream_failed = 0;
   std::uint64_t clients = 0, in_flight = 0, upstreams = 0;  // now
 

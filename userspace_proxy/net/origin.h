@@ -10,7 +10,8 @@ namespace weft::net {
 
 struct Origin {
   Dialled dialled;
-  // Who shares upstream connections: the caller's network namespace, or, in the node's own, its cgroup.
+  // Who shares upstream connections: the caller's network namespace, or, in the node's own, its
+  // cgroup.
   std::uint64_t owner = 0;
 };
 

@@ -99,21 +99,29 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
   }
   put_requests(report, requests);
   for (const auto& [labels, series] : connections) {
-    counter(report, "istio_tcp_connections_opened_total", labels, static_cast<double>(series.opened));
-    counter(report, "istio_tcp_connections_closed_total", labels, static_cast<double>(series.closed));
+    counter(report, "istio_tcp_connections_opened_total", labels,
+            static_cast<double>(series.opened));
+    counter(report, "istio_tcp_connections_closed_total", labels,
+            static_cast<double>(series.closed));
     counter(report, "istio_tcp_sent_bytes_total", labels, static_cast<double>(series.sent));
     counter(report, "istio_tcp_received_bytes_total", labels, static_cast<double>(series.received));
   }
   counter(report, "weft_proxy_connections_accepted_total", {}, static_cast<double>(sum.accepted));
-  counter(report, "weft_proxy_connections_without_origin_total", {}, static_cast<double>(sum.without_origin));
-  counter(report, "weft_proxy_connections_refused_total", {{"reason", "full"}}, static_cast<double>(sum.refused_full));
-  counter(report, "weft_proxy_connections_refused_total", {{"reason", "no_descriptor"}}, static_cast<double>(sum.accept_failed));
+  counter(report, "weft_proxy_connections_without_origin_total", {},
+          static_cast<double>(sum.without_origin));
+  counter(report, "weft_proxy_connections_refused_total", {{"reason", "full"}},
+          static_cast<double>(sum.refused_full));
+  counter(report, "weft_proxy_connections_refused_total", {{"reason", "no_descriptor"}},
+          static_cast<double>(sum.accept_failed));
   counter(report, "weft_proxy_requests_refused_total", {}, static_cast<double>(sum.refused_heads));
   counter(report, "weft_proxy_retries_total", {}, static_cast<double>(sum.retries));
   counter(report, "weft_proxy_retry_overflow_total", {}, static_cast<double>(sum.retry_overflow));
-  counter(report, "weft_proxy_upstream_connections_opened_total", {}, static_cast<double>(sum.upstream_opened));
-  counter(report, "weft_proxy_upstream_connections_reused_total", {}, static_cast<double>(sum.upstream_reused));
-  counter(report, "weft_proxy_upstream_connections_failed_total", {}, static_cast<double>(sum.upstream_failed));
+  counter(report, "weft_proxy_upstream_connections_opened_total", {},
+          static_cast<double>(sum.upstream_opened));
+  counter(report, "weft_proxy_upstream_connections_reused_total", {},
+          static_cast<double>(sum.upstream_reused));
+  counter(report, "weft_proxy_upstream_connections_failed_total", {},
+          static_cast<double>(sum.upstream_failed));
   gauge(report, "weft_proxy_connections_active", static_cast<double>(sum.clients));
   gauge(report, "weft_proxy_requests_active", static_cast<double>(sum.in_flight));
   gauge(report, "weft_proxy_upstream_connections_active", static_cast<double>(sum.upstreams));

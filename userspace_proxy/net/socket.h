@@ -1,4 +1,5 @@
-// A non-blocking stream socket in a loop, with what the kernel did not take yet; or, as a tunnel, tied to another.
+// A non-blocking stream socket in a loop, with what the kernel did not take yet; or, as a tunnel,
+// tied to another.
 #pragma once
 
 #include <sys/types.h>
@@ -32,7 +33,8 @@ class Socket : public Loop::Watcher {
   bool open(base::Fd fd, bool writable_too = false);
   void close();
 
-  // Sends what the kernel takes and keeps the rest. False: the connection is broken, errno says how.
+  // Sends what the kernel takes and keeps the rest. False: the connection is broken, errno says
+  // how.
   bool send(std::span<const std::string_view> pieces);
   bool send(std::string_view piece) { return send({&piece, 1}); }
   // Of the backlog; true once it is empty.

@@ -40,15 +40,13 @@ void SocketHub::ask(std::uint64_t netns_cookie, model::Family family, Loop& aske
 
 void SocketHub::pass(Waiting waiting, std::vector<base::Fd> sockets, int error) {
   auto shared = std::make_shared<std::vector<base::Fd>>(std::move(sockets));
-  waiting.asker->post([answer = std::move(waiting.answer), shared, error] {
-    answer(std::move(*shared), error);
-  });
+  waiting.asker->post(
+      [answer = std::move(waiting.answer), shared, error] { answer(std::move(*shared), error); });
 }
 
 void SocketHub::send(std::uint64_t netns_cookie, model::Family family, Waiting waiting) {
   const Question question{
-      netns_cookie,
-      static_cast<std::uint16_t>(family == model::Family::kIpv4 ? AF_INET : AF_INET6),
+      netns_cookie, static_cast<std::uint16_t>(family == model::Family::kIpv4 ? AF_INET : AF_INET6),
       StockSockets::kBatch, next_tag_++};
   if (!channel_) return pass(std::move(waiting), {}, ENOTCONN);
   if (::send(channel_.get(), &question, sizeof question, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -95,7 +93,8 @@ bool SocketHub::read_answer() {
 }
 
 void SocketHub::give_up(int error) {
-  log::error("sockets", {{"error", "weft-sockets is gone: no new connection to an endpoint can be made"}});
+  log::error("sockets",
+             {{"error", "weft-sockets is gone: no new connection to an endpoint can be made"}});
   loop_.remove(channel_.get());
   channel_ = base::Fd();
   for (auto& [tag, waiting] : std::exchange(waiting_, {})) pass(std::move(waiting), {}, error);

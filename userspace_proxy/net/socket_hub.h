@@ -1,4 +1,5 @@
-// The one channel to weft-sockets, for all workers. Lives on the control thread; workers ask it through its loop.
+// The one channel to weft-sockets, for all workers. Lives on the control thread; workers ask it
+// through its loop.
 #pragma once
 
 #include <cstdint>

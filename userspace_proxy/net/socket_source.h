@@ -1,5 +1,5 @@
-// Where upstream sockets come from: weft-sockets, which makes them in the caller's network namespace, or, without it
-// (benchmarks, tests), socket(2). Of one worker's thread.
+// Where upstream sockets come from: weft-sockets, which makes them in the caller's network
+// namespace, or, without it (benchmarks, tests), socket(2). Of one worker's thread.
 #pragma once
 
 #include <cstdint>

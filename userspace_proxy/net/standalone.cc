@@ -53,8 +53,8 @@ absl::StatusOr<base::Fd> listen_at(const Dialled& at) {
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
       listen(fd.get(), 4096) != 0)
-    return absl::ErrnoToStatus(errno, "listening at " + at.address.to_text() + ":" +
-                                          std::to_string(at.port));
+    return absl::ErrnoToStatus(
+        errno, "listening at " + at.address.to_text() + ":" + std::to_string(at.port));
   return fd;
 }
 

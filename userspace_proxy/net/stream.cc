@@ -1,11 +1,11 @@
-// The request's way: from its head to the bytes that an endpoint is sent. stream_response.cc is the way back.
+// The request's way: from its head to the bytes that an endpoint is sent. stream_response.cc is the
+// way back.
 #include "userspace_proxy/net/stream.h"
-
-#include <absl/strings/match.h>
 
 #include <algorithm>
 #include <cstdio>
 
+#include "userspace_proxy/http/chars.h"
 #include "userspace_proxy/http/path.h"
 #include "userspace_proxy/net/cors.h"
 #include "userspace_proxy/net/worker.h"
@@ -21,7 +21,7 @@ bool is_idempotent(std::string_view method) {  // RFC 9110 9.2.2
 void edit(http::Fields& fields, const model::HeaderEdits& edits) {
   const auto drop = [&](std::string_view name) {
     for (auto& field : fields.all())
-      if (absl::EqualsIgnoreCase(field.name, name)) field.dropped = true;
+      if (http::equal_ignoring_case(field.name, name)) field.dropped = true;
   };
   for (const auto& name : edits.remove) drop(name);
   for (const auto& [name, value] : edits.set) {
@@ -36,9 +36,9 @@ std::string make_request_id(Random& random) {
   const auto high = (random.next() & ~0xf000ull) | 0x4000;
   const auto low = (random.next() & ~(3ull << 62)) | 2ull << 62;
   char text[40];
-  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx",
-                static_cast<unsigned>(high >> 32), static_cast<unsigned>(high >> 16 & 0xffff),
-                static_cast<unsigned>(high & 0xffff), static_cast<unsigned>(low >> 48),
+  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx", static_cast<unsigned>(high >> 32),
+                static_cast<unsigned>(high >> 16 & 0xffff), static_cast<unsigned>(high & 0xffff),
+                static_cast<unsigned>(low >> 48),
                 static_cast<unsigned long long>(low & 0xffffffffffffull));
   return text;
 }
@@ -131,7 +131,8 @@ bool Stream::normalize(http::RequestHead& head) {
     case http::PathVerdict::kRefused:
       break;
   }
-  reply(400, flag(FlagBit::kDownstreamProtocol), "the path is not one that two readers would read alike");
+  reply(400, flag(FlagBit::kDownstreamProtocol),
+        "the path is not one that two readers would read alike");
   return false;
 }
 
@@ -157,7 +158,7 @@ bool Stream::answer_preflight(const http::RequestHead& head) {
   if (!origin) return false;
   origin_ = origin->value;
   if (head.method != "OPTIONS" || !head.fields.find("access-control-request-method")) return false;
-  if (!cors_allows(*rule_->cors, origin_)) return false;  // the endpoint may know better
+  if (!allows_origin()) return false;  // the endpoint may know better
   status_ = 200;
   http::Fields fields;
   add_preflight_fields(*rule_->cors, origin_, fields);
@@ -234,7 +235,9 @@ void Stream::write_request(http::RequestHead& head, routes::Match match, const m
   line.upgrade = head.upgrade;
   std::string path;
   if (to) {
-    const auto* edit_of_path = destination->path ? &*destination->path : to->path ? &*to->path : nullptr;
+    const auto* edit_of_path = destination->path ? &*destination->path
+                               : to->path        ? &*to->path
+                                                 : nullptr;
     if (edit_of_path) {
       path = service_->config->table->edited_path(*edit_of_path, match, head.path);
       line.path = path;
@@ -296,28 +299,32 @@ void Stream::attempt() {
   auto& loop = worker_.loop();
   tried_ns_ = loop.now_ns();
   sent_ = 0;
-  const auto picked =
-      cluster_->pick(tried_, worker_.breaker(), worker_.random(), loop.now_ms());
+  const auto picked = cluster_->pick(tried_, worker_.breaker(), worker_.random(), loop.now_ms());
   if (!picked.endpoint)
     return reply(503, flag(FlagBit::kNoHealthyUpstream) | flags_,
                  picked.all_ejected ? "every endpoint's circuit breaker is open (UH)"
                                     : "the service has no endpoint that is ready (UH)");
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
-                                 client_->pool_owner());
+  upstream_ =
+      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
   if (!upstream_)
     return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
   if (rule_ && rule_->retries && rule_->retries->per_try_timeout)
-    loop.set(try_deadline_,
-             static_cast<std::uint64_t>(rule_->retries->per_try_timeout->count()));
+    loop.set(try_deadline_, static_cast<std::uint64_t>(rule_->retries->per_try_timeout->count()));
   upstream_->begin(*this);
 }
 
+bool Stream::allows_origin() const {
+  const auto& origins = service_->config->origins;
+  const auto found = origins.find(rule_);
+  return found != origins.end() && found->second.allows(origin_);
+}
+
 void Stream::add_cors(http::Fields& fields) {
-  if (rule_ && rule_->cors && !origin_.empty() && cors_allows(*rule_->cors, origin_))
+  if (rule_ && rule_->cors && !origin_.empty() && allows_origin())
     add_cors_fields(*rule_->cors, origin_, fields);
 }
 

@@ -1,7 +1,9 @@
-// One request and its response: routed, sent to an endpoint, tried again where that is safe, told to the client.
-// It is the unit of the proxy: a client's connection makes one for each request, whatever its protocol.
+// One request and its response: routed, sent to an endpoint, tried again where that is safe, told
+// to the client. It is the unit of the proxy: a client's connection makes one for each request,
+// whatever its protocol.
 //
-// It knows the client by what Client::respond...() does, and an endpoint by an Upstream; it owns neither.
+// It knows the client by what Client::respond...() does, and an endpoint by an Upstream; it owns
+// neither.
 #pragma once
 
 #include <cstdint>
@@ -97,11 +99,13 @@ class Stream {
              std::string_view content_type = "text/plain");
   void add_response_edits(http::ResponseHead& head);
   void add_cors(http::Fields& fields);
+  bool allows_origin() const;
   void finish();
   void finish_tunnel();
   void record();
   void leave();  // what it counts as in flight
-  std::string_view location(const http::RequestHead& head, const model::Redirect& to, routes::Match match, std::string& into) const;
+  std::string_view location(const http::RequestHead& head, const model::Redirect& to,
+                            routes::Match match, std::string& into) const;
   std::size_t backlog() const { return request_.size() - sent_; }
 
   Worker& worker_;
@@ -115,7 +119,8 @@ class Stream {
   std::uint32_t* column_ = nullptr;     // where it is counted as in flight
   bool probe_ = false;
 
-  std::string request_;  // as it goes to the endpoint, head and body; from its beginning while it can be sent again
+  std::string request_;  // as it goes to the endpoint, head and body; from its beginning while it
+                         // can be sent again
   std::size_t sent_ = 0;
   std::string path_;      // normalized, where that changed it
   std::string origin_;    // of the request, where the rule has CORS

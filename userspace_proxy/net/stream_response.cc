@@ -9,7 +9,7 @@ namespace weft::net {
 namespace {
 
 constexpr std::uint32_t kDefaultRetries = 2;
-constexpr std::uint32_t kRetriesAlways = 3;       // at once, whatever the budget says
+constexpr std::uint32_t kRetriesAlways = 3;        // at once, whatever the budget says
 constexpr std::uint32_t kRetryBudgetPercent = 20;  // of the requests in flight
 constexpr std::uint32_t kLongestBackoff = 10;      // times the base
 
@@ -129,9 +129,8 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
       return (has(wish->on, k5xx) && status >= 500) ||
              (has(wish->on, kGateway) && status >= 502 && status <= 504) ||
              (has(wish->on, kRetriable4xx) && status == 409) ||
-             (has(wish->on, kStatuses) &&
-              std::find(wish->statuses.begin(), wish->statuses.end(), status) !=
-                  wish->statuses.end());
+             (has(wish->on, kStatuses) && std::find(wish->statuses.begin(), wish->statuses.end(),
+                                                    status) != wish->statuses.end());
   }
   return false;
 }
@@ -140,8 +139,7 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
 bool Stream::retry(Failure failure, std::uint16_t) {
   auto& metrics = worker_.metrics();
   if (!retrying_) {
-    const auto budget =
-        std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
+    const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
     const auto limit = cluster_->config().limits.max_retries;
     if (cluster_->retries >= (limit ? limit : budget)) {
       ++metrics.retry_overflow;
@@ -159,8 +157,8 @@ bool Stream::retry(Failure failure, std::uint16_t) {
     attempt();  // another endpoint first, and at once
     return true;
   }
-  const auto base = static_cast<std::uint32_t>(
-      rule_ && rule_->retries ? rule_->retries->backoff.count() : 25);
+  const auto base =
+      static_cast<std::uint32_t>(rule_ && rule_->retries ? rule_->retries->backoff.count() : 25);
   const auto most = base * std::min(1u << std::min(attempts_, 10u), kLongestBackoff);
   worker_.loop().set(backoff_, worker_.random().below(most + 1));
   return true;
@@ -168,7 +166,8 @@ bool Stream::retry(Failure failure, std::uint16_t) {
 
 void Stream::leave() {
   try_deadline_.cancel();
-  if (auto* column = std::exchange(column_, nullptr)) __atomic_fetch_sub(column, 1, __ATOMIC_RELAXED);
+  if (auto* column = std::exchange(column_, nullptr))
+    __atomic_fetch_sub(column, 1, __ATOMIC_RELAXED);
 }
 
 void Stream::drop_upstream() {
@@ -306,8 +305,7 @@ void Stream::record() {
   --metrics.in_flight;
   if (std::exchange(counted_, false)) --cluster_->requests;
   if (std::exchange(retrying_, false)) --cluster_->retries;
-  const auto ms =
-      static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
+  const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
   if (!tunnel_)
     metrics.observe({client_->caller().get(), &who->config().who, status_, flags_}, ms, bytes_in_,
@@ -331,22 +329,21 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
   started_ns_ = worker_.loop().now_ns();
   tunnel_ = request_done_ = in_flight_ = true;
   ++worker_.metrics().in_flight;
-  ++worker_.metrics()
-        .connections[{client.caller().get(), &cluster_->config().who, 0, 0}]
-        .opened;
+  ++worker_.metrics().connections[{client.caller().get(), &cluster_->config().who, 0, 0}].opened;
   attempt_tunnel();
 }
 
 void Stream::attempt_tunnel() {
-  const auto picked = cluster_->pick(tried_, worker_.breaker(), worker_.random(), worker_.loop().now_ms());
+  const auto picked =
+      cluster_->pick(tried_, worker_.breaker(), worker_.random(), worker_.loop().now_ms());
   if (!picked.endpoint) {
     flags_ |= flag(FlagBit::kNoHealthyUpstream);
     return finish_tunnel();
   }
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
-                                 client_->pool_owner());
+  upstream_ =
+      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
   if (!upstream_) return finish_tunnel();
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
@@ -401,7 +398,8 @@ void Stream::on_tunnel_drained() {
 
 void Stream::finish_tunnel() {
   if (tunnel_) {
-    auto& series = worker_.metrics().connections[{client_->caller().get(), &cluster_->config().who, 0, 0}];
+    auto& series =
+        worker_.metrics().connections[{client_->caller().get(), &cluster_->config().who, 0, 0}];
     ++series.closed;
     series.sent += bytes_in_;
     series.received += bytes_out_;

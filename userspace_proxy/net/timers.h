@@ -1,5 +1,6 @@
-// Timers of one thread: a hashed wheel (Varghese and Lauck 1987), since nearly every timer of a proxy is moved
-// before it fires. Moving one to a later time only writes its deadline; the wheel looks again when the old time comes.
+// Timers of one thread: a hashed wheel (Varghese and Lauck 1987), since nearly every timer of a
+// proxy is moved before it fires. Moving one to a later time only writes its deadline; the wheel
+// looks again when the old time comes.
 #pragma once
 
 #include <array>
@@ -11,7 +12,8 @@ namespace weft::net {
 
 class Timers;
 
-// Fires once, at its deadline or up to a tick later. Destroying it cancels it. Belongs to the wheel's thread.
+// Fires once, at its deadline or up to a tick later. Destroying it cancels it. Belongs to the
+// wheel's thread.
 class Timer {
  public:
   explicit Timer(std::function<void()> on_due) : on_due_(std::move(on_due)) {}
@@ -28,8 +30,8 @@ class Timer {
 
   std::function<void()> on_due_;
   Timer* next_ = nullptr;
-  Timer** link_ = nullptr;         // what points at it; null: in no slot
-  std::uint64_t deadline_ms_ = 0;  // 0: not armed
+  Timer** link_ = nullptr;          // what points at it; null: in no slot
+  std::uint64_t deadline_ms_ = 0;   // 0: not armed
   std::uint64_t looked_at_ms_ = 0;  // when its slot is visited
 };
 

@@ -1,7 +1,8 @@
 // A connection to an endpoint, and the pools that keep those that wait for their next request.
 //
-// A pool belongs to one worker, one endpoint and one caller: the endpoint sees the caller's address, so a connection
-// of one caller is of no use to another (with weft.mesh/source-address: node all callers are one).
+// A pool belongs to one worker, one endpoint and one caller: the endpoint sees the caller's
+// address, so a connection of one caller is of no use to another (with weft.mesh/source-address:
+// node all callers are one).
 #pragma once
 
 #include <cstdint>
@@ -66,8 +67,8 @@ class Upstream final : public Socket {
   Timer timer_;     // to connect, or to be idle
   State state_ = State::kNew;
   bool shut_after_backlog_ = false;
-  bool interim_ = false;  // the head that was read last is a 1xx
-  bool extra_ = false;    // more came than the response
+  bool interim_ = false;             // the head that was read last is a 1xx
+  bool extra_ = false;               // more came than the response
   std::shared_ptr<Upstream*> self_;  // for whoever makes its socket: is it still there?
   std::uint32_t served_ = 0;
   std::uint32_t place_ = 0;  // in the pool's list

@@ -46,8 +46,8 @@ void Gather::end() {
     std::size_t count = 0;
     for (; at < pieces_.size() && count < views.size(); ++at) {
       const auto& piece = pieces_[at];
-      views[count++] = piece.view.data() ? piece.view
-                                         : std::string_view(text_).substr(piece.from, piece.size);
+      views[count++] =
+          piece.view.data() ? piece.view : std::string_view(text_).substr(piece.from, piece.size);
     }
     client->write({views.data(), count});
   }
@@ -64,7 +64,10 @@ void Gather::clear() {
 class Worker::Listener final : public Loop::Watcher {
  public:
   Listener(Worker& worker, base::Fd fd, CallerPtr caller)
-      : worker_(worker), fd_(std::move(fd)), caller_(std::move(caller)), retry_([this] { watch(); }) {
+      : worker_(worker),
+        fd_(std::move(fd)),
+        caller_(std::move(caller)),
+        retry_([this] { watch(); }) {
     watch();
   }
   void on_ready(std::uint32_t) override { worker_.accept_from(*this); }
@@ -105,7 +108,8 @@ Worker::Worker(const WorkerOptions& options,
 
 Worker::~Worker() = default;
 
-// Services and clusters that did not change are the same pointers: what was resolved for them stays as it is.
+// Services and clusters that did not change are the same pointers: what was resolved for them stays
+// as it is.
 void Worker::apply(ConfigPtr config) {
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters;
   for (const auto& [name, cluster] : config->clusters) {
@@ -162,7 +166,8 @@ void Worker::forget(std::uint64_t netns_cookie) {
   }
   std::erase_if(listeners_, [](const auto& listener) { return !listener; });
   sockets_->forget(netns_cookie);
-  // Connections of the workload are held open by their peers, who are gone with it; idle ones of pools are ours.
+  // Connections of the workload are held open by their peers, who are gone with it; idle ones of
+  // pools are ours.
   for (auto& [key, pool] : pools_)
     if (pool->netns_cookie() == netns_cookie && netns_cookie) pool->retire();
 }
@@ -211,8 +216,8 @@ void Worker::admit(base::Fd fd, const Listener& listener) {
   }
   const int one = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  auto& client = *clients_.emplace_back(std::make_unique<Client>(
-      *this, origin->dialled, listener.caller(), origin->owner));
+  auto& client = *clients_.emplace_back(
+      std::make_unique<Client>(*this, origin->dialled, listener.caller(), origin->owner));
   client.place_ = static_cast<std::uint32_t>(clients_.size() - 1);
   metrics_.clients = clients_.size();
   client.start(std::move(fd));

@@ -1,5 +1,5 @@
-// One thread of the proxy: its loop, its connections, its share of the counting. Workers share the configuration and
-// the breaker table, and nothing else; there is no lock on a request's way.
+// One thread of the proxy: its loop, its connections, its share of the counting. Workers share the
+// configuration and the breaker table, and nothing else; there is no lock on a request's way.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -28,7 +28,8 @@ namespace weft::net {
 // A service with the clusters of its rules, resolved once a configuration.
 struct LocalService {
   ServicePtr config;
-  std::vector<std::shared_ptr<LocalCluster>> clusters;  // as the table's indexes mean them; null: unknown
+  std::vector<std::shared_ptr<LocalCluster>>
+      clusters;  // as the table's indexes mean them; null: unknown
 };
 
 // The pieces of what one upstream read gives the client, so that they go with one system call.
