@@ -1,4 +1,5 @@
 #include <array>
+#include <cstring>
 
 #include "userspace_proxy/http/chars.h"
 #include "userspace_proxy/http/message.h"
@@ -6,8 +7,34 @@
 namespace weft::http {
 namespace {
 
+// `text` in lower case; `letters` has the bit that tells the cases apart where text has a letter,
+// so that (name | letters) == text compares in any case, and eight bytes at a time.
 struct Name {
-  std::string_view text;
+  constexpr Name(std::string_view of, Known is) : size(of.size()), known(is) {
+    for (std::size_t i = 0; i < size; ++i) {
+      text[i] = of[i];
+      letters[i] = of[i] >= 'a' && of[i] <= 'z' ? 0x20 : 0;
+    }
+  }
+
+  template <class Word>
+  bool matches(const char* name, std::size_t at) const {
+    Word word, want, mask;
+    std::memcpy(&word, name + at, sizeof word);
+    std::memcpy(&want, text.data() + at, sizeof want);
+    std::memcpy(&mask, letters.data() + at, sizeof mask);
+    return (word | mask) == want;
+  }
+  bool matches(const char* name) const {
+    if (size > 8)
+      return matches<std::uint64_t>(name, 0) && matches<std::uint64_t>(name, size - 8) &&
+             (size <= 16 || matches<std::uint64_t>(name, 8));
+    if (size >= 4) return matches<std::uint32_t>(name, 0) && matches<std::uint32_t>(name, size - 4);
+    return matches<std::uint16_t>(name, 0) && matches<std::uint16_t>(name, size - 2);
+  }
+
+  std::array<char, 24> text{}, letters{};
+  std::size_t size;
   Known known;
 };
 
@@ -49,8 +76,9 @@ constexpr auto table() {
   std::array<std::uint8_t, (kLongest + 1) * 32> slots{};
   std::uint8_t number = 0;
   for (const auto& name : kNames) {
-    if (slots[slot_of(name.text)]) throw "two known names share a slot";
-    slots[slot_of(name.text)] = ++number;
+    auto& slot = slots[slot_of({name.text.data(), name.size})];
+    if (slot) throw "two known names share a slot";
+    slot = ++number;
   }
   return slots;
 }
@@ -61,9 +89,8 @@ constexpr auto kSlots = table();
 Known known_of(std::string_view name) {
   if (name.empty() || name.size() > kLongest) return Known::kOther;
   const auto number = kSlots[slot_of(name)];
-  if (!number) return Known::kOther;
-  const auto& candidate = kNames[number - 1];
-  return equal_ignoring_case(name, candidate.text) ? candidate.known : Known::kOther;
+  if (!number || !kNames[number - 1].matches(name.data())) return Known::kOther;
+  return kNames[number - 1].known;
 }
 
 bool Fields::grow() {

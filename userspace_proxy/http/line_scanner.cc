@@ -41,28 +41,10 @@ std::uint32_t controls_of_rest(const char* rest, std::size_t size) {
 
 }  // namespace
 
-LineScanner::Verdict LineScanner::scan(std::string_view input, const Bounds& bounds) {
-  for (std::size_t at = at_; at < input.size(); at += kBlock) {
-    const auto rest = input.size() - at;
-    auto found =
-        rest >= kBlock ? controls_of(input.data() + at) : controls_of_rest(input.data() + at, rest);
-    for (; found; found &= found - 1) {
-      at_ = at + static_cast<std::size_t>(std::countr_zero(found));
-      const auto verdict = take(input, at_, bounds);
-      if (verdict != Verdict::kMore) return verdict;
-      if (at_ + 1 == input.size() && input[at_] == '\r') return Verdict::kMore;
-    }
-  }
-  at_ = input.size();
-  if (count_ == 0 && at_ > bounds.first_line_bytes) return Verdict::kLineTooLong;
-  return at_ >= bounds.bytes ? Verdict::kTooLong : Verdict::kMore;
-}
-
-// One control byte. The limits come first, and by position: a stream that is cut into pieces meets
-// them before it meets what is behind them.
-LineScanner::Verdict LineScanner::take(std::string_view input, std::size_t position,
-                                       const Bounds& bounds) {
-  if (input[position] == '\n' && position + 1 == line_) return Verdict::kMore;  // the CR's
+// One control byte, but the LF of a CR. The limits come first, and by position: a stream that is
+// cut into pieces meets them before it meets what is behind them.
+inline LineScanner::Verdict LineScanner::take(std::string_view input, std::size_t position,
+                                              const Bounds& bounds) {
   if (count_ == 0 && position > bounds.first_line_bytes) return Verdict::kLineTooLong;
   if (position >= bounds.bytes) return Verdict::kTooLong;
   if (input[position] != '\r') return Verdict::kBadByte;
@@ -74,6 +56,24 @@ LineScanner::Verdict LineScanner::take(std::string_view input, std::size_t posit
   if (!empty) ends_[count_++] = static_cast<std::uint32_t>(position);
   line_ = position + 2;
   return empty ? Verdict::kEnd : Verdict::kMore;
+}
+
+LineScanner::Verdict LineScanner::scan(std::string_view input, const Bounds& bounds) {
+  for (std::size_t at = at_; at < input.size(); at += kBlock) {
+    const auto rest = input.size() - at;
+    auto found =
+        rest >= kBlock ? controls_of(input.data() + at) : controls_of_rest(input.data() + at, rest);
+    for (; found; found &= found - 1) {
+      at_ = at + static_cast<std::size_t>(std::countr_zero(found));
+      if (at_ + 1 == line_ && input[at_] == '\n') continue;
+      const auto verdict = take(input, at_, bounds);
+      if (verdict != Verdict::kMore) return verdict;
+      if (at_ + 1 == input.size() && input[at_] == '\r') return Verdict::kMore;
+    }
+  }
+  at_ = input.size();
+  if (count_ == 0 && at_ > bounds.first_line_bytes) return Verdict::kLineTooLong;
+  return at_ >= bounds.bytes ? Verdict::kTooLong : Verdict::kMore;
 }
 
 }  // namespace weft::http

@@ -144,6 +144,8 @@ Fault ResponseReader::set_framing(bool is_framed, bool is_chunked) {
   }
   if (is_connect_ && status < 300) {
     head_.framing = Framing::kTunnel;
+    head_.has_content_length = false;
+    head_.content_length = 0;
     return {};
   }
   if (head_only_ || status == 304) return {};

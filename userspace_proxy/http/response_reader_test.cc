@@ -133,8 +133,8 @@ TEST(ResponseReader, ARefusedUpgradeIsAnOrdinaryResponse) {
 }
 
 TEST(ResponseReader, ConnectTunnelsOnSuccessOnly) {
-  const auto seen = read("HTTP/1.1 200 OK\r\n\r\nabc", {.is_connect = true});
-  EXPECT_TRUE(has(seen.log, "framing=4"));
+  const auto seen = read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", {.is_connect = true});
+  EXPECT_TRUE(has(seen.log, "framing=4 length=0\n")) << "RFC 9112 6.3: framing is ignored";
   EXPECT_EQ(seen.body, "abc");
   const auto refused = read("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", {.is_connect = true});
   EXPECT_TRUE(has(refused.log, "framing=1"));
