@@ -13,6 +13,7 @@ void decode_namespace(Decoder& decoder, Value document, std::vector<model::Objec
 void decode_pod_labels(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::PodLabelsObject pod{decode_meta(decoder, document, Name::kSubdomain, kRankAnnotations)};
   pod.meta.annotations.clear();
+  pod.meta.origin = {};
   objects.push_back(std::move(pod));
 }
 

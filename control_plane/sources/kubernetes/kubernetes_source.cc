@@ -215,9 +215,8 @@ class KubernetesSource : public Source {
       return core.watching() && !core.mid_event() ? 630s : 30s;
     };
     const auto begin = Clock::now();
-    const auto target = core.target();
-    auto broken =
-        co_await follower.client.get(target, core.accept(), authorization_, std::move(events));
+    const auto target = core.target(), accept = core.accept();
+    auto broken = co_await follower.client.get(target, accept, authorization_, std::move(events));
     if (alive.expired()) co_return ListWatch::Ending{};
     co_return core.end(broken,
                        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin));
