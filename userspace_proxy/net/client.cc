@@ -204,9 +204,9 @@ void Client::refuse(const http::Event& event) {
   line.keep_alive = false;
   http::write_head(line, fields, http::Framing::kLength, body.size(), head);
   head += body;
-  worker_.metrics().observe({caller_.get(), &service_->clusters[0]->config().who, event.status,
+  worker_.metrics().observe({caller_.get(), service_->clusters[0]->config().who.get(), event.status,
                              flag(FlagBit::kDownstreamProtocol)},
-                            0, 0, body.size());
+                            0, 0, body.size(), loop_.now_ms());
   if (!Socket::send(head)) return worker_.remove(*this);
   linger();
 }
