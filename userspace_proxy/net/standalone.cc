@@ -114,6 +114,8 @@ weft::v1::Config one_service(const Dialled& dialled, const std::vector<Dialled>&
     endpoint.set_port(each.port);
     endpoint.set_weight(1);
   }
+  cluster.set_connect_timeout_ms(10000);
+  cluster.set_idle_timeout_ms(3600000);
   cluster.set_balancer(static_cast<std::uint32_t>(model::Balancer::kLeastRequest));
   return config;
 }
