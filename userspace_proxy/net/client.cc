@@ -132,7 +132,10 @@ void Client::hold(std::string_view rest, bool held) {
 
 bool Client::step(std::string_view& input) {
   if (mode_ == Mode::kSniff) {
-    if (input.empty() && !eof_) return false;
+    if (input.empty()) {
+      if (eof_) worker_.remove(*this);  // somebody only looked whether anybody listens
+      return false;
+    }
     if (!sniff(input)) return false;
   }
   const auto event = reader_.next(input, eof_);
