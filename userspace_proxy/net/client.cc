@@ -341,11 +341,13 @@ void Client::finished(bool keep) {
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
   if (!is_open()) return;
-  if (!keep) {
-    // What was gathered for it goes first.
+  const bool over = !keep || draining_ || worker_.draining();
+  if (over || !in_.empty() || eof_) {
+    // What was gathered for it goes before whatever is said next, and before the end.
     if (worker_.gather().collects_for(*this)) worker_.gather().end();
-    return is_open() ? linger() : void();
+    if (!is_open()) return;
   }
+  if (over) return linger();
   if (in_.empty() && !eof_) {
     want_read(true);
     return set_timer();
