@@ -365,13 +365,19 @@ void Client::resume() {
 void Client::become_tunnel() {
   mode_ = Mode::kTunnel;
   reader_.tunnel();
-  if (working_ || in_.empty()) return;
+  want_read(!eof_);
   const auto held = std::move(in_);
   in_.clear();
-  stream_->on_client_tunnel(held);
+  if (!held.empty()) stream_->on_client_tunnel(held);
+  if (eof_ && stream_) stream_->on_client_tunnel_end();
 }
 
-void Client::tunnel(std::string_view bytes) { write({&bytes, 1}); }
+void Client::tunnel(std::string_view bytes) {
+  auto& gather = worker_.gather();
+  // Behind the 101 that came with it.
+  if (gather.collects_for(*this)) return gather.add(bytes);
+  write({&bytes, 1});
+}
 
 void Client::end_tunnel_writing() {
   if (backlog())
