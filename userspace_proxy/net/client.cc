@@ -42,6 +42,7 @@ void Client::start(base::Fd fd) {
 
 // One timer for whatever is waited for; moving it on costs a store.
 void Client::set_timer() {
+  if (broken_) return;
   const auto& options = worker_.options();
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
@@ -54,6 +55,7 @@ void Client::set_timer() {
 }
 
 void Client::on_time() {
+  if (broken_) return gone(FlagBit::kDownstreamClosed);
   if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
     return worker_.remove(*this);
   if (!stream_) {
@@ -71,7 +73,7 @@ void Client::on_time() {
 }
 
 bool Client::takes() const {
-  if (closing_ || mode_ == Mode::kLinger) return false;
+  if (closing_ || broken_ || mode_ == Mode::kLinger) return false;
   if (!stream_)
     return !backlog();  // an answer that waits for a slow reader holds the next request up
   return !stream_->request_done() && stream_->wants_body();
@@ -217,6 +219,7 @@ void Client::refuse(const http::Event& event) {
 // Closing with bytes unread resets the connection, and the peer may never see what it was told: so
 // the rest is read and thrown away for a while (RFC 9112 9.6).
 void Client::linger() {
+  if (broken_) return worker_.remove(*this);
   if (backlog()) {
     closing_ = true;
     want_read(false);
@@ -283,9 +286,12 @@ void Client::abort() {
 
 bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
 
+// Never ends the stream, which is in the middle of answering: that comes by the timer.
 void Client::write(std::span<const std::string_view> pieces) {
-  if (!is_open()) return;
-  if (!Socket::send(pieces)) gone(FlagBit::kDownstreamClosed);
+  if (!is_open() || broken_) return;
+  if (Socket::send(pieces)) return;
+  broken_ = true;
+  loop_.set(timer_, 0);
 }
 
 void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
