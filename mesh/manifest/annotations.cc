@@ -109,6 +109,22 @@ std::optional<model::HealthCheck> parse_health_check(std::string_view text) {
   return check;
 }
 
+namespace {
+
+std::optional<model::ProxyDown> parse_proxy_down(std::string_view text) {
+  if (text == "refuse") return model::ProxyDown::kRefuse;
+  if (text == "direct") return model::ProxyDown::kDirect;
+  return std::nullopt;
+}
+
+std::optional<model::SourceAddress> parse_source_address(std::string_view text) {
+  if (text == "caller") return model::SourceAddress::kCaller;
+  if (text == "node") return model::SourceAddress::kNode;
+  return std::nullopt;
+}
+
+}  // namespace
+
 void decode_service_annotations(Decoder& decoder, Value document, model::ServiceObject& service) {
   Annotations annotations(decoder, document, service.meta);
   service.balancer =
@@ -125,6 +141,10 @@ void decode_service_annotations(Decoder& decoder, Value document, model::Service
       "weft.mesh/health-check", parse_health_check,
       "it is not tcp, http /PATH or grpc [SERVICE], followed by words like port=8080, "
       "interval=5s, timeout=1s, unhealthy=3 and healthy=2");
+  traffic.proxy_down =
+      annotations.get("weft.mesh/proxy-down", parse_proxy_down, "it is not refuse or direct");
+  traffic.source_address =
+      annotations.get("weft.mesh/source-address", parse_source_address, "it is not caller or node");
 }
 
 model::Rank decode_rank(Decoder& decoder, Value document, const model::ObjectMeta& meta) {

@@ -13,7 +13,9 @@ inline constexpr std::string_view kServiceAnnotations[] = {"weft.mesh/balancer",
                                                            "weft.mesh/breaker-base-ejection",
                                                            "weft.mesh/max-connections-per-endpoint",
                                                            "weft.mesh/failover-below",
-                                                           "weft.mesh/health-check"};
+                                                           "weft.mesh/health-check",
+                                                           "weft.mesh/proxy-down",
+                                                           "weft.mesh/source-address"};
 // Of Pods, and of EndpointSlices for all their endpoints: standby ones have slices of their own.
 inline constexpr std::string_view kRankAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight"};
 

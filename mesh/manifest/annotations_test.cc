@@ -51,6 +51,10 @@ TEST(Annotations, SayWhatAServiceWants) {
   EXPECT_EQ(wishes("failover-below", "0").failover_below, 0);
   EXPECT_EQ(wishes("failover-below", "100").failover_below, 100);
   EXPECT_EQ(wishes("health-check", "tcp").health_check, HealthCheck{});
+  EXPECT_EQ(wishes("proxy-down", "direct").proxy_down, model::ProxyDown::kDirect);
+  EXPECT_EQ(wishes("proxy-down", "refuse").proxy_down, model::ProxyDown::kRefuse);
+  EXPECT_EQ(wishes("source-address", "node").source_address, model::SourceAddress::kNode);
+  EXPECT_EQ(wishes("source-address", "caller").source_address, model::SourceAddress::kCaller);
 }
 
 TEST(Annotations, ThatAreWrongAreReportedAndTheServiceIsServed) {
@@ -60,6 +64,8 @@ TEST(Annotations, ThatAreWrongAreReportedAndTheServiceIsServed) {
                                                         {"max-connections-per-endpoint", "0"},
                                                         {"failover-below", "101"},
                                                         {"failover-below", "50%"},
+                                                        {"proxy-down", "ask"},
+                                                        {"source-address", "10.0.0.1"},
                                                         {"health-check", "ping"}}) {
     const auto result = service(name, value);
     EXPECT_TRUE(says(result, "f:3: not_enforced: Service default/web: weft.mesh/" + name + " \"" +

@@ -36,6 +36,49 @@ std::optional<model::TargetPort> target_port(Decoder& decoder, Value port,
   return std::nullopt;
 }
 
+struct ProtocolName {
+  std::string_view name;
+  model::AppProtocol protocol;
+};
+
+// Istio's names, which are the first word of a port's name or its appProtocol, and Kubernetes' own
+// values of the latter. gRPC-Web and WebSocket begin as HTTP/1.1.
+std::optional<model::AppProtocol> parse_app_protocol(std::string_view text) {
+  using model::AppProtocol;
+  static constexpr ProtocolName kNames[] = {{"http", AppProtocol::kHttp},
+                                            {"http2", AppProtocol::kHttp2},
+                                            {"h2c", AppProtocol::kHttp2},
+                                            {"grpc", AppProtocol::kGrpc},
+                                            {"grpc-web", AppProtocol::kHttp},
+                                            {"https", AppProtocol::kTls},
+                                            {"tls", AppProtocol::kTls},
+                                            {"tcp", AppProtocol::kTcp},
+                                            {"mongo", AppProtocol::kTcp},
+                                            {"mysql", AppProtocol::kTcp},
+                                            {"redis", AppProtocol::kTcp},
+                                            {"kubernetes.io/h2c", AppProtocol::kHttp2},
+                                            {"kubernetes.io/ws", AppProtocol::kHttp},
+                                            {"kubernetes.io/wss", AppProtocol::kTls}};
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  for (const auto& known : kNames)
+    if (known.name == lower) return known.protocol;
+  return std::nullopt;
+}
+
+model::AppProtocol app_protocol(Decoder& decoder, Value port, const std::string& path,
+                                std::string_view name) {
+  // As in Istio: the field decides where it is there, whether or not it says anything to us.
+  if (const auto said = decoder.text(port, path, "appProtocol"))
+    return parse_app_protocol(*said).value_or(model::AppProtocol::kUnknown);
+  if (name.starts_with("grpc-web"))
+    name = "grpc-web";
+  else
+    name = name.substr(0, name.find('-'));
+  return parse_app_protocol(name).value_or(model::AppProtocol::kUnknown);
+}
+
 struct SeenPorts {
   std::set<std::pair<std::uint16_t, model::Protocol>> numbers;
   std::set<std::string> names;
@@ -61,8 +104,9 @@ void decode_port(Decoder& decoder, Value value, const std::string& path, SeenPor
   if (!value["port"].present()) decoder.reject(value, path + ".port is missing");
   port.port = decoder.port(value, path, "port").value_or(0);
   port.target = target_port(decoder, value, path);
-  decoder.unknown_fields(value, path, {"name", "protocol", "port", "targetPort"},
-                         {"nodePort", "appProtocol"});
+  port.app_protocol = app_protocol(decoder, value, path, port.name);
+  decoder.unknown_fields(value, path, {"name", "protocol", "port", "targetPort", "appProtocol"},
+                         {"nodePort"});
   const auto protocol = decoder.protocol(value, path);
   if (!protocol) {
     if (!decoder.rejected())

@@ -89,6 +89,30 @@ TEST(ManifestService, ATargetPortIsANumberOrAName) {
   EXPECT_FALSE(first<ServiceObject>(service("{ports: [{port: 80}]}")).ports.at(0).target);
 }
 
+TEST(ManifestService, APortsProtocolIsItsAppProtocolOrTheFirstWordOfItsName) {
+  using model::AppProtocol;
+  const auto protocol = [](const std::string& fields) {
+    const auto result = service("{ports: [{port: 80, " + fields + "}]}");
+    EXPECT_EQ(notices(result), "") << fields;
+    return first<ServiceObject>(result).ports.at(0).app_protocol;
+  };
+  for (const char* name : {"http", "http-web", "grpc-web", "grpc-web-x"})
+    EXPECT_EQ(protocol("name: " + std::string(name)), AppProtocol::kHttp) << name;
+  EXPECT_EQ(protocol("name: http2-web"), AppProtocol::kHttp2);
+  EXPECT_EQ(protocol("name: grpc"), AppProtocol::kGrpc);
+  for (const char* name : {"tls", "https-web"})
+    EXPECT_EQ(protocol("name: " + std::string(name)), AppProtocol::kTls) << name;
+  for (const char* name : {"tcp-x", "mongo", "mysql", "redis"})
+    EXPECT_EQ(protocol("name: " + std::string(name)), AppProtocol::kTcp) << name;
+  for (const char* name : {"httpx", "web-http", "x"})
+    EXPECT_EQ(protocol("name: " + std::string(name)), AppProtocol::kUnknown) << name;
+  EXPECT_EQ(protocol("targetPort: 80"), AppProtocol::kUnknown);
+  EXPECT_EQ(protocol("name: tcp, appProtocol: HTTP"), AppProtocol::kHttp);
+  EXPECT_EQ(protocol("appProtocol: kubernetes.io/h2c"), AppProtocol::kHttp2);
+  EXPECT_EQ(protocol("appProtocol: kubernetes.io/ws"), AppProtocol::kHttp);
+  EXPECT_EQ(protocol("name: http, appProtocol: example.com/own"), AppProtocol::kUnknown);
+}
+
 TEST(ManifestService, TwoPortsDifferInNumberAndName) {
   EXPECT_TRUE(says(service("{ports: [{name: a, port: 80}, {name: b, port: 80}]}"),
                    "spec.ports[1].port 80/TCP is there twice"));

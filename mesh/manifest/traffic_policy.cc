@@ -20,15 +20,32 @@ std::optional<std::uint8_t> percent(Decoder& decoder, Value parent, const std::s
   return number ? std::optional(static_cast<std::uint8_t>(*number)) : std::nullopt;
 }
 
+void decode_http_pool(Decoder& decoder, Value http, const std::string& path,
+                      model::TrafficRule& rule) {
+  if (!http.present()) return;
+  model::HttpLimits limits;
+  const auto number = [&](std::string_view key) {
+    return count(decoder, http, path, key).value_or(0);
+  };
+  limits.max_pending = number("http1MaxPendingRequests");
+  limits.max_requests = number("http2MaxRequests");
+  limits.max_per_connection = number("maxRequestsPerConnection");
+  limits.max_retries = number("maxRetries");
+  limits.idle_timeout =
+      decoder.duration(http, path, "idleTimeout").value_or(model::HttpLimits{}.idle_timeout);
+  rule.http = limits;
+  decoder.others_not_enforced(http, path,
+                              {"http1MaxPendingRequests", "http2MaxRequests",
+                               "maxRequestsPerConnection", "maxRetries", "idleTimeout"});
+}
+
 void decode_pool(Decoder& decoder, Value pool, const std::string& path, model::TrafficRule& rule) {
   const Value tcp = decoder.mapping(pool, path, "tcp");
   const auto of_tcp = join_path(path, "tcp");
   rule.max_connections = count(decoder, tcp, of_tcp, "maxConnections");
   rule.connect_timeout = decoder.duration(tcp, of_tcp, "connectTimeout");
   decoder.others_not_enforced(tcp, of_tcp, {"maxConnections", "connectTimeout"});
-  const Value http = decoder.mapping(pool, path, "http");
-  decoder.others_not_enforced(http, join_path(path, "http"), {},
-                              "HTTP limits need a proxy in the path");
+  decode_http_pool(decoder, decoder.mapping(pool, path, "http"), join_path(path, "http"), rule);
   decoder.others_not_enforced(pool, path, {"tcp", "http"});
 }
 

@@ -67,14 +67,27 @@ TEST(ManifestTraffic, ReadsLimitsOfConnections) {
   EXPECT_EQ(first<DestinationRuleObject>(policy("")).traffic, model::TrafficRule{});
 }
 
-TEST(ManifestTraffic, LimitsThatNeedAProxyAreReported) {
-  const auto result =
-      policy("connectionPool: {tcp: {idleTimeout: 1h, tcpKeepalive: {}}, http: {maxRetries: 3}}");
+TEST(ManifestTraffic, ReadsLimitsOfRequests) {
+  const auto result = policy(
+      "connectionPool: {http: {http1MaxPendingRequests: 7, http2MaxRequests: 8, "
+      "maxRequestsPerConnection: 9, maxRetries: 3, idleTimeout: 30s}}");
+  EXPECT_EQ(notices(result), "");
+  const auto& http = first<DestinationRuleObject>(result).traffic.http;
+  EXPECT_EQ(http, (model::HttpLimits{7, 8, 9, 3, milliseconds(30'000)}));
+  EXPECT_EQ(first<DestinationRuleObject>(policy("connectionPool: {http: {}}")).traffic.http,
+            model::HttpLimits{});
+  EXPECT_EQ(notices(policy("connectionPool: {http: {maxRetries: -1}}")),
+            kBad + "connectionPool.http.maxRetries -1 is not in 0..2147483647\n");
+}
+
+TEST(ManifestTraffic, LimitsThatNobodyKeepsAreReported) {
+  const auto result = policy(
+      "connectionPool: {tcp: {idleTimeout: 1h, tcpKeepalive: {}}, http: {maxConcurrentStreams: "
+      "3}}");
   EXPECT_EQ(notices(result),
             kNot + "connectionPool.tcp.idleTimeout is NOT ENFORCED by this build\n" + kNot +
                 "connectionPool.tcp.tcpKeepalive is NOT ENFORCED by this build\n" + kNot +
-                "connectionPool.http.maxRetries is NOT ENFORCED: HTTP limits need a proxy in the "
-                "path\n");
+                "connectionPool.http.maxConcurrentStreams is NOT ENFORCED by this build\n");
   EXPECT_EQ(notices(policy("portLevelSettings: []")),
             kNot + "portLevelSettings is NOT ENFORCED by this build\n");
 }

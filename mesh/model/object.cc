@@ -4,6 +4,24 @@ namespace weft::model {
 
 const char* to_text(Protocol protocol) { return protocol == Protocol::kTcp ? "TCP" : "UDP"; }
 
+const char* to_text(AppProtocol protocol) {
+  switch (protocol) {
+    case AppProtocol::kHttp:
+      return "HTTP";
+    case AppProtocol::kHttp2:
+      return "HTTP/2";
+    case AppProtocol::kGrpc:
+      return "gRPC";
+    case AppProtocol::kTls:
+      return "TLS";
+    case AppProtocol::kTcp:
+      return "TCP";
+    case AppProtocol::kUnknown:
+      break;
+  }
+  return "unknown";
+}
+
 const char* to_text(Balancer balancer) {
   switch (balancer) {
     case Balancer::kRoundRobin:

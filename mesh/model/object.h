@@ -20,6 +20,11 @@ namespace weft::model {
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };  // IANA numbers, as in IP headers
 const char* to_text(Protocol protocol);                      // "TCP", "UDP"
 
+// What a Service says of the bytes on a port: its appProtocol, else its name's first word.
+// kUnknown: nothing that we know; it may be HTTP/1.1.
+enum class AppProtocol : std::uint8_t { kUnknown, kHttp, kHttp2, kGrpc, kTls, kTcp };
+const char* to_text(AppProtocol protocol);  // "unknown", "HTTP", "HTTP/2", "gRPC", "TLS", "TCP"
+
 using Labels = std::map<std::string, std::string>;
 
 struct ObjectMeta {
@@ -55,6 +60,7 @@ struct ServicePortSpec {
   std::uint16_t port = 0;
   Protocol protocol = Protocol::kTcp;
   std::optional<TargetPort> target;
+  AppProtocol app_protocol = AppProtocol::kUnknown;
 
   bool operator==(const ServicePortSpec&) const = default;
 };

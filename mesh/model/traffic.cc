@@ -43,11 +43,14 @@ JoinedTraffic join_traffic(const TrafficWishes& wishes, const TrafficRule* rule)
   if (rule) {
     policy.limits.max_connections = rule->max_connections.value_or(0);
     if (rule->connect_timeout) policy.limits.connect_timeout = *rule->connect_timeout;
+    if (rule->http) policy.http = *rule->http;
     if (rule->warmup) policy.warmup = *rule->warmup;
   }
   policy.limits.max_per_endpoint = wishes.max_per_endpoint.value_or(0);
   if (wishes.failover_below) policy.failover_below_percent = *wishes.failover_below;
   policy.health_check = wishes.health_check;
+  policy.proxy_down = wishes.proxy_down.value_or(policy.proxy_down);
+  policy.source_address = wishes.source_address.value_or(policy.source_address);
   join_outlier(wishes, rule, joined);
   join_locality(wishes, rule, joined);
   return joined;

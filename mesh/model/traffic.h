@@ -15,6 +15,7 @@ namespace weft::model {
 struct TrafficRule {
   std::optional<std::uint32_t> max_connections;
   std::optional<std::chrono::milliseconds> connect_timeout;
+  std::optional<HttpLimits> http;  // connectionPool.http
   std::optional<OutlierDetection> outlier;
   std::optional<Warmup> warmup;
   // localityLbSetting; `enabled` is what it says, true where it says nothing.
@@ -30,6 +31,8 @@ struct TrafficWishes {
   std::optional<std::uint32_t> max_per_endpoint;           // max-connections-per-endpoint
   std::optional<std::uint8_t> failover_below;              // percent
   std::optional<HealthCheck> health_check;
+  std::optional<ProxyDown> proxy_down;
+  std::optional<SourceAddress> source_address;
   LocalityPolicy::Prefer prefer = LocalityPolicy::Prefer::kNothing;  // trafficDistribution
   bool only_local = false;                                           // internalTrafficPolicy: Local
 

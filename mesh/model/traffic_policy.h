@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "mesh/model/http.h"
+
 namespace weft::model {
 
 struct ConnectionLimits {
@@ -83,8 +85,20 @@ struct LocalityPolicy {
   bool operator==(const LocalityPolicy&) const = default;
 };
 
+// What becomes of a connection whose port has HTTP rules while no proxy can take it: annotation
+// weft.mesh/proxy-down. Refused unless somebody asks for more, since to pass the rules over is to
+// send requests where their author did not want them.
+enum class ProxyDown : std::uint8_t { kRefuse, kDirect };
+
+// Whose address endpoints see: annotation weft.mesh/source-address. The node's lets the proxy share
+// upstream connections across callers.
+enum class SourceAddress : std::uint8_t { kCaller, kNode };
+
 struct TrafficPolicy {
   ConnectionLimits limits;
+  HttpLimits http;
+  ProxyDown proxy_down = ProxyDown::kRefuse;
+  SourceAddress source_address = SourceAddress::kCaller;
   std::optional<OutlierDetection> outlier;
   Warmup warmup;
   std::optional<HealthCheck> health_check;

@@ -23,6 +23,18 @@ std::string limits_text(const ConnectionLimits& limits) {
   return text;
 }
 
+std::string http_text(const HttpLimits& limits) {
+  std::string text;
+  if (limits.max_pending) text += field("http_max_pending", limits.max_pending);
+  if (limits.max_requests) text += field("http_max_requests", limits.max_requests);
+  if (limits.max_per_connection)
+    text += field("http_max_per_connection", limits.max_per_connection);
+  if (limits.max_retries) text += field("http_max_retries", limits.max_retries);
+  if (limits.idle_timeout != HttpLimits{}.idle_timeout)
+    text += field("http_idle_timeout", limits.idle_timeout);
+  return text;
+}
+
 std::string outlier_text(const OutlierDetection& outlier) {
   std::string text = " outlier(failures=" + std::to_string(outlier.consecutive_failures);
   text += field("5xx", outlier.consecutive_5xx) + field("gateway", outlier.consecutive_gateway);
@@ -65,7 +77,9 @@ std::string locality_text(const LocalityPolicy& locality) {
 }  // namespace
 
 std::string to_text(const TrafficPolicy& policy) {
-  std::string text = limits_text(policy.limits);
+  std::string text = limits_text(policy.limits) + http_text(policy.http);
+  if (policy.proxy_down == ProxyDown::kDirect) text += " proxy_down=direct";
+  if (policy.source_address == SourceAddress::kNode) text += " source_address=node";
   if (policy.outlier) text += outlier_text(*policy.outlier);
   if (policy.warmup.duration.count())
     text += field("warmup", policy.warmup.duration) + field("from", policy.warmup.minimum_percent) +
