@@ -1,9 +1,15 @@
 # Flag targets and the two functions every folder uses. Libraries are found here, once.
 find_package(absl REQUIRED)
 find_package(GTest REQUIRED)
+find_package(benchmark REQUIRED)
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
+pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)
+pkg_check_modules(PROTOBUF_LITE REQUIRED IMPORTED_TARGET protobuf-lite)
+# Their -pthread means nothing here but that precompiled headers do not fit.
+set_target_properties(PkgConfig::RE2 PkgConfig::PROTOBUF_LITE PROPERTIES INTERFACE_COMPILE_OPTIONS "")
+find_program(PROTOC protoc REQUIRED)
 pkg_check_modules(LIBFYAML REQUIRED IMPORTED_TARGET libfyaml)
 find_package(simdjson REQUIRED)
 find_package(nlohmann_json REQUIRED)
@@ -57,4 +63,22 @@ function(weft_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${T_SUITE}.${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${T_SUITE}.${name} PROPERTIES LABELS ${T_SUITE} TIMEOUT 600)
+endfunction()
+
+# weft_proto(NAME weft/v1/x.proto): the messages of a file below proto/, included as <weft/v1/x.pb.h>.
+# Generated code is nobody's style: no warnings, and a system header for who includes it.
+function(weft_proto name file)
+  string(REGEX REPLACE "\\.proto$" "" base ${file})
+  set(out ${CMAKE_BINARY_DIR}/proto)
+  file(MAKE_DIRECTORY ${out})
+  add_custom_command(OUTPUT ${out}/${base}.pb.cc ${out}/${base}.pb.h
+    COMMAND ${PROTOC} --proto_path=${PROJECT_SOURCE_DIR}/proto --cpp_out=${out} ${file}
+    DEPENDS ${PROJECT_SOURCE_DIR}/proto/${file} VERBATIM)
+  add_library(${name} STATIC ${out}/${base}.pb.cc ${out}/${base}.pb.h)
+  target_include_directories(${name} SYSTEM PUBLIC ${out})
+  target_compile_options(${name} PRIVATE -w)
+  if(WEFT_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer)
+  endif()
+  target_link_libraries(${name} PUBLIC PkgConfig::PROTOBUF_LITE)
 endfunction()

@@ -33,6 +33,12 @@ struct Request {
   const Caller* caller = nullptr;
 };
 
+// Instructions of RE2's program, which is what one byte of a text costs at worst. Envoy refuses
+// from 100 on unless told otherwise, Istio tells it 32,768: this admits what people write (an
+// alternation of fifty names) and keeps a head full of a hostile header under 0.1 s.
+inline constexpr std::size_t kRegexBudget = 1000;
+inline constexpr std::size_t kTableRegexBudget = 131072;  // all of one table together
+
 // `rule` is an index into HttpRoutes::rules; kNone: nothing matched.
 inline constexpr std::uint32_t kNone = ~0u;
 struct Match {
@@ -40,10 +46,11 @@ struct Match {
   std::uint32_t match = 0;  // which of the rule's matches; for PathEdit::kPrefix
 };
 
+struct Explanation;
+
 class Table {
  public:
-  // Fails where a regular expression does not compile or is too large (RE2 program of more than
-  // kRegexBudget).
+  // Fails where a regular expression does not compile or is too large, or all of them together.
   static absl::StatusOr<std::shared_ptr<const Table>> compile(model::HttpRoutes routes);
   ~Table();
 
@@ -58,6 +65,7 @@ class Table {
   const model::HttpRoutes& routes() const;
 
  private:
+  friend std::vector<Explanation> explain(const Table& table, const Request& request);
   struct Index;
   explicit Table(std::unique_ptr<Index> index);
   std::unique_ptr<Index> index_;
