@@ -10,16 +10,8 @@
 namespace weft::proxy {
 namespace {
 
-constexpr std::size_t kHeader = 4;
-constexpr std::size_t kMaxMessage = 64 << 20;
 constexpr std::size_t kChunk = 64 * 1024;
 constexpr std::size_t kMaxDescriptors = 16;  // of one message; a workload's listeners
-
-std::uint32_t length_in(const std::string& bytes) {
-  std::uint32_t length;
-  std::memcpy(&length, bytes.data(), sizeof length);
-  return length;
-}
 
 // One control message with the descriptors.
 struct Control {
@@ -58,13 +50,11 @@ Channel::Channel(boost::asio::io_context& io, base::Fd socket, Events events)
 
 Channel::~Channel() = default;
 
-void Channel::send(const std::string& message, const std::vector<int>& descriptors) {
+void Channel::send(const google::protobuf::MessageLite& message,
+                   const std::vector<int>& descriptors) {
   if (!socket_.is_open()) return;
   Frame frame;
-  const auto length = static_cast<std::uint32_t>(message.size());
-  frame.bytes.resize(kHeader);
-  std::memcpy(frame.bytes.data(), &length, kHeader);
-  frame.bytes += message;
+  if (!wire::append_frame(message, frame.bytes).ok()) return socket_.close();
   for (const int fd : descriptors)
     if (frame.descriptors.size() < kMaxDescriptors)
       frame.descriptors.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
@@ -117,7 +107,7 @@ void Channel::read_some() {
   const auto length = recv(socket_.native_handle(), chunk, sizeof chunk, MSG_DONTWAIT);
   if (length < 0 && (errno == EAGAIN || errno == EINTR)) return wait_to_read();
   if (length <= 0) return close();
-  in_.append(chunk, static_cast<std::size_t>(length));
+  in_.append({chunk, static_cast<std::size_t>(length)});
   const std::weak_ptr<int> alive = alive_;
   const bool whole = take_frames();
   if (alive.expired()) return;  // what was told ended it
@@ -127,18 +117,13 @@ void Channel::read_some() {
 bool Channel::take_frames() {
   const std::weak_ptr<int> alive = alive_;
   const auto received = events_.received;  // it may end this, and itself with it
-  std::size_t at = 0;
-  while (in_.size() - at >= kHeader) {
-    const std::size_t length = length_in(in_.substr(at, kHeader));
-    if (length > kMaxMessage) return false;
-    if (in_.size() - at - kHeader < length) break;
-    const auto message = in_.substr(at + kHeader, length);
-    at += kHeader + length;
-    if (received) received(message);
+  for (;;) {
+    const auto message = in_.next();
+    if (!message.ok()) return false;
+    if (!*message) return true;
+    if (received) received(**message);
     if (alive.expired()) return true;
   }
-  in_.erase(0, at);
-  return true;
 }
 
 void Channel::close() {

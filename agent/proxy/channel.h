@@ -8,9 +8,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mesh/base/fd.h"
+#include "mesh/wire/frame.h"
 
 namespace weft::proxy {
 
@@ -19,7 +21,7 @@ class Channel {
   // `received` is told each message; `closed` once, when the other side has closed or broken the
   // frame. Both on the io_context's thread, and never from within send().
   struct Events {
-    std::function<void(const std::string&)> received;
+    std::function<void(std::string_view)> received;
     std::function<void()> closed;
   };
   Channel(boost::asio::io_context& io, base::Fd socket, Events events);
@@ -27,8 +29,8 @@ class Channel {
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
-  // Descriptors are copied: they stay the caller's.
-  void send(const std::string& message, const std::vector<int>& descriptors = {});
+  // Descriptors are copied: they stay the caller's. A message that is too long closes the channel.
+  void send(const google::protobuf::MessageLite& message, const std::vector<int>& descriptors = {});
 
  private:
   struct Frame {
@@ -49,7 +51,7 @@ class Channel {
   Events events_;
   std::deque<Frame> out_;
   bool waiting_to_write_ = false;
-  std::string in_;
+  wire::FrameReader in_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <weft/v1/proxy.pb.h>
 
 #include <chrono>
 #include <cstring>
@@ -12,11 +13,21 @@ namespace {
 
 using namespace std::chrono_literals;
 
+weft::v1::Text text(std::string said) {
+  weft::v1::Text message;
+  message.set_text(std::move(said));
+  return message;
+}
+
 struct Inbox {
   std::vector<std::string> messages;
   bool closed = false;
   Channel::Events events() {
-    return {[this](const std::string& message) { messages.push_back(message); },
+    return {[this](std::string_view bytes) {
+              weft::v1::Text message;
+              message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+              messages.push_back(message.text());
+            },
             [this] { closed = true; }};
   }
 };
@@ -28,8 +39,8 @@ TEST(Channel, CarriesMessagesOfAnySizeInOrder) {
   Channel left(io, std::move(ends.ours), a.events());
   Channel right(io, std::move(ends.theirs), b.events());
   const std::vector<std::string> sent = {"", "x", std::string(3 << 20, 'y'), "z"};
-  for (const auto& message : sent) left.send(message);
-  right.send("back");
+  for (const auto& message : sent) left.send(text(message));
+  right.send(text("back"));
   for (int i = 0; i < 1000 && b.messages.size() < sent.size(); ++i) io.run_for(10ms);
   EXPECT_EQ(b.messages, sent);
   EXPECT_EQ(a.messages, std::vector<std::string>{"back"});
@@ -44,21 +55,21 @@ TEST(Channel, SendsDescriptorsWithTheFirstByteOfTheirMessage) {
   const base::Fd in(pipe_ends[0]);
   {
     const base::Fd out(pipe_ends[1]);
-    channel.send("first");
-    channel.send("with", {out.get()});
+    channel.send(text("first"));
+    channel.send(text("with"), {out.get()});
   }
   char bytes[64];
-  iovec part{bytes, 4 + 5};
+  iovec part{bytes, 4 + 2 + 5};  // length, tag and size, text
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  ASSERT_EQ(recvmsg(ends.theirs.get(), &message, 0), 9);
+  ASSERT_EQ(recvmsg(ends.theirs.get(), &message, 0), 11);
   EXPECT_EQ(message.msg_controllen, 0u);
   message.msg_controllen = sizeof control;
-  ASSERT_EQ(recvmsg(ends.theirs.get(), &message, 0), 8);
+  ASSERT_EQ(recvmsg(ends.theirs.get(), &message, 0), 10);
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   ASSERT_NE(header, nullptr);
   int fd;
@@ -76,7 +87,7 @@ TEST(Channel, TellsOnceThatTheOtherSideHasGone) {
   ends.theirs = base::Fd();
   io.run_for(50ms);
   EXPECT_TRUE(inbox.closed);
-  channel.send("into nothing");
+  channel.send(text("into nothing"));
   io.restart();
   io.run_for(10ms);
 }
@@ -97,10 +108,10 @@ TEST(Channel, MayBeEndedByWhatItTells) {
   auto ends = make_ends(SOCK_STREAM);
   std::unique_ptr<Channel> channel;
   channel = std::make_unique<Channel>(
-      io, std::move(ends.ours), Channel::Events{[&](const std::string&) { channel.reset(); }, {}});
+      io, std::move(ends.ours), Channel::Events{[&](std::string_view) { channel.reset(); }, {}});
   Channel other(io, std::move(ends.theirs), {});
-  other.send("end");
-  other.send("unread");
+  other.send(text("end"));
+  other.send(text("unread"));
   io.run_for(50ms);
   EXPECT_EQ(channel, nullptr);
 }

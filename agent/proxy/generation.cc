@@ -25,12 +25,12 @@ Generation::Generation(asio::io_context& io, std::uint32_t number, Process proce
   // A closed channel alone is no end: the process is gone, or about to be, or is found silent.
   channel_ = std::make_unique<Channel>(
       io, std::move(socket),
-      Channel::Events{[this](const std::string& bytes) { receive(bytes); }, {}});
+      Channel::Events{[this](std::string_view bytes) { receive(bytes); }, {}});
   look();
 }
 
 void Generation::send(const weft::v1::ToProxy& message, const std::vector<int>& descriptors) {
-  if (channel_) channel_->send(message.SerializeAsString(), descriptors);
+  if (channel_) channel_->send(message, descriptors);
 }
 
 void Generation::serve_now() {
@@ -60,9 +60,9 @@ void Generation::drain(std::chrono::milliseconds deadline) {
 
 void Generation::kill() { proxy::kill(process_, SIGKILL); }
 
-void Generation::receive(const std::string& bytes) {
+void Generation::receive(std::string_view bytes) {
   weft::v1::FromProxy message;
-  if (!message.ParseFromString(bytes)) {
+  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     log::error("proxy", {{"pid", pid()}, {"error", "what it says is no message: killed"}});
     why_ = "said what is no message";
     return kill();

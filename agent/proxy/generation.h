@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/proxy/channel.h"
@@ -70,7 +71,7 @@ class Generation {
   std::uint64_t told = 0;  // up to where of the publisher's log it knows; the feeder's to keep
 
  private:
-  void receive(const std::string& bytes);
+  void receive(std::string_view bytes);
   void apply(const weft::v1::Applied& applied);
   void look();
   void wait_for_end();
