@@ -87,5 +87,17 @@ TEST(Endpoints, CarryCountersAndState) {
   EXPECT_TRUE(endpoints_json(state, &other, counters).empty());
 }
 
+TEST(Endpoints, HaveHealthWhereTheAgentChecksThem) {
+  const auto none = [](std::uint32_t) { return weft_endpoint_state{}; };
+  auto json = endpoints_json(one_service(), nullptr, none);
+  add_health(json, Json::parse(R"([
+    {"service":"shop/web","address":"10.0.0.1","port":8080,"health":"unhealthy","reason":"HTTP 503"},
+    {"service":"shop/web","address":"10.0.0.2","port":8081,"health":"healthy","reason":"HTTP 200"},
+    {"service":"shop/db","address":"10.0.0.2","port":8080,"health":"healthy","reason":""}])"));
+  EXPECT_EQ(json[0]["health"], "unhealthy");
+  EXPECT_EQ(json[0]["health_reason"], "HTTP 503");
+  EXPECT_FALSE(json[1].contains("health"));
+}
+
 }  // namespace
 }  // namespace weft::cli

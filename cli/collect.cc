@@ -133,4 +133,21 @@ Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wan
   return all;
 }
 
+void add_health(Json& endpoints, const Json& health) {
+  std::map<std::string, const Json*> known;  // by service, address and port
+  for (const auto& row : health)
+    known[row["service"].get<std::string>() + " " + row["address"].get<std::string>() + " " +
+          row["port"].dump()] = &row;
+  for (auto& endpoint : endpoints) {
+    if (endpoint["protocol"] != "TCP") continue;
+    const auto at =
+        known.find(endpoint["service"].get<std::string>() + " " +
+                   endpoint["address"].get<std::string>() + " " + endpoint["target_port"].dump());
+    if (at == known.end()) continue;
+    endpoint["health"] = (*at->second)["health"];
+    if (const auto& reason = (*at->second)["reason"]; reason != "")
+      endpoint["health_reason"] = reason;
+  }
+}
+
 }  // namespace weft::cli

@@ -21,6 +21,8 @@ const char* balancer_text(std::uint32_t selector);
 // Of one service; of all where `service` is null.
 Json endpoints_json(const compile::MapState& state, const model::ServiceKey* service,
                     const StateOf& state_of);
+// What the agent's "health" says of them: `health`, and `health_reason` where a check was made.
+void add_health(Json& endpoints, const Json& health);
 // A service as people know it is one PlacedService; its ports are split by family only in the
 // kernel.
 Json service_json(const compile::PlacedService& service, const StateOf& state_of);

@@ -390,6 +390,8 @@ class App {
 
   void publish() {
     snapshot_.workloads = workloads_now();
+    snapshot_.health = health_.list();
+    snapshot_.probes = health_.probes();
     snapshot_.sources.clear();
     for (const auto& source : feed_.sources()) {
       const auto& status = source->status();

@@ -1,5 +1,7 @@
 #include "agent/app/health_checks.h"
 
+#include <utility>
+
 #include "mesh/base/log.h"
 
 namespace weft::app {
@@ -24,6 +26,27 @@ HealthChecks::HealthChecks(boost::asio::io_context& io, const std::string& node,
 model::MeshPtr HealthChecks::apply(const model::MeshPtr& mesh) {
   checker_.follow(*mesh);
   return overlay_.apply(mesh, checker_.unhealthy());
+}
+
+observe::HealthPtr HealthChecks::list() {
+  if (std::exchange(listed_, checker_.changes()) == checker_.changes()) return list_;
+  auto list = std::make_shared<std::vector<observe::EndpointHealth>>();
+  for (auto& row : checker_.list()) {
+    auto& shown = list->emplace_back();
+    shown.service = std::move(row.service);
+    shown.address = row.address;
+    shown.port = row.port;
+    if (row.verdict.state != health::State::kUnknown) shown.healthy = row.verdict.healthy();
+    shown.reason = std::move(row.reason);
+    if (!row.verdict.healthy() && row.verdict.last_ok) shown.reason += ", not often enough yet";
+  }
+  list_ = std::move(list);
+  return list_;
+}
+
+observe::ProbeCounts HealthChecks::probes() const {
+  const auto counts = checker_.counts();
+  return {counts.ok, counts.failed, counts.not_asked};
 }
 
 void HealthChecks::tell_of_changes() {

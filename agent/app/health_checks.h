@@ -8,6 +8,7 @@
 
 #include "agent/health/checker.h"
 #include "agent/health/overlay.h"
+#include "agent/observe/snapshot.h"
 
 namespace weft::app {
 
@@ -20,6 +21,10 @@ class HealthChecks {
   // unhealthy.
   model::MeshPtr apply(const model::MeshPtr& mesh);
 
+  // For people. The same pointer while nothing of it changes.
+  observe::HealthPtr list();
+  observe::ProbeCounts probes() const;
+
  private:
   void tell_of_changes();
 
@@ -27,6 +32,8 @@ class HealthChecks {
   health::Checker checker_;
   health::Overlay overlay_;
   health::Unhealthy told_;
+  observe::HealthPtr list_ = std::make_shared<std::vector<observe::EndpointHealth>>();
+  std::uint64_t listed_ = 0;  // checker_.changes() then
 };
 
 }  // namespace weft::app

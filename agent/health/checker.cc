@@ -110,6 +110,7 @@ void Checker::ask_anew(const model::ServiceKey& key, Watched& watched,
 void Checker::add(const model::ServiceKey& key, Watched& watched, Target target) {
   const Spot spot = target.spot;
   target.service = &key;
+  ++changes_;
   const auto id = schedule_.add(hash_of(key, spot), watched.check.interval, Clock::now());
   watched.targets.emplace(spot, id);
   targets_.emplace(id, std::move(target));
@@ -117,6 +118,7 @@ void Checker::add(const model::ServiceKey& key, Watched& watched, Target target)
 
 void Checker::remove(Schedule::Id id) {
   schedule_.remove(id);
+  ++changes_;
   const auto at = targets_.find(id);
   at->second.verdict = {};
   mark(at->second);
@@ -169,6 +171,7 @@ void Checker::judge(Schedule::Id id, Result result) {
   const auto& check = watched_.at(*target.service).check;
   const State before = target.verdict.state;
   const bool flipped = target.verdict.record(result, {check.unhealthy_after, check.healthy_after});
+  if (target.verdict.state != before || target.reason != result.reason) ++changes_;
   target.reason = std::move(result.reason);
   target.checked = Clock::now();
   if (target.verdict.state != before) target.since = target.checked;

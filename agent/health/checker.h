@@ -66,6 +66,8 @@ class Checker {
                std::uint16_t port) const;
   const Unhealthy& unhealthy() const { return unhealthy_; }
   std::vector<Row> list() const;  // sorted by service, address, port
+  // Another number where list() has other targets, states or reasons.
+  std::uint64_t changes() const { return changes_; }
   Counts counts() const;
 
  private:
@@ -101,6 +103,7 @@ class Checker {
   std::unordered_map<Schedule::Id, Target> targets_;
   Unhealthy unhealthy_;
   Counts counts_;
+  std::uint64_t changes_ = 0;
   bool telling_ = false;
   boost::asio::steady_timer timer_;
   const std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // probes outlive this

@@ -151,6 +151,24 @@ TEST_F(CheckerTest, AnUnchangedMeshCostsNothingAndKeepsTheRow) {
   EXPECT_EQ(row(1).verdict.in_a_row, 0u);
 }
 
+TEST_F(CheckerTest, TheListIsAnotherOnlyWhereItShowsSomethingElse) {
+  Server server(io, says(kOk));
+  follow(web({server.port()}));
+  until([&] { return row(server.port()).verdict.state == State::kHealthy; });
+  const auto before = checker.changes();
+  checks(5);
+  EXPECT_EQ(checker.changes(), before) << "the same answer again";
+  server.set_talk(says(kNotNow));
+  until([&] { return row(server.port()).reason == "HTTP 503"; });
+  const auto failed = checker.changes();
+  EXPECT_NE(failed, before);
+  until([&] { return !healthy(server.port()); });
+  EXPECT_NE(checker.changes(), failed);
+  const auto unhealthy = checker.changes();
+  follow(web({}));
+  EXPECT_NE(checker.changes(), unhealthy);
+}
+
 TEST_F(CheckerTest, OtherThresholdsWeighTheSameRow) {
   const auto port = closed_port();
   auto check = often();

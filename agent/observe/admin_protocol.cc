@@ -77,6 +77,7 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "confirm") return AdminCommand::kConfirm;
   if (name == "service") return AdminCommand::kService;
   if (name == "workloads") return AdminCommand::kWorkloads;
+  if (name == "health") return AdminCommand::kHealth;
   if (name == "handover") return AdminCommand::kHandover;
   if (name == "breaker") return AdminCommand::kBreaker;
   if (name == "events") return AdminCommand::kEvents;
@@ -130,8 +131,8 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   const auto command = command_of(text_at("command"));
   if (!command)
     return absl::InvalidArgumentError(
-        "unknown command; known are status, audit, confirm, service, workloads, handover, breaker "
-        "and events");
+        "unknown command; known are status, audit, confirm, service, workloads, health, handover, "
+        "breaker and events");
   AdminRequest parsed;
   parsed.command = *command;
   parsed.service = text_at("service");
@@ -213,6 +214,19 @@ std::string workloads_reply(const Snapshot& snapshot) {
                     {"known", workload.known},
                     {"enrolled", workload.verdict.enrolled},
                     {"reason", workload.verdict.reason}});
+  return ok_reply(std::move(list));
+}
+
+std::string health_reply(const Snapshot& snapshot) {
+  json list = json::array();
+  for (const auto& endpoint : *snapshot.health)
+    list.push_back({{"service", endpoint.service.to_text()},
+                    {"address", endpoint.address.to_text()},
+                    {"port", endpoint.port},
+                    {"health", !endpoint.healthy   ? "unknown"
+                               : *endpoint.healthy ? "healthy"
+                                                   : "unhealthy"},
+                    {"reason", endpoint.reason}});
   return ok_reply(std::move(list));
 }
 

@@ -6,6 +6,10 @@
 //   {"version":1,"command":"confirm"}            (root)   -> result {"applied":true}
 //   {"version":1,"command":"workloads"}                   -> result [{namespace, name, uid,
 //       service_account, cgroup, cgroup_id, netns_cookie, known, enrolled, reason}]
+//   {"version":1,"command":"health"}                      -> result [{service, address, port,
+//   health,
+//       reason}] of endpoints that are checked; health is "healthy", "unhealthy", or "unknown"
+//       before the first verdict; reason is what the last check found
 //   {"version":1,"command":"service","service":"ns/name"} -> result {"file","line","balancer",
 //       "routes":[{port, virtual_service, file, line}]}
 //   {"version":1,"command":"handover"}   (root)   -> result {"listener":bool}, and with the first
@@ -47,6 +51,7 @@ enum class AdminCommand {
   kConfirm,
   kService,
   kWorkloads,
+  kHealth,
   kHandover,
   kBreaker,
   kEvents
@@ -81,6 +86,7 @@ std::string audit_reply(const std::vector<std::string>& differences);
 std::string confirm_reply();
 std::string handover_reply(bool listener);
 std::string workloads_reply(const Snapshot& snapshot);
+std::string health_reply(const Snapshot& snapshot);
 std::string events_reply(const std::vector<BreakerEvent>& events, std::uint64_t last);
 std::string service_reply(const Snapshot& snapshot, const std::string& service);
 

@@ -98,6 +98,21 @@ TEST(AdminProtocol, ServiceSaysWhereItCameFrom) {
             json::parse(R"({"version":1,"ok":false,"error":"no source has a service shop/no"})"));
 }
 
+TEST(AdminProtocol, HealthIsOfThoseThatAreChecked) {
+  Snapshot snapshot;
+  EXPECT_EQ(json::parse(health_reply(snapshot))["result"], json::array());
+  const auto address = *model::Address::parse("10.0.0.1");
+  snapshot.health = std::make_shared<std::vector<EndpointHealth>>(
+      std::vector<EndpointHealth>{{{"shop", "web"}, address, 80, false, "HTTP 503"},
+                                  {{"shop", "web"}, address, 81, true, "HTTP 200"},
+                                  {{"shop", "web"}, address, 82, {}, ""}});
+  EXPECT_EQ(json::parse(health_reply(snapshot))["result"], json::parse(R"([
+    {"service":"shop/web","address":"10.0.0.1","port":80,"health":"unhealthy","reason":"HTTP 503"},
+    {"service":"shop/web","address":"10.0.0.1","port":81,"health":"healthy","reason":"HTTP 200"},
+    {"service":"shop/web","address":"10.0.0.1","port":82,"health":"unknown","reason":""}])"));
+  EXPECT_FALSE(changes_something(AdminCommand::kHealth));
+}
+
 TEST(AdminProtocol, ReadsRequests) {
   const auto service = parse_request(R"({"version":1,"command":"service","service":"shop/web"})");
   ASSERT_TRUE(service.ok()) << service.status();

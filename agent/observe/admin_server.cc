@@ -299,6 +299,8 @@ struct AdminServer::State {
         co_return service_reply(*board.read(), request.service);
       case AdminCommand::kWorkloads:
         co_return workloads_reply(*board.read());
+      case AdminCommand::kHealth:
+        co_return health_reply(*board.read());
       case AdminCommand::kAudit:
         co_return co_await asked(audit_question);
       case AdminCommand::kConfirm:

@@ -4,6 +4,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <map>
+#include <span>
+
 #include "agent/observe/metrics.h"
 #include "agent/observe/process.h"
 
@@ -21,6 +24,39 @@ std::uint64_t count(const Map& map) {
   return status.ok() ? entries : 0;
 }
 
+std::string text_of(const model::Endpoint& endpoint) {
+  const auto address = endpoint.address.to_text();
+  const bool v6 = endpoint.address.family() == model::Family::kIpv6;
+  return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port);
+}
+
+// A check is of an endpoint, however many ports of its service lead there; series are of ports, as
+// other endpoint metrics are. `rows` are all of one service.
+void add_health(std::span<const EndpointHealth> rows, const model::Service& service,
+                std::vector<HealthReading>& readings) {
+  std::map<std::pair<model::Address, std::uint16_t>, bool> verdicts;
+  for (const auto& row : rows)
+    if (row.healthy) verdicts[{row.address, row.port}] = *row.healthy;
+  for (const auto& port : service.ports) {
+    if (port.protocol != model::Protocol::kTcp) continue;
+    for (const auto& endpoint : port.endpoints)
+      if (const auto at = verdicts.find({endpoint.address, endpoint.port}); at != verdicts.end())
+        readings.push_back({service.key.namespace_name, service.key.name, port.port,
+                            text_of(endpoint), at->second});
+  }
+}
+
+std::vector<HealthReading> health_of(const Snapshot& snapshot) {
+  std::vector<HealthReading> readings;
+  const std::span<const EndpointHealth> all(*snapshot.health);
+  for (std::size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+    while (end < all.size() && all[end].service == all[begin].service) ++end;
+    if (const auto* service = snapshot.mesh->services.find(all[begin].service))
+      add_health(all.subspan(begin, end - begin), **service, readings);
+  }
+  return readings;
+}
+
 }  // namespace
 
 Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
@@ -34,6 +70,8 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   readings.propagation_seconds = snapshot.propagation_seconds;
   readings.services_refused = snapshot.refused.size();
   readings.transitions = snapshot.transitions;
+  readings.health = health_of(snapshot);
+  readings.probes = snapshot.probes;
   for (const auto& notice : *snapshot.mesh->notices)
     ++readings.notices[static_cast<std::size_t>(notice.severity)];
   for (const auto& source : snapshot.sources) {

@@ -35,6 +35,38 @@ TEST_F(ExporterTest, ReadsTheProcess) {
   EXPECT_LE(process.start_time_seconds, wall);
 }
 
+TEST(ReadingsOfSnapshot, GiveHealthToEveryPortThatLeadsToTheEndpoint) {
+  const auto endpoint = [](const char* address) {
+    model::Endpoint made;
+    made.address = *model::Address::parse(address);
+    made.port = 8080;
+    return made;
+  };
+  model::Service web;
+  web.key = {"shop", "web"};
+  const auto v4 = endpoint("10.0.0.1"), v6 = endpoint("fd00::1"), fresh = endpoint("10.0.0.2");
+  web.ports = {{"a", 80, model::Protocol::kTcp, {v4, v6, fresh}},
+               {"b", 81, model::Protocol::kTcp, {v4}},
+               {"c", 80, model::Protocol::kUdp, {v4}}};
+  auto mesh = std::make_shared<model::Mesh>();
+  mesh->services.set(web.key, std::make_shared<const model::Service>(web));
+  Snapshot snapshot;
+  snapshot.mesh = mesh;
+  snapshot.health = std::make_shared<std::vector<EndpointHealth>>(
+      std::vector<EndpointHealth>{{{"shop", "gone"}, v4.address, 8080, false, "connection refused"},
+                                  {web.key, v4.address, 8080, false, "connection refused"},
+                                  {web.key, fresh.address, 8080, {}, ""},
+                                  {web.key, endpoint("10.0.0.9").address, 8080, true, "connected"},
+                                  {web.key, v6.address, 8080, true, "connected"}});
+  snapshot.probes = {7, 2, 1};
+  const auto readings = readings_of(snapshot, Clock::now());
+  EXPECT_EQ(readings.health,
+            (std::vector<HealthReading>{{"shop", "web", 80, "10.0.0.1:8080", false},
+                                        {"shop", "web", 80, "[fd00::1]:8080", true},
+                                        {"shop", "web", 81, "10.0.0.1:8080", false}}));
+  EXPECT_EQ(readings.probes.ok, 7u);
+}
+
 TEST(ReadingsOfSnapshot, CarryNoticesBySeverityAndSourceAges) {
   const auto now = Clock::now();
   using model::Severity;

@@ -19,6 +19,8 @@ enum class Family {
   kEndpointRtt,
   kBreakerState,
   kBreakerTransitions,
+  kEndpointHealth,
+  kHealthProbes,
   kServiceEndpoints,
   kConfigGeneration,
   kApplyDuration,

@@ -123,6 +123,16 @@ void add_endpoint(Sheet& sheet, const EndpointReading& e) {
   if (e.breaker) sheet.gauge(Family::kBreakerState, labels, *e.breaker);
 }
 
+void add_health(Sheet& sheet, const Readings& r) {
+  for (const auto& h : r.health)
+    sheet.gauge(Family::kEndpointHealth,
+                {h.namespace_name, h.service, std::to_string(h.port), "tcp", h.endpoint},
+                h.healthy);
+  sheet.counter(Family::kHealthProbes, {"ok"}, r.probes.ok);
+  sheet.counter(Family::kHealthProbes, {"failed"}, r.probes.failed);
+  sheet.counter(Family::kHealthProbes, {"not_asked"}, r.probes.not_asked);
+}
+
 void add_transitions(Sheet& sheet, const TransitionCounts& counts) {
   for (const auto& [key, count] : counts)
     sheet.counter(Family::kBreakerTransitions,
@@ -187,6 +197,7 @@ std::string render(const Readings& readings) {
   Sheet sheet;
   for (const auto& service : readings.services) add_service(sheet, service);
   for (const auto& endpoint : readings.endpoints) add_endpoint(sheet, endpoint);
+  add_health(sheet, readings);
   add_transitions(sheet, *readings.transitions);
   add_configuration(sheet, readings);
   add_maps(sheet, readings);

@@ -36,6 +36,9 @@ Readings everything() {
   r.events = {{"send_translated", 6}};
   r.process = {1.5, 1.7e9, 1 << 20, 1 << 21, 12, 1024};
   r.endpoints[0].breaker = 1;
+  r.health = {{"shop", "web", 80, "10.0.0.1:8080", true},
+              {"shop", "web", 80, "[fd00::1]:8080", false}};
+  r.probes = {5, 4, 3};
   r.transitions = std::make_shared<TransitionCounts>(
       TransitionCounts{{{"shop", "web", 80, "open", "refused"}, 3}});
   return r;
@@ -119,6 +122,17 @@ TEST(Metrics, CountersThatNeverMovedHaveNoSeries) {
   for (const char* name : {"istio_tcp_connections_failed_total", "weft_connect_refused_total",
                            "weft_endpoint_connections_failed_total", "weft_endpoint_rtt_seconds"})
     EXPECT_EQ(text.find(name), std::string::npos) << name;
+}
+
+TEST(Metrics, HealthIsAWordForEachEndpoint) {
+  const std::string text = render(everything());
+  const std::string labels =
+      "{namespace=\"shop\",service=\"web\",port=\"80\",protocol=\"tcp\",endpoint=";
+  EXPECT_TRUE(has_line(text, "weft_endpoint_health" + labels + "\"10.0.0.1:8080\"} 1")) << text;
+  EXPECT_TRUE(has_line(text, "weft_endpoint_health" + labels + "\"[fd00::1]:8080\"} 0"));
+  EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"ok\"} 5"));
+  EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"failed\"} 4"));
+  EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"not_asked\"} 3"));
 }
 
 TEST(Metrics, HistogramsAreCumulative) {

@@ -37,6 +37,15 @@ struct EndpointReading {
   bool operator==(const EndpointReading&) const = default;
 };
 
+struct HealthReading {
+  std::string namespace_name, service;
+  std::uint16_t port = 0;  // of the service
+  std::string endpoint;    // as in EndpointReading
+  bool healthy = false;
+
+  bool operator==(const HealthReading&) const = default;
+};
+
 struct MapReading {
   std::string name;
   std::uint64_t entries = 0, capacity = 0;
@@ -78,6 +87,8 @@ struct Readings {
 
   std::vector<ServiceReading> services;    // no two of one name, port and protocol
   std::vector<EndpointReading> endpoints;  // no two of one service, port, protocol and address
+  std::vector<HealthReading> health;       // of those that are checked and have a verdict
+  ProbeCounts probes;
   EndpointCounts endpoint_counts;
   std::uint64_t services_dropped = 0, endpoints_dropped = 0;  // series, since start
 

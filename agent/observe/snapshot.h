@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,22 @@ struct Histogram {
   void observe(double seconds);
 };
 
+// What active health checks know of an endpoint that they watch.
+struct EndpointHealth {
+  model::ServiceKey service;
+  model::Address address;
+  std::uint16_t port = 0;       // the endpoint's
+  std::optional<bool> healthy;  // nothing: no verdict yet
+  std::string reason;           // what the last check found; empty: there was none
+
+  bool operator==(const EndpointHealth&) const = default;
+};
+using HealthPtr = std::shared_ptr<const std::vector<EndpointHealth>>;  // sorted
+
+struct ProbeCounts {
+  std::uint64_t ok = 0, failed = 0, not_asked = 0;  // since start
+};
+
 using WorkloadsPtr = std::shared_ptr<const std::vector<node::Workload>>;
 
 struct Snapshot {
@@ -59,8 +76,10 @@ struct Snapshot {
   std::vector<SourceStatus> sources;
   std::vector<kernel::Feature> features;
   WorkloadsPtr workloads = std::make_shared<std::vector<node::Workload>>();  // never null
-  model::MeshPtr mesh = std::make_shared<model::Mesh>();                     // never null
-  bool held_back = false;            // a mass removal waits for confirmation
+  HealthPtr health = std::make_shared<std::vector<EndpointHealth>>();        // never null
+  ProbeCounts probes;
+  model::MeshPtr mesh = std::make_shared<model::Mesh>();  // never null
+  bool held_back = false;                                 // a mass removal waits for confirmation
   std::string held_back_text;        // one line: how many of how many, until when, how to confirm
   std::vector<std::string> refused;  // services that no map had room for
   std::shared_ptr<const TransitionCounts> transitions =

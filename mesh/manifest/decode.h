@@ -96,6 +96,7 @@ model::ObjectMeta decode_meta(Decoder& decoder, Value document, Name name,
 void decode_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_endpoint_slice(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+void decode_pod_labels(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_namespace(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_node(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_destination_rule(Decoder& decoder, Value document, std::vector<model::Object>& objects);

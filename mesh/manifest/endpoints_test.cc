@@ -156,6 +156,20 @@ TEST(ManifestPod, KnowsThoseThatAreEndingOrHaveEnded) {
   EXPECT_TRUE(pod("", "podIP: \"\"").ips.empty());
 }
 
+TEST(ManifestPod, AsMetadataAloneHasItsNameAndLabels) {
+  const auto result = parse_item(
+      R"({"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a",)"
+      R"("namespace":"shop","uid":"u","resourceVersion":"7","creationTimestamp":)"
+      R"("2026-01-01T00:00:00Z","labels":{"v":"1"},"annotations":{"weft.mesh/weight":"3"},)"
+      R"("managedFields":[{"manager":"kubelet"}]}})",
+      "pods.metadata/shop/a", {"PartialObjectMetadata", "meta.k8s.io/v1"});
+  EXPECT_EQ(notices(result), "");
+  const auto& pod = first<model::PodLabelsObject>(result);
+  EXPECT_EQ(pod.meta.namespace_name + "/" + pod.meta.name, "shop/a");
+  EXPECT_EQ(pod.meta.labels, (model::Labels{{"v", "1"}}));
+  EXPECT_TRUE(pod.meta.annotations.empty());
+}
+
 TEST(ManifestPod, WrongAddressesAreRefused) {
   EXPECT_EQ(
       notices(yaml("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nstatus: {podIP: host}\n")),

@@ -26,6 +26,8 @@ constexpr Kind kKinds[] = {
     {"", "v1", "Service", decode_service},
     {"discovery.k8s.io", "v1", "EndpointSlice", decode_endpoint_slice},
     {"", "v1", "Pod", decode_pod},
+    // Sources ask for pods alone in this form, which does not say what it is the metadata of.
+    {"meta.k8s.io", "v1", "PartialObjectMetadata", decode_pod_labels},
     {"", "v1", "Namespace", decode_namespace},
     {"", "v1", "Node", decode_node},
     {"networking.istio.io", "v1 v1beta1 v1alpha3", "DestinationRule", decode_destination_rule},

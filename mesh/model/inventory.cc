@@ -27,6 +27,16 @@ const Inventory::ById& find_or_none(
   return at == index.end() ? kNone : at->second;
 }
 
+const PodObject* as_pod(const Inventory::ObjectPtr& object) {
+  return object ? &std::get<PodObject>(*object) : nullptr;
+}
+
+// A whole Pod says more than its labels, and is there as soon.
+const Labels* labels_in(const Inventory::ObjectPtr& pod, const Inventory::ObjectPtr& labels) {
+  const auto& known = pod ? pod : labels;
+  return known ? &meta_of(*known).labels : nullptr;
+}
+
 }  // namespace
 
 std::optional<ServiceKey> host_to_key(std::string_view host, std::string_view namespace_name) {
@@ -53,6 +63,9 @@ void Inventory::change(const ObjectPtr& object, bool present) {
 
     void operator()(const ServiceObject& service) { self.change_service(service, object, present); }
     void operator()(const PodObject& pod) { self.change_pod(pod, object, present); }
+    void operator()(const PodLabelsObject& labels) {
+      self.change_pod_labels(labels, object, present);
+    }
     void operator()(const EndpointSliceObject& slice) {
       if (slice.service.empty()) return;
       const ServiceKey key{slice.meta.namespace_name, slice.service};
@@ -97,9 +110,8 @@ void Inventory::change_service(const ServiceObject& service, const ObjectPtr& ob
 }
 
 void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool present) {
+  remember_pod(pod.meta);
   auto& space = namespaces_[pod.meta.namespace_name];
-  if (!routes_to_.empty())
-    pods_before_.try_emplace({pod.meta.namespace_name, pod.meta.name}, present ? nullptr : object);
   if (present)
     space.pods_by_name.insert_or_assign(pod.meta.name, object);
   else
@@ -117,6 +129,34 @@ void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool p
       if (!slices_.contains(key) && selects(service(key)->selector, pod.meta.labels))
         dirty_.insert(key);
   }
+}
+
+void Inventory::change_pod_labels(const PodLabelsObject& labels, const ObjectPtr& object,
+                                  bool present) {
+  remember_pod(labels.meta);
+  auto& known = namespaces_[labels.meta.namespace_name].labels_by_name;
+  if (present)
+    known.insert_or_assign(labels.meta.name, object);
+  else
+    known.erase(labels.meta.name);
+}
+
+Inventory::PodVersions Inventory::pod_versions(const std::string& namespace_name,
+                                               const std::string& name) const {
+  const auto space = namespaces_.find(namespace_name);
+  if (space == namespaces_.end()) return {};
+  const auto find = [&name](const auto& by_name) {
+    const auto at = by_name.find(name);
+    return at == by_name.end() ? nullptr : at->second;
+  };
+  return {find(space->second.pods_by_name), find(space->second.labels_by_name)};
+}
+
+// Before it changes, for mark_regrouped().
+void Inventory::remember_pod(const ObjectMeta& meta) {
+  if (!routes_to_.empty())
+    pods_before_.try_emplace({meta.namespace_name, meta.name},
+                             pod_versions(meta.namespace_name, meta.name));
 }
 
 // Nodes are updated all the time and hardly ever move: what counts is whether a region differs once
@@ -154,11 +194,15 @@ void Inventory::mark_regrouped() {
   };
   std::map<std::string, Changed> spaces;
   for (const auto& [id, before] : pods_before_) {
-    const auto* old = before ? &std::get<PodObject>(*before) : nullptr;
-    const auto* now = pod(id.first, id.second);
-    if (old && now && old->meta.labels == now->meta.labels && old->ips == now->ips &&
-        old->finished == now->finished)
-      continue;
+    const auto after = pod_versions(id.first, id.second);
+    const auto *labels_before = labels_in(before.pod, before.labels),
+               *labels_after = labels_in(after.pod, after.labels);
+    const auto *old = as_pod(before.pod), *now = as_pod(after.pod);
+    const bool same_labels = labels_before && labels_after ? *labels_before == *labels_after
+                                                           : labels_before == labels_after;
+    const bool same_place =
+        old && now ? old->ips == now->ips && old->finished == now->finished : old == now;
+    if (same_labels && same_place) continue;
     auto& changed = spaces[id.first];
     changed.names.insert(id.second);
     for (const auto* version : {old, now})
@@ -231,11 +275,10 @@ const Inventory::ById& Inventory::routes_to(const ServiceKey& key) const {
   return find_or_none(routes_to_, key);
 }
 
-const PodObject* Inventory::pod(const std::string& namespace_name, const std::string& name) const {
-  const auto space = namespaces_.find(namespace_name);
-  if (space == namespaces_.end()) return nullptr;
-  const auto at = space->second.pods_by_name.find(name);
-  return at == space->second.pods_by_name.end() ? nullptr : &std::get<PodObject>(*at->second);
+const Labels* Inventory::labels_of(const std::string& namespace_name,
+                                   const std::string& pod) const {
+  const auto versions = pod_versions(namespace_name, pod);
+  return labels_in(versions.pod, versions.labels);
 }
 
 const PodObject* Inventory::pod_at(const std::string& namespace_name,

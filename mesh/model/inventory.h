@@ -43,7 +43,8 @@ class Inventory {
   const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
   const ById& routes_of(const ServiceKey& key) const;  // VirtualServices with its host, by id
   const ById& routes_to(const ServiceKey& key) const;  // those with it as a destination, by id
-  const PodObject* pod(const std::string& namespace_name, const std::string& name) const;
+  // Of a Pod, or of what is known of it otherwise; null: nothing.
+  const Labels* labels_of(const std::string& namespace_name, const std::string& pod) const;
   // Null where several pods have the address, as those of their host's network do.
   const PodObject* pod_at(const std::string& namespace_name, const Address& address) const;
   std::vector<const PodObject*> pods_for(const ServiceObject& service) const;
@@ -55,14 +56,23 @@ class Inventory {
   struct Namespace {
     std::map<Label, ById> pods;  // a pod stands under each of its labels
     std::unordered_map<std::string, ObjectPtr> pods_by_name;
+    std::unordered_map<std::string, ObjectPtr> labels_by_name;  // PodLabelsObjects
     std::map<Address, ById> pods_by_address;  // without finished ones, whose addresses are reused
     std::map<Label, std::set<ServiceKey>> selecting;  // a service under the first of its selector
+  };
+
+  // What there is under one pod's name.
+  struct PodVersions {
+    ObjectPtr pod, labels;
   };
 
   void change(const ObjectPtr& object, bool present);
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
   void change_node(const NodeObject& node, bool present);
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
+  void change_pod_labels(const PodLabelsObject& labels, const ObjectPtr& object, bool present);
+  PodVersions pod_versions(const std::string& namespace_name, const std::string& name) const;
+  void remember_pod(const ObjectMeta& meta);
   void change_routes(const VirtualServiceObject& routes, const ObjectPtr& object, bool present);
   void mark_regrouped();
   void mark_routed();
@@ -75,7 +85,7 @@ class Inventory {
   std::unordered_map<ServiceKey, ById, KeyHash> routes_of_;
   std::unordered_map<ServiceKey, ById, KeyHash> routes_to_;
   // By namespace and name; of pods touched since take_dirty(), while there are routes.
-  std::map<std::pair<std::string, std::string>, ObjectPtr> pods_before_;
+  std::map<std::pair<std::string, std::string>, PodVersions> pods_before_;
   std::map<std::string, Namespace> namespaces_;
   std::unordered_map<std::string, std::string> regions_;  // by node
   std::map<std::string, std::string> regions_before_;     // of nodes touched since take_dirty()

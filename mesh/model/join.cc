@@ -121,10 +121,13 @@ EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice
   auto members = slice;
   std::erase_if(members.endpoints, [&](const SliceEndpoint& endpoint) {
     // targetRef is who it is. Without one the address says: hand-written slices have none.
-    const auto* pod = endpoint.pod.empty() ? inventory_.pod_at(space, endpoint.address)
-                                           : inventory_.pod(space, endpoint.pod);
-    if (!pod) strangers.insert(endpoint.address);
-    return !pod || !selects(subset.labels, pod->meta.labels);
+    const Labels* labels = nullptr;
+    if (!endpoint.pod.empty())
+      labels = inventory_.labels_of(space, endpoint.pod);
+    else if (const auto* pod = inventory_.pod_at(space, endpoint.address))
+      labels = &pod->meta.labels;
+    if (!labels) strangers.insert(endpoint.address);
+    return !labels || !selects(subset.labels, *labels);
   });
   return members;
 }

@@ -43,6 +43,7 @@ class Generator {
         return with_meta(slice(), line);
       case 5:
       case 6:
+        if (chance(20)) return with_meta(test::pod_labels("", labels()), line);
         return with_meta(pod(), line);
       case 7:
       case 8:
@@ -211,8 +212,11 @@ TEST(Merge, FollowsPodsThatOnlySubsetsAskFor) {
       auto pod = test::pod(name, "10.0.0." + std::to_string(1 + random.below(4)),
                            {{"v", std::to_string(random.below(2))}}, random.chance(50));
       pod.finished = random.chance(20);
-      units[name] =
-          test::unit(random.chance(20) ? std::vector<Object>() : std::vector{Object(pod)});
+      std::vector<Object> objects;
+      if (random.chance(60)) objects.push_back(pod);
+      if (random.chance(40))
+        objects.push_back(test::pod_labels(name, {{"v", std::to_string(random.below(2))}}));
+      units[name] = test::unit(std::move(objects));
       merger.set(name, units[name]);
       if (random.chance(30)) continue;
       ASSERT_EQ(all_of(*merger.build()), all_of(*merge(units))) << "seed " << seed;

@@ -49,6 +49,7 @@ const char* kind_of(const Object& object) {
     const char* operator()(const ServiceObject&) const { return "Service"; }
     const char* operator()(const EndpointSliceObject&) const { return "EndpointSlice"; }
     const char* operator()(const PodObject&) const { return "Pod"; }
+    const char* operator()(const PodLabelsObject&) const { return "PartialObjectMetadata"; }
     const char* operator()(const NamespaceObject&) const { return "Namespace"; }
     const char* operator()(const NodeObject&) const { return "Node"; }
     const char* operator()(const DestinationRuleObject&) const { return "DestinationRule"; }

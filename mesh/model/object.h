@@ -148,6 +148,14 @@ struct PodObject {
   bool operator==(const PodObject&) const = default;
 };
 
+// A Pod's name and labels and nothing else: what a source knows of pods of other nodes
+// (meta.k8s.io's PartialObjectMetadata). It is never an endpoint; subsets look at its labels.
+struct PodLabelsObject {
+  ObjectMeta meta;
+
+  bool operator==(const PodLabelsObject&) const = default;
+};
+
 // Namespaces and Nodes are asked for their labels only. Their meta.namespace_name means nothing.
 struct NamespaceObject {
   ObjectMeta meta;
@@ -211,8 +219,9 @@ struct VirtualServiceObject {
   bool operator==(const VirtualServiceObject&) const = default;
 };
 
-using Object = std::variant<ServiceObject, EndpointSliceObject, PodObject, NamespaceObject,
-                            NodeObject, DestinationRuleObject, VirtualServiceObject>;
+using Object =
+    std::variant<ServiceObject, EndpointSliceObject, PodObject, PodLabelsObject, NamespaceObject,
+                 NodeObject, DestinationRuleObject, VirtualServiceObject>;
 const ObjectMeta& meta_of(const Object& object);
 const char* kind_of(const Object& object);  // "Service", "EndpointSlice", ...
 

@@ -9,6 +9,7 @@ namespace weft::model {
 namespace {
 
 using test::pod;
+using test::pod_labels;
 using test::service;
 using test::slice;
 using test::slice_endpoint;
@@ -170,6 +171,33 @@ TEST_F(SlicesAndPods, AnEndpointWithoutAPodIsInNoSubsetAndSaidToBe) {
   merger.set("a", unit({pod("a", "10.0.1.1", web("v2"))}));
   EXPECT_TRUE(says(merger.build(), "1 endpoints of Service shop/web (10.0.1.2) are in no subset"));
   EXPECT_EQ(weights(merger.build()), "10.0.1.1=1");
+}
+
+TEST_F(SlicesAndPods, OfPodsOfOtherNodesTheLabelsAreEnough) {
+  merger.set("a", unit({pod_labels("a", web("v2"))}));
+  EXPECT_EQ(weights(merger.build()), "10.0.1.1=1");
+  EXPECT_TRUE(says(merger.build(), "1 endpoints of Service shop/web (10.0.1.2) are in no subset"))
+      << "labels alone have no address";
+  merger.set("a", unit({pod_labels("a", web("v1"))}));
+  EXPECT_EQ(weights(merger.build()), "");
+  merger.set("a", nullptr);
+  EXPECT_TRUE(says(merger.build(), "2 endpoints of Service shop/web"));
+}
+
+TEST_F(SlicesAndPods, AWholePodSaysMoreThanItsLabelsInWhateverOrderTheyCome) {
+  merger.set("labels", unit({pod_labels("a", web("v2"))}));
+  EXPECT_EQ(weights(merger.build()), "10.0.1.1=1");
+  merger.set("pod", unit({pod("a", "10.0.1.1", web("v1"))}));
+  EXPECT_EQ(weights(merger.build()), "");
+  EXPECT_EQ(notices(merger.build()).find("twice"), std::string::npos);
+  merger.set("pod", nullptr);
+  EXPECT_EQ(weights(merger.build()), "10.0.1.1=1") << "a pod of that name runs elsewhere now";
+}
+
+TEST(Routes, LabelsAloneMakeNoEndpoint) {
+  EXPECT_EQ(
+      weights(merged(with(with(canary(), pod_labels("f", web("v2"))), routes({to("web", "v2")})))),
+      "10.0.2.1=1 10.0.2.2=1");
 }
 
 TEST_F(SlicesAndPods, AnAddressOfSeveralPodsIsNobodys) {

@@ -61,6 +61,12 @@ inline PodObject pod(const std::string& name, const std::string& ip, Labels labe
   return result;
 }
 
+inline PodLabelsObject pod_labels(const std::string& name, Labels labels) {
+  PodLabelsObject result{meta(name)};
+  result.meta.labels = std::move(labels);
+  return result;
+}
+
 inline DestinationRuleObject rule(const std::string& name, const std::string& host,
                                   Balancer balancer) {
   DestinationRuleObject result;

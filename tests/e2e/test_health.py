@@ -29,6 +29,57 @@ class Health(NodeTest):
         rows = self.weftd.endpoints(SERVICE)
         return "".join(rows[f"{self.node[n].v4}:{PORT}"]["state"][0] for n in ("a", "b", "c"))
 
+    def health(self):
+        """(health, reason) of a, b and c as weftctl tells it; None where it does not."""
+        rows = self.weftd.endpoints(SERVICE)
+        found = (rows[f"{self.node[n].v4}:{PORT}"] for n in ("a", "b", "c"))
+        return [(row.get("health"), row.get("health_reason")) for row in found]
+
+    def health_series(self):
+        return {
+            labels["endpoint"]: value
+            for name, labels, value in self.weftd.metrics()
+            if name == "weft_endpoint_health"
+        }
+
+    def test_verdicts_are_shown_with_their_reason_and_as_metrics(self):
+        self.write("http /any interval=50ms unhealthy=2")
+        healthy = ("healthy", "HTTP 200")
+        wait_until(lambda: self.health() == [healthy] * 3, what="all pass")
+        self.servers.pop("c").stop()
+        failed = ("unhealthy", "connection refused")
+        wait_until(lambda: self.health() == [healthy, healthy, failed], what="c fails")
+        text = self.weftd.ctl_raw("endpoint", "list", "--service", SERVICE).stdout
+        self.assertIn("unhealthy: connection refused\n", text)
+        where = [f"{self.node[n].v4}:{PORT}" for n in ("a", "b", "c")]
+        wait_until(lambda: self.health_series() == dict(zip(where, (1, 1, 0))), what="series")
+        probes = self.weftd.metrics()
+        for outcome in ("ok", "failed"):
+            self.assertGreater(probes.sum("weft_health_probes_total", outcome=outcome), 0)
+        self.assertEqual(probes.sum("weft_health_probes_total", outcome="not_asked"), 0)
+        self.up("c")
+        wait_until(lambda: self.health() == [healthy] * 3, what="c is back")
+        # They go with the endpoint, and with the checks.
+        self.serve_service(
+            SERVICE,
+            [ADDRESS],
+            ["a", "b"],
+            annotations={"weft.mesh/health-check": "http /any interval=50ms"},
+        )
+        wait_until(lambda: self.health_series() == dict(zip(where, (1, 1))), what="c goes")
+        self.serve_service(SERVICE, [ADDRESS], ["a", "b", "c"])
+        wait_until(lambda: not self.health_series(), what="nobody is checked")
+        self.assertEqual(self.health(), [(None, None)] * 3)
+
+    def test_before_the_first_verdict_and_without_an_agent_nobody_claims_to_know(self):
+        # HTTP servers are no gRPC servers, but it takes many failures to say so.
+        self.write("grpc interval=500ms unhealthy=100")
+        wait_until(lambda: all(h == "unknown" and r for h, r in self.health()), what="asked")
+        self.assertEqual(self.health_series(), {})
+        self.weftd.stop()
+        self.assertEqual(self.health(), [(None, None)] * 3)
+        self.weftd.start()
+
     def test_one_that_dies_is_not_ready_and_back_when_it_answers(self):
         for check in ("http /any", "tcp"):
             with self.subTest(check):

@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 """The Kubernetes API as a source: what is served, what is asked for, and how weftd may come in."""
 
+import collections
 import json
 import os
 import shutil
 import tempfile
 
-from harness import main, wait_until
-from kube_harness import GUARD, KINDS, KubernetesTest
-from weftlab.kube_api import ballast
+from harness import PORT, main, manifests, wait_until
+from kube_harness import GUARD, KINDS, WEB, KubernetesTest
+from weftlab.kube_api import ballast, endpoint_slice, pod
+from weftlab.kube_store import ApiError
+from weftlab.waiting import Hang
 
 
 class Following(KubernetesTest):
@@ -229,6 +232,143 @@ class PlainText(KubernetesTest):
         self.api.drop_connections()
         self.wait_streams_again()
         self.assert_truth()
+
+
+class RoutesTest(KubernetesTest):
+    """Subsets whose pods are all on other nodes; route() gives v1 six of eight connections."""
+
+    API = {"tls": True, "istio": True}
+    VERSIONS = {"a": "v1", "b": "v1", "c": "v2"}
+
+    @classmethod
+    def populate(cls):
+        super().populate()
+        for name in cls.BACKENDS:
+            cls.api.delete("Pod", "test", name)
+            cls.label(name, cls.VERSIONS[name])
+        addresses = [cls.node[name].v4 for name in cls.BACKENDS]
+        cls.api.put(endpoint_slice("test/web", addresses, [PORT], pods=cls.BACKENDS))
+        subsets = {version: {"version": version} for version in ("v1", "v2")}
+        cls.api.put(manifests.destination_rule("test/web", "web", subsets=subsets))
+
+    @classmethod
+    def label(cls, name, version):
+        cls.api.put(
+            pod(f"test/{name}", [cls.node[name].v4], "elsewhere", labels={"version": version})
+        )
+
+    @classmethod
+    def route(cls):
+        cls.api.put(manifests.tcp_routes("test/web", "web", {"v1": 3, "v2": 1}))
+
+    def wait_shares(self, **wanted):
+        """Of eight connections, exactly."""
+        found = {}
+
+        def as_wanted():
+            nonlocal found
+            found = dict(collections.Counter(self.names(WEB, 8)))
+            return found == wanted
+
+        try:
+            wait_until(as_wanted, GUARD)
+        except Hang:
+            self.assertEqual(found, wanted, self.weftd.log_tail())
+
+    def asked_for_labels(self):
+        return [
+            (verb, plural)
+            for verb, plural, accept in self.api.forms
+            if "as=PartialObjectMetadata" in accept
+        ]
+
+    def refuse_labels(self):
+        """Of all pods; this node's are listed with a selector. Returns what was refused so far."""
+        refused = []
+
+        def refuse(verb, plural, path):
+            if plural == "pods" and "fieldSelector" not in path:
+                refused.append(path)
+                raise ApiError(500, "InternalError", "the labels of pods are not to be had")
+
+        self.api.on_request = refuse
+        return refused
+
+
+class Routes(RoutesTest):
+    @classmethod
+    def populate(cls):
+        super().populate()
+        cls.route()
+
+    def test_subsets_on_other_nodes_have_their_weights(self):
+        self.wait_shares(a=3, b=3, c=2)
+        why = self.weftd.ctl("why", "--from", "client", "--to", f"{WEB}:80")
+        self.assertEqual(why["route"]["virtual_service"], "test/web")
+        self.assertEqual(set(self.asked_for_labels()), {("list", "pods"), ("watch", "pods")})
+        self.assertNotIn("in no subset", self.notices())
+        self.assertEqual(self.source_error(), "")
+        self.weftd.ctl("audit")
+
+    def test_a_label_that_changes_moves_the_endpoint(self):
+        self.label("b", "v2")
+        self.wait_shares(a=6, b=1, c=1)
+        self.label("b", "v1")
+        self.wait_shares(a=3, b=3, c=2)
+
+    def test_a_pod_that_nobody_knows_is_in_no_subset(self):
+        self.api.delete("Pod", "test", "a")
+        self.wait_shares(b=6, c=2)
+        self.assertIn("are in no subset", self.notices())
+        self.label("a", "v1")
+        self.wait_shares(a=3, b=3, c=2)
+
+    def test_labels_that_changed_unseen_are_found_by_the_next_list(self):
+        self.api.away()
+        self.label("a", "v2")
+        self.api.compact()
+        self.api.back()
+        self.wait_shares(a=1, b=6, c=1)
+        self.label("a", "v1")
+        self.wait_shares(a=3, b=3, c=2)
+
+    def test_without_the_virtual_service_all_endpoints_serve(self):
+        self.api.delete("VirtualService", "test", "web")
+        self.marker()
+        self.assert_serves()
+        self.route()
+        self.wait_shares(a=3, b=3, c=2)
+
+    def test_a_restart_waits_for_the_labels_and_writes_nothing(self):
+        self.wait_shares(a=3, b=3, c=2)
+        self.weftd.stop()
+        refused = self.refuse_labels()
+        self.weftd.start("--source-timeout", "3600s", wait=False)
+        wait_until(lambda: len(refused) > 1, GUARD, "labels are asked for again")
+        wait_until(lambda: self.weftd.page("/healthz")[0] == 200, GUARD, "weftd answers")
+        self.assertNotEqual(self.weftd.page("/readyz")[0], 200)
+        self.assertEqual(dict(collections.Counter(self.names(WEB, 8))), {"a": 3, "b": 3, "c": 2})
+        self.api.on_request = None
+        self.weftd.wait_ready(GUARD)
+        self.assertEqual(self.weftd.metrics().sum("weft_map_writes_total"), 0)
+        self.wait_shares(a=3, b=3, c=2)
+        self.weftd.restart()
+
+
+class FirstRoute(RoutesTest):
+    """The first VirtualService comes when weftd has long been ready."""
+
+    def test_until_labels_are_known_nothing_changes(self):
+        self.assert_serves()
+        self.assertEqual(self.asked_for_labels(), [], "nobody needs them yet")
+        self.refuse_labels()
+        self.route()
+        self.wait_error("pods", "not to be had")
+        self.marker()
+        self.assert_serves()
+        self.api.on_request = None
+        self.wait_shares(a=3, b=3, c=2)
+        self.wait_no_error()
 
 
 # A /run of its own, with everything that was there but other service accounts: $1/account is ours.

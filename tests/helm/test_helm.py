@@ -250,7 +250,7 @@ class Objects(unittest.TestCase):
             wanted = {"maxSurge": surge, "maxUnavailable": unavailable}
             self.assertEqual(strategy, {"type": "RollingUpdate", "rollingUpdate": wanted}, values)
 
-    def test_the_role_reads_the_six_kinds_and_nothing_else(self):
+    def test_the_role_reads_the_seven_kinds_and_nothing_else(self):
         rules = render("defaults")["ClusterRole"]["rules"]
         found = {
             (group, resource, verb)
@@ -261,7 +261,7 @@ class Objects(unittest.TestCase):
         }
         kinds = [("", kind) for kind in ("services", "pods", "nodes", "namespaces")]
         kinds.append(("discovery.k8s.io", "endpointslices"))
-        kinds.append(("networking.istio.io", "destinationrules"))
+        kinds += [("networking.istio.io", kind) for kind in ("destinationrules", "virtualservices")]
         wanted = {(*kind, verb) for kind in kinds for verb in ("list", "watch")}
         self.assertEqual(found, wanted)
 

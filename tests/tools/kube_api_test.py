@@ -195,6 +195,36 @@ class Lists(ApiTest):
         self.assertEqual(names("labelSelector=!tier"), ["a"])
         self.client.get("/api/v1/pods?fieldSelector=spec.nonsense%3D1", 400)
 
+    def test_metadata_alone_in_the_form_that_fits_the_request(self):
+        form = "application/json;as=PartialObjectMetadata%s;g=meta.k8s.io;v=v1"
+        self.api.put(pod("shop/a", ["10.244.0.1"], "n1", labels={"version": "v1"}))
+        self.client.headers["Accept"] = form % "List"
+        found = self.client.list("/api/v1/pods")
+        self.assertEqual(found["kind"], "PartialObjectMetadataList")
+        item = found["items"][0]
+        self.assertEqual(set(item), {"kind", "apiVersion", "metadata"})
+        self.assertEqual(
+            (item["kind"], item["apiVersion"]), ("PartialObjectMetadata", "meta.k8s.io/v1")
+        )
+        self.assertEqual(item["metadata"]["labels"], {"version": "v1"})
+        version = found["metadata"]["resourceVersion"]
+        self.client.get(f"/api/v1/pods?watch=1&resourceVersion={version}", 406)
+        self.client.headers["Accept"] = form % ""
+        self.client.get("/api/v1/pods", 406)
+        stream = self.client.watch(version, "/api/v1/pods", "allowWatchBookmarks=1")
+        self.api.put(pod("shop/a", ["10.244.0.1"], "n1", labels={"version": "v2"}))
+        changed = event(stream)["object"]
+        self.assertEqual(set(changed), {"kind", "apiVersion", "metadata"})
+        self.assertEqual(changed["metadata"]["labels"], {"version": "v2"})
+        self.api.bookmark()
+        self.assertEqual(event(stream)["object"]["kind"], "PartialObjectMetadata")
+
+    def test_custom_resources_are_there_where_they_are_installed(self):
+        path = "/apis/networking.istio.io/v1/virtualservices"
+        self.client.get(path, 404)
+        self.api.istio = True
+        self.assertEqual(self.client.list(path)["kind"], "VirtualServiceList")
+
     def test_a_large_list_is_compressed_for_who_takes_it(self):
         for i in range(300):
             self.api.put(web(f"s{i}", f"10.96.{i // 200}.{i % 200}"))

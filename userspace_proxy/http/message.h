@@ -7,12 +7,11 @@
 // serializer.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace weft::http {
 
@@ -45,6 +44,9 @@ enum class Known : std::uint8_t {
   kProxyAuthorization,
 };
 
+// `name` in any case.
+Known known_of(std::string_view name);
+
 struct Field {
   std::string_view name;   // as received
   std::string_view value;  // without white space at its ends
@@ -54,24 +56,33 @@ struct Field {
 
 inline constexpr std::size_t kMaxFields = 100;  // Envoy's default, too; 431 beyond
 
-// At most kMaxFields; the storage belongs to whoever parses and is used again for the next head.
+// At most kMaxFields; the storage belongs to whoever parses and is used again for the next head. It
+// is as large as the heads that came need: 5 KB a connection would be most of what an idle one may
+// cost.
 class Fields {
  public:
-  std::span<Field> all() { return {fields_.data(), count_}; }
-  std::span<const Field> all() const { return {fields_.data(), count_}; }
+  std::span<Field> all() { return fields_; }
+  std::span<const Field> all() const { return fields_; }
+  // Fields stay where they are for the kRoom additions that follow make_room().
   bool add(std::string_view name, std::string_view value, Known known) {
-    if (count_ == fields_.size()) return false;
-    fields_[count_++] = {name, value, known, false};
+    if (fields_.size() == fields_.capacity() && !grow()) return false;
+    fields_.push_back({name, value, known, false});
     return true;
   }
-  void clear() { count_ = 0; }
+  void clear() { fields_.clear(); }
+  // For what the proxy and rules add; readers call it before they hand out a head.
+  void make_room() {
+    if (fields_.capacity() - fields_.size() < kRoom) grow();
+  }
   // The first that is not dropped; `name` in any case.
   const Field* find(std::string_view name) const;
   const Field* find(Known known) const;
 
  private:
-  std::array<Field, kMaxFields + 28> fields_;  // room for what the proxy and rules add
-  std::size_t count_ = 0;
+  static constexpr std::size_t kRoom = 28;
+  bool grow();  // false: all that may ever be is taken
+
+  std::vector<Field> fields_;
 };
 
 enum class Framing : std::uint8_t {

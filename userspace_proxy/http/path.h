@@ -14,7 +14,9 @@ enum class PathVerdict { kUnchanged, kChanged, kRefused };
 // written in upper case, "." and ".." segments resolved (never above the root), several slashes
 // merged. Refused (400): a path that does not begin with "/" ("*" is left alone), a broken
 // percent-encoding, %00, an encoded slash or backslash within, a raw "\\" or "#", bytes that a path
-// may not hold. `out` is set where it is kChanged.
+// may not hold, a "." or ".." segment with parameters ("/..;a/"). "[", "]", "|" and "^" are let
+// through: clients of the WHATWG's URL standard send them raw. `out` is set where it is kChanged,
+// and of no meaning else.
 PathVerdict normalize_path(std::string_view path, std::string& out);
 
 }  // namespace weft::http

@@ -158,13 +158,13 @@ struct HttpClient::State {
 
   template <class Stream>
   asio::awaitable<std::string> exchange(Stream& stream, const std::string& target,
-                                        const std::string& authorization, const HttpEvents& events,
-                                        bool& reusable) {
+                                        const std::string& accept, const std::string& authorization,
+                                        const HttpEvents& events, bool& reusable) {
     http::request<http::empty_body> request(http::verb::get, access.path_prefix + target, 11);
     const bool v6 = access.host.find(':') != std::string::npos;
     request.set(http::field::host, v6 ? "[" + access.host + "]" : access.host);
     request.set(http::field::user_agent, "weftd/" WEFT_VERSION);
-    request.set(http::field::accept, "application/json");
+    request.set(http::field::accept, accept);
     if (!authorization.empty()) request.set(http::field::authorization, authorization);
     lowest().expires_after(kHeaderTime);
     const auto [unsent, sent] = co_await http::async_write(stream, request, kAwait);
@@ -211,8 +211,8 @@ void HttpClient::hang_up() {
   if (state_->connected()) state_->lowest().close();
 }
 
-asio::awaitable<std::string> HttpClient::get(std::string target, std::string authorization,
-                                             HttpEvents events) {
+asio::awaitable<std::string> HttpClient::get(std::string target, std::string accept,
+                                             std::string authorization, HttpEvents events) {
   const auto state = state_;
   for (bool kept = state->connected();; kept = false) {
     if (!kept) {
@@ -230,9 +230,11 @@ asio::awaitable<std::string> HttpClient::get(std::string target, std::string aut
     // Not in one ?: expression, which GCC 12 compiles into a double free.
     std::string error;
     if (state->secure)
-      error = co_await state->exchange(*state->secure, target, authorization, watched, reusable);
+      error = co_await state->exchange(*state->secure, target, accept, authorization, watched,
+                                       reusable);
     else
-      error = co_await state->exchange(*state->plain, target, authorization, watched, reusable);
+      error =
+          co_await state->exchange(*state->plain, target, accept, authorization, watched, reusable);
     if (state->closed) co_return "closed";
     if (!reusable) state->drop();
     // A kept connection that the other side had closed meanwhile is no failure.

@@ -37,11 +37,11 @@ class HttpClient {
   // certificates or keys that cannot be used; then all stays as it was.
   absl::Status set_access(const Access& access);
 
-  // One request at a time. Empty: the answer was whole; else why it is not. Bytes of a broken
-  // answer have been handed out up to there. The client outlives the call, or `io` is never run
-  // again.
-  boost::asio::awaitable<std::string> get(std::string target, std::string authorization,
-                                          HttpEvents events);
+  // One request at a time; `accept` and `authorization` are its headers. Empty: the answer was
+  // whole; else why it is not. Bytes of a broken answer have been handed out up to there. The
+  // client outlives the call, or `io` is never run again.
+  boost::asio::awaitable<std::string> get(std::string target, std::string accept,
+                                          std::string authorization, HttpEvents events);
   void hang_up();
 
  private:

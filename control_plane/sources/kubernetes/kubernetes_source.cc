@@ -8,6 +8,7 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <random>
 #include <unordered_map>
@@ -35,7 +36,20 @@ std::vector<Resource> resources_of(const std::string& node) {
           {"", "v1", "namespaces", "Namespace", ""},
           {"", "v1", "nodes", "Node", "fieldSelector=metadata.name%3D" + node},
           {"", "v1", "pods", "Pod", "fieldSelector=spec.nodeName%3D" + node},
-          {"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true}};
+          {"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true},
+          {"networking.istio.io", "v1", "virtualservices", "VirtualService", "", true}};
+}
+
+// Pods of this node included: there is no selector for "other than".
+const Resource kPodLabels{"", "v1", "pods", "Pod", "", false, true};
+
+bool names_a_subset(const model::Unit& unit) {
+  for (const auto& object : unit.objects)
+    if (const auto* routes = std::get_if<model::VirtualServiceObject>(object.get()))
+      for (const auto& rule : routes->tcp)
+        for (const auto& destination : rule.destinations)
+          if (!destination.subset.empty()) return true;
+  return false;
 }
 
 bool equal(const model::Unit& a, const model::Unit& b) {
@@ -61,12 +75,7 @@ class KubernetesSource : public Source {
   const Status& status() const override { return status_; }
 
   void start() override {
-    std::random_device random;
-    for (auto& resource : resources_of(options_.node_name)) {
-      auto& follower = followers_.emplace_back(std::make_unique<Follower>(control_));
-      follower->resource = resource;
-      follower->core.emplace(resource, sink_of(*follower), random());
-    }
+    for (auto& resource : resources_of(options_.node_name)) add_follower(std::move(resource));
     asio::co_spawn(control_, run(), asio::detached);
   }
 
@@ -74,6 +83,7 @@ class KubernetesSource : public Source {
   struct Follower {
     explicit Follower(asio::io_context& control) : client(control), timer(control) {}
     Resource resource;
+    std::string prefix;  // of its units' names
     std::optional<ListWatch> core;
     HttpClient client;
     asio::steady_timer timer;
@@ -82,6 +92,15 @@ class KubernetesSource : public Source {
     std::unordered_map<std::string, std::shared_ptr<const model::Unit>> units;
   };
   using Alive = std::weak_ptr<int>;
+
+  Follower& add_follower(Resource resource) {
+    auto& follower = followers_.emplace_back(std::make_unique<Follower>(control_));
+    follower->prefix =
+        resource.metadata_only ? resource.plural + ".metadata/" : resource.plural + "/";
+    follower->resource = std::move(resource);
+    follower->core.emplace(follower->resource, sink_of(*follower), std::random_device()());
+    return *follower;
+  }
 
   // --- one resource ---
 
@@ -107,6 +126,12 @@ class KubernetesSource : public Source {
     for (auto& follower : followers_) asio::co_spawn(control_, follow(*follower), asio::detached);
   }
 
+  void follow_pod_labels() {
+    if (pod_labels_) return;
+    pod_labels_ = &add_follower(kPodLabels);
+    asio::co_spawn(control_, follow(*pod_labels_), asio::detached);
+  }
+
   asio::awaitable<void> follow(Follower& follower) {
     const Alive alive = alive_;
     for (;;) {
@@ -120,6 +145,7 @@ class KubernetesSource : public Source {
         ending = co_await ask(follower);
         if (alive.expired()) co_return;
       }
+      if (pod_labels_ && pod_labels_->core->listed()) publish_waiting();
       follower.error = ending.error;
       rejected_ |= ending.unauthorized;
       finish(Clock::now());
@@ -189,8 +215,8 @@ class KubernetesSource : public Source {
       return core.watching() && !core.mid_event() ? 630s : 30s;
     };
     const auto begin = Clock::now();
-    const auto target = core.target();
-    auto broken = co_await follower.client.get(target, authorization_, std::move(events));
+    const auto target = core.target(), accept = core.accept();
+    auto broken = co_await follower.client.get(target, accept, authorization_, std::move(events));
     if (alive.expired()) co_return ListWatch::Ending{};
     co_return core.end(broken,
                        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin));
@@ -201,20 +227,38 @@ class KubernetesSource : public Source {
   ListWatch::Sink sink_of(Follower& follower) {
     ListWatch::Sink sink;
     sink.object = [this, &follower](const std::string& name, std::string_view json) {
-      const auto unit_name = follower.resource.plural + "/" + name;
+      const auto unit_name = follower.prefix + name;
       auto& unit = follower.units[name];
-      const auto version = follower.resource.api_version();
-      auto fresh = manifest::carry_over(
-          unit,
-          manifest::parse_item(json, "kubernetes:" + unit_name, {follower.resource.kind, version}));
+      const auto kind = follower.resource.item_kind(), version = follower.resource.item_version();
+      auto read = manifest::parse_item(json, "kubernetes:" + unit_name, {kind, version});
+      // What is odd about a pod its own node's agent says.
+      if (follower.resource.metadata_only) read.notices.clear();
+      auto fresh = manifest::carry_over(unit, std::move(read));
       if (unit && equal(*unit, *fresh)) return;
       unit = std::move(fresh);
-      publish(unit_name, unit);
+      tell(unit_name, unit);
     };
     sink.gone = [this, &follower](const std::string& name) {
-      if (follower.units.erase(name)) publish(follower.resource.plural + "/" + name, nullptr);
+      if (follower.units.erase(name)) tell(follower.prefix + name, nullptr);
     };
     return sink;
+  }
+
+  // Publishes, at once unless it needs to know the labels of pods first.
+  void tell(const std::string& name, const std::shared_ptr<const model::Unit>& unit) {
+    if (unit && names_a_subset(*unit)) {
+      follow_pod_labels();
+      if (!pod_labels_->core->listed()) {
+        waiting_[name] = unit;
+        return;
+      }
+    }
+    waiting_.erase(name);
+    publish(name, unit);
+  }
+
+  void publish_waiting() {
+    for (auto& [name, unit] : std::exchange(waiting_, {})) publish(name, unit);
   }
 
   void publish(const std::string& name, std::shared_ptr<const model::Unit> unit) {
@@ -261,6 +305,8 @@ class KubernetesSource : public Source {
   Events events_;
   std::optional<Credentials> credentials_;
   std::vector<std::unique_ptr<Follower>> followers_;
+  Follower* pod_labels_ = nullptr;  // of all nodes; null: nobody asks for them yet
+  std::map<std::string, std::shared_ptr<const model::Unit>> waiting_;  // for those
   std::uint64_t material_ = 1;
   std::string authorization_;
   asio::steady_timer refreshed_;  // cancelled when a refresh has ended

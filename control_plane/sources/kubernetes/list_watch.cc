@@ -69,6 +69,14 @@ std::string ListWatch::target() {
   return query;
 }
 
+// Kubernetes API concepts, "Metadata-only fetches": a list is asked for by another name than what
+// comes in a watch.
+std::string ListWatch::accept() const {
+  if (!resource_.metadata_only) return "application/json";
+  return std::string("application/json;as=PartialObjectMetadata") + (watching_ ? "" : "List") +
+         ";g=meta.k8s.io;v=v1";
+}
+
 void ListWatch::begin(int status, std::optional<int> retry_after) {
   status_ = status;
   retry_after_ = retry_after;

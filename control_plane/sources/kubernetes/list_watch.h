@@ -37,8 +37,12 @@ struct Resource {
   std::string selector;  // "fieldSelector=spec.nodeName%3Dn1", encoded; empty: all objects
   // A custom resource: a cluster that does not have it (404) has none of its objects.
   bool optional = false;
+  bool metadata_only = false;  // asked for in the form that has nothing else
 
   std::string api_version() const { return group.empty() ? version : group + "/" + version; }
+  // What its objects say they are, or leave to the list they come in.
+  std::string item_kind() const { return metadata_only ? "PartialObjectMetadata" : kind; }
+  std::string item_version() const { return metadata_only ? "meta.k8s.io/v1" : api_version(); }
   std::string path() const {
     return (group.empty() ? "/api/" : "/apis/" + group + "/") + version + "/" + plural;
   }
@@ -64,6 +68,8 @@ class ListWatch {
 
   // Path and query of the next request.
   std::string target();
+  // What it says it accepts.
+  std::string accept() const;
   bool watching() const { return watching_; }
 
   // The answer's header is here. `retry_after` in seconds where the server said so.

@@ -103,6 +103,20 @@ TEST_F(ListWatchTest, GroupsAndSelectorsAreInThePath) {
   EXPECT_EQ(slices.target(), "/apis/discovery.k8s.io/v1/endpointslices?fieldSelector=x&limit=500");
 }
 
+TEST_F(ListWatchTest, MetadataAloneIsAskedForInTheFormThatListsAndWatchesHave) {
+  EXPECT_EQ(it.accept(), "application/json");
+  it = ListWatch({"", "v1", "pods", "Pod", "", false, true},
+                 {[this](const std::string& name, std::string_view json) { objects[name] = json; },
+                  [this](const std::string& name) { objects.erase(name); }},
+                 1);
+  EXPECT_EQ(it.target(), "/api/v1/pods?limit=500");
+  EXPECT_EQ(it.accept(), "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+  answer(200, page(object("a", "1"), "5"));
+  EXPECT_TRUE(it.target().starts_with("/api/v1/pods?watch=1&"));
+  EXPECT_EQ(it.accept(), "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+  EXPECT_TRUE(objects.contains("shop/a"));
+}
+
 TEST_F(ListWatchTest, FollowsEventsInAnyPieces) {
   listed();
   it.target();

@@ -8,8 +8,9 @@
         api.compact()
         api.cut("services", after=100)
 
-It serves get, list and watch of Service, Pod, Node, Namespace (core v1) and EndpointSlice
-(discovery.k8s.io/v1): paging with tokens that expire, resourceVersion unset, "0" and exact,
+It serves get, list and watch of Service, Pod, Node, Namespace (core v1), EndpointSlice
+(discovery.k8s.io/v1) and, with `istio`, DestinationRule and VirtualService (networking.istio.io/v1),
+whole or as metadata alone: paging with tokens that expire, resourceVersion unset, "0" and exact,
 selectors, bookmarks, 410 as status or in the stream. Every fault is a method that may be called at
 any time from any thread; wait_...() lets tests follow what clients do without sleeping.
 
@@ -85,6 +86,7 @@ class KubeApi(Faults, Access):
         history=100_000,
         folder=None,
         names=NAMES,
+        istio=False,
     ):
         self.store = Store(history)
         self.host, self.port, self.netns = host, port, netns
@@ -94,12 +96,14 @@ class KubeApi(Faults, Access):
         self.gone = gone  # how a version that is too old is told: "status" or "event"
         self.watch_list = watch_list  # sendInitialEvents is known
         self.bookmark_seconds = bookmark_seconds
+        self.istio = istio  # its custom resources are installed
         self.chunk_bytes = 0  # 0: a chunk is an event
         self.on_request = None  # called as (verb, plural, path) before such a request is answered
         self.lists = collections.Counter()  # first pages by plural
         self.pages = collections.Counter()  # every list request by plural
         self.watches = collections.Counter()
         self.requests = collections.Counter()  # by path
+        self.forms = collections.Counter()  # by (verb, plural, Accept)
         self.answers = collections.Counter()  # by (verb, plural, status) of refused requests
         self.accepted = 0
         self.endless_bytes = 0
@@ -228,6 +232,7 @@ class KubeApi(Faults, Access):
         plural = resource.plural if resource else None
         with self.store.lock:
             self.requests[path] += 1
+            self.forms[(verb, plural, handler.headers.get("Accept", ""))] += 1
             error = self._refusal(handler, verb, resource, namespace_name)
             if error:
                 self.answers[(verb, plural, error.code)] += 1

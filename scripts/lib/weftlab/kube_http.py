@@ -9,7 +9,7 @@ import socket
 import time
 import urllib.parse
 
-from .kube_store import RESOURCES, ApiError, event_line, to_bytes
+from .kube_store import ISTIO, RESOURCES, ApiError, event_line, to_bytes
 
 _PATH = re.compile(
     r"^(?P<prefix>/api/v1|/apis/[^/]+/v1)(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]))?"
@@ -29,6 +29,8 @@ _FIELDS = {
     "nodes": ("metadata.name", "spec.unschedulable"),
     "namespaces": ("metadata.name", "status.phase"),
     "endpointslices": ("metadata.name", "metadata.namespace"),
+    "destinationrules": ("metadata.name", "metadata.namespace"),
+    "virtualservices": ("metadata.name", "metadata.namespace"),
 }
 
 
@@ -104,6 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         resource = RESOURCES.get(found["plural"]) if found else None
         if resource and resource.prefix != found["prefix"]:
             resource = None
+        if resource and resource.group == ISTIO and not self.server.istio:
+            resource = None
         if resource and found["namespace"] and not resource.namespaced:
             resource = None
         verb = None
@@ -140,7 +144,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             )
         self._send(200, entry.full)
 
+    def _metadata_only(self, form):
+        """Whether the form PartialObjectMetadata, or ...List, is asked for. A form that does not
+        fit the request is refused, as the API server does it."""
+        asked = dict(
+            part.strip().partition("=")[::2]
+            for part in self.headers.get("Accept", "").split(",")[0].split(";")[1:]
+        )
+        if not asked.get("as"):
+            return False
+        if asked != {"as": form, "g": "meta.k8s.io", "v": "v1"}:
+            raise ApiError(
+                406,
+                "NotAcceptable",
+                "only the following media types are accepted: application/json",
+            )
+        return True
+
     def _list(self, resource, namespace, query):
+        metadata_only = self._metadata_only("PartialObjectMetadataList")
         matches = matcher(
             resource, namespace, query.get("fieldSelector", ""), query.get("labelSelector", "")
         )
@@ -157,11 +179,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             metadata["continue"] = page.token
         if page.remaining:
             metadata["remainingItemCount"] = page.remaining
+        kind, version = resource.kind, resource.api_version
+        if metadata_only:
+            kind, version = "PartialObjectMetadata", "meta.k8s.io/v1"
         body = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[%s]}\n' % (
-            resource.kind.encode(),
-            resource.api_version.encode(),
+            kind.encode(),
+            version.encode(),
             to_bytes(metadata),
-            b",".join([entry.bare for entry in page.entries]),
+            b",".join([e.metadata if metadata_only else e.bare for e in page.entries]),
         )
         self._budget = self.server.take_cut("list", resource)
         self._send(200, body)
@@ -224,10 +249,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "enabled",
             )
         bookmarks = query.get("allowWatchBookmarks", "").lower() in ("1", "true")
+        metadata_only = self._metadata_only("PartialObjectMetadata")
         error = None
         try:
             watch = server.store.watch(
-                resource, matches, query.get("resourceVersion", ""), bookmarks, initial
+                resource,
+                matches,
+                query.get("resourceVersion", ""),
+                bookmarks,
+                initial,
+                metadata_only,
             )
         except ApiError as refused:
             if refused.code != 410 or server.gone == "status":

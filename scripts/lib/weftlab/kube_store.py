@@ -17,6 +17,7 @@ import uuid
 from dataclasses import dataclass
 
 FIRST_REVISION = 1000
+ISTIO = "networking.istio.io"  # custom resources: not every cluster has them
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ RESOURCES = {
         Resource("nodes", "Node", "", False),
         Resource("namespaces", "Namespace", "", False),
         Resource("endpointslices", "EndpointSlice", "discovery.k8s.io", True),
+        Resource("destinationrules", "DestinationRule", ISTIO, True),
+        Resource("virtualservices", "VirtualService", ISTIO, True),
     )
 }
 _BY_KIND = {r.kind: r for r in RESOURCES.values()}
@@ -127,6 +130,13 @@ class Entry:
         self.bare = to_bytes({k: v for k, v in value.items() if k not in ("kind", "apiVersion")})
 
     @property
+    def metadata(self):
+        """The object in the form PartialObjectMetadata."""
+        return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%s}' % (
+            to_bytes(self.object["metadata"])
+        )
+
+    @property
     def full(self):
         r = self.resource
         return b'{"kind":"%s","apiVersion":"%s",%s' % (
@@ -157,7 +167,7 @@ class Change:
     def key(self):
         return (self.new or self.old).key
 
-    def line(self, matches):
+    def line(self, matches, metadata_only=False):
         """The watch event for one that selects by `matches`, or None: leaving the selection is a
         deletion, with the last state that was in it."""
         was = self.old is not None and matches(self.old.object)
@@ -165,10 +175,11 @@ class Change:
         if not was and not now:
             return None
         kind = b"DELETED" if not now else b"MODIFIED" if was else b"ADDED"
-        if kind not in self._lines:
+        made = kind, metadata_only
+        if made not in self._lines:
             entry = self.new if now else self.old.at(self.revision)
-            self._lines[kind] = event_line(kind, entry.full)
-        return self._lines[kind]
+            self._lines[made] = event_line(kind, entry.metadata if metadata_only else entry.full)
+        return self._lines[made]
 
 
 def event_line(kind, body):
@@ -178,8 +189,9 @@ def event_line(kind, body):
 class Watch:
     """What one stream has still to send. The store fills it, the connection's thread empties it."""
 
-    def __init__(self, lock, resource, matches, bookmarks):
+    def __init__(self, lock, resource, matches, bookmarks, metadata_only=False):
         self.resource = resource
+        self.metadata_only = metadata_only
         self.matches = matches
         self.bookmarks = bookmarks
         self.after = 0  # older changes are not for it: it may have asked from a version to come
@@ -266,7 +278,7 @@ class Store:
             self._compacted[plural] = history.popleft().revision
         for watch in self.watches:
             if watch.resource.plural == plural and change.revision > watch.after:
-                line = change.line(watch.matches)
+                line = change.line(watch.matches, watch.metadata_only)
                 if line:
                     watch.push(change.revision, line)
 
@@ -391,14 +403,17 @@ class Store:
             )
         return revision, self._at(plural, revision), start
 
-    def watch(self, resource, matches, version, bookmarks, initial=False):
+    def watch(self, resource, matches, version, bookmarks, initial=False, metadata_only=False):
         """A registered Watch; `initial` is sendInitialEvents."""
         with self.lock:
-            watch = Watch(self.lock, resource, matches or (lambda _: True), bookmarks)
+            watch = Watch(
+                self.lock, resource, matches or (lambda _: True), bookmarks, metadata_only
+            )
             if initial or version in ("", "0"):
                 for entry in self._now(resource.plural):
                     if watch.matches(entry.object):
-                        watch.push(None, event_line(b"ADDED", entry.full))
+                        shown = entry.metadata if metadata_only else entry.full
+                        watch.push(None, event_line(b"ADDED", shown))
                 if initial:
                     self.bookmark_to(watch, initial_end=True)
             else:
@@ -414,7 +429,7 @@ class Store:
             raise expired(after, self._compacted[plural])
         missed = itertools.takewhile(lambda c: c.revision > after, reversed(self._history[plural]))
         for change in reversed(list(missed)):
-            line = change.line(watch.matches)
+            line = change.line(watch.matches, watch.metadata_only)
             if line:
                 watch.push(change.revision, line)
 
@@ -425,7 +440,9 @@ class Store:
         r = watch.resource
         body = {"kind": r.kind, "apiVersion": r.api_version, "metadata": metadata}
         # The zero value of the type, as the server marshals it: required fields are there, empty.
-        if r.plural == "endpointslices":
+        if watch.metadata_only:
+            body.update(kind="PartialObjectMetadata", apiVersion="meta.k8s.io/v1")
+        elif r.plural == "endpointslices":
             body.update(addressType="", endpoints=None, ports=None)
         else:
             body.update(spec={"containers": None} if r.plural == "pods" else {}, status={})

@@ -126,14 +126,32 @@ def pod(where, labels, ips, ready=True, ports=(), node=None):
     }
 
 
-def destination_rule(where, host, simple=None, consistent_hash=None, **traffic):
-    """`traffic` are further fields of the traffic policy: outlierDetection={...}, connectionPool={...}."""
+def destination_rule(where, host, simple=None, consistent_hash=None, subsets=None, **traffic):
+    """`traffic` are further fields of the traffic policy: outlierDetection={...}, connectionPool={...};
+    `subsets` are {name: labels}."""
     balancer = {"simple": simple, "consistentHash": consistent_hash}
+    spec = {"host": host, "trafficPolicy": {"loadBalancer": balancer, **traffic}}
+    if subsets:
+        spec["subsets"] = [{"name": name, "labels": labels} for name, labels in subsets.items()]
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
         "metadata": _named(where),
-        "spec": {"host": host, "trafficPolicy": {"loadBalancer": balancer, **traffic}},
+        "spec": spec,
+    }
+
+
+def tcp_routes(where, host, weights):
+    """A VirtualService with one tcp rule; `weights` are {subset of that host: weight}."""
+    route = [
+        {"destination": {"host": host, "subset": subset}, "weight": weight}
+        for subset, weight in weights.items()
+    ]
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": _named(where),
+        "spec": {"hosts": [host], "tcp": [{"route": route}]},
     }
 
 

@@ -1,0 +1,397 @@
+#include "userspace_proxy/net/client.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "userspace_proxy/net/stream.h"
+#include "userspace_proxy/net/worker.h"
+
+namespace weft::net {
+namespace {
+
+constexpr std::uint64_t kLingerMs = 2000;
+constexpr std::size_t kHeldMost = 64 * 1024;  // of requests that wait behind one that is under way
+
+bool is_token_byte(unsigned char c) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+         std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos;
+}
+
+}  // namespace
+
+Client::Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t pool_owner)
+    : Socket(worker.loop()),
+      worker_(worker),
+      dialled_(dialled),
+      caller_(std::move(caller)),
+      pool_owner_(pool_owner),
+      reader_(worker.limits(), worker.request_head(), worker.request_trailers()),
+      timer_([this] { on_time(); }) {}
+
+Client::~Client() { worker_.gather().drop(*this); }
+
+void Client::start(base::Fd fd) {
+  service_ = worker_.service(dialled_);
+  epoch_ = worker_.epoch();
+  if (!open(std::move(fd))) return worker_.remove(*this);
+  if (!service_) return worker_.remove(*this);
+  if (!service_->config->tunnel) mode_ = Mode::kHttp;
+  set_timer();
+}
+
+// One timer for whatever is waited for; moving it on costs a store.
+void Client::set_timer() {
+  const auto& options = worker_.options();
+  auto wait = options.stall_timeout;
+  if (mode_ == Mode::kLinger)
+    wait = std::chrono::milliseconds(kLingerMs);
+  else if (!stream_ && reader_.at_start() && in_.empty())
+    wait = options.idle_timeout;
+  else if (!stream_)
+    wait = options.head_timeout;
+  loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
+}
+
+void Client::on_time() {
+  if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
+    return worker_.remove(*this);
+  if (!stream_) {
+    // A head that does not come to its end: whoever sends so slowly holds a connection and nothing
+    // else.
+    http::Event late;
+    late.status = 408;
+    late.why = "the request's head did not come in time";
+    return refuse(late);
+  }
+  // A response may take as long as it likes (that is a route's timeout); a body or a reader that
+  // stands still may not.
+  if (backlog() || !stream_->request_done()) return gone(FlagBit::kStreamIdle);
+  set_timer();
+}
+
+bool Client::takes() const {
+  if (closing_ || mode_ == Mode::kLinger) return false;
+  if (!stream_)
+    return !backlog();  // an answer that waits for a slow reader holds the next request up
+  return !stream_->request_done() && stream_->wants_body();
+}
+
+void Client::on_readable() {
+  if (mode_ == Mode::kTunnel) return read_tunnel();
+  auto& scratch = worker_.scratch();
+  const auto got = receive(scratch.data(), scratch.size());
+  if (got < 0 && errno == EAGAIN) return;
+  if (got < 0) return gone(FlagBit::kDownstreamClosed);
+  if (mode_ == Mode::kLinger) {
+    if (got == 0) worker_.remove(*this);
+    return;  // thrown away
+  }
+  if (got == 0) {
+    eof_ = true;
+    want_read(false);
+  }
+  const std::string_view input(scratch.data(), static_cast<std::size_t>(got));
+  if (in_.empty()) return process(input, false);
+  in_.append(input);
+  if (takes()) return process(in_, true);
+  if (in_.size() >= kHeldMost) want_read(false);
+}
+
+void Client::process(std::string_view input, bool held) {
+  if (working_)
+    return;  // a response that came at once asks for the next request: the loop below takes it
+  working_ = true;
+  const auto whole = input.size();
+  while (is_open() && takes() && mode_ != Mode::kTunnel && step(input)) {
+  }
+  working_ = false;
+  if (!is_open() || mode_ == Mode::kLinger) return;
+  if (mode_ == Mode::kTunnel) {
+    const std::string rest(input);
+    in_.clear();
+    if (!rest.empty() && stream_) stream_->on_client_tunnel(rest);
+    if (eof_ && stream_) stream_->on_client_tunnel_end();
+    return;
+  }
+  if (!held || input.size() != whole) hold(input, held);
+  if (stream_) stream_->on_input_pause();
+  if (!is_open() || mode_ != Mode::kHttp) return;
+  if (!takes() && in_.size() >= kHeldMost) want_read(false);
+  if (!takes() && stream_ && !stream_->request_done()) want_read(false);
+  set_timer();
+}
+
+void Client::hold(std::string_view rest, bool held) {
+  if (held)
+    in_.erase(0, in_.size() - rest.size());
+  else
+    in_.assign(rest);
+  if (in_.empty() && in_.capacity() > 64) std::string().swap(in_);
+}
+
+bool Client::step(std::string_view& input) {
+  if (mode_ == Mode::kSniff) {
+    if (input.empty() && !eof_) return false;
+    if (!sniff(input)) return false;
+  }
+  const auto event = reader_.next(input, eof_);
+  input.remove_prefix(event.used);
+  switch (event.kind) {
+    case http::Event::Kind::kNeedMore:
+      if (eof_ && !stream_) worker_.remove(*this);
+      return false;
+    case http::Event::Kind::kHead:
+      return begin(reader_.head());
+    case http::Event::Kind::kData:
+      if (stream_) stream_->on_body(event.data);
+      return true;
+    case http::Event::Kind::kEnd:
+      if (stream_) stream_->on_body_end(reader_.trailers());
+      return true;
+    case http::Event::Kind::kTunnel:
+      return false;
+    case http::Event::Kind::kError:
+      refuse(event);
+      return false;
+  }
+  return false;
+}
+
+// Whether it is HTTP/1: a method's letters, and a space after them. Anything else on a port that
+// may be anything is passed on as it is, HTTP/2's preface too.
+bool Client::sniff(std::string_view input) {
+  std::size_t i = 0;
+  while (i < input.size() && i < 24 && is_token_byte(static_cast<unsigned char>(input[i]))) ++i;
+  const bool is_http = i > 0 && (i == input.size() ? i < 24 : input[i] == ' ') &&
+                       !input.starts_with("PRI ") && (input[0] < 'a' || input[0] > 'z');
+  if (is_http && i == input.size() && !eof_) return false;  // the method is not whole yet
+  const bool crlf = input[0] == '\r' || input[0] == '\n';
+  if (is_http || crlf) {
+    mode_ = Mode::kHttp;
+    return true;
+  }
+  mode_ = Mode::kTunnel;
+  stream_ = worker_.new_stream();
+  stream_->begin_tunnel(*this, service_);
+  return false;
+}
+
+bool Client::begin(http::RequestHead& head) {
+  if (epoch_ != worker_.epoch()) {
+    // A service that is gone serves what it has: its connections are told to close, and dial anew.
+    if (auto service = worker_.service(dialled_))
+      service_ = std::move(service);
+    else
+      draining_ = true;
+    epoch_ = worker_.epoch();
+  }
+  keep_ = head.keep_alive;
+  stream_ = worker_.new_stream();
+  stream_->begin(*this, service_, head);
+  return is_open();
+}
+
+void Client::refuse(const http::Event& event) {
+  ++worker_.metrics().refused_heads;
+  if (stream_) return gone(FlagBit::kDownstreamProtocol);
+  const std::string body = std::string("weft: ") + event.why + "\n";
+  std::string head;
+  http::Fields fields;
+  fields.add("content-type", "text/plain", http::Known::kOther);
+  http::WriteResponse line;
+  line.status = event.status;
+  line.keep_alive = false;
+  http::write_head(line, fields, http::Framing::kLength, body.size(), head);
+  head += body;
+  worker_.metrics().observe({caller_.get(), &service_->clusters[0]->config().who, event.status,
+                             flag(FlagBit::kDownstreamProtocol)},
+                            0, 0, body.size());
+  if (!Socket::send(head)) return worker_.remove(*this);
+  linger();
+}
+
+// Closing with bytes unread resets the connection, and the peer may never see what it was told: so
+// the rest is read and thrown away for a while (RFC 9112 9.6).
+void Client::linger() {
+  if (backlog()) {
+    closing_ = true;
+    want_read(false);
+    return set_timer();
+  }
+  shutdown(fd(), SHUT_WR);
+  if (eof_) return worker_.remove(*this);
+  mode_ = Mode::kLinger;
+  std::string().swap(in_);
+  want_read(true);
+  set_timer();
+}
+
+void Client::on_writable() {
+  const auto flushed = flush();
+  if (flushed == Flushed::kBroken) return gone(FlagBit::kDownstreamClosed);
+  if (flushed == Flushed::kSome) return set_timer();
+  if (closing_) {
+    closing_ = false;
+    return linger();
+  }
+  if (mode_ == Mode::kTunnel && shut_after_backlog_) shutdown(fd(), SHUT_WR);
+  if (stream_)
+    stream_->on_client_drained();
+  else if (!in_.empty() || eof_)
+    process(in_, true);
+  else
+    want_read(true);
+}
+
+void Client::on_broken() { gone(FlagBit::kDownstreamClosed); }
+
+void Client::gone(FlagBit why) {
+  if (!is_open()) return;
+  worker_.gather().drop(*this);
+  close();
+  if (auto stream = std::move(stream_)) {
+    stream->on_client_gone(why);
+    worker_.recycle(std::move(stream));
+  }
+  worker_.remove(*this);
+}
+
+void Client::close_now() {
+  worker_.gather().drop(*this);
+  timer_.cancel();
+  close();
+  if (auto stream = std::move(stream_)) {
+    stream->on_client_gone(FlagBit::kDownstreamClosed);
+    worker_.recycle(std::move(stream));
+  }
+}
+
+void Client::abort() {
+  if (!is_open()) return;
+  worker_.gather().drop(*this);
+  // A reset and no clean end: what was sent of the response must not pass for all of it.
+  const ::linger hard{1, 0};
+  setsockopt(fd(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  close();
+  if (stream_) worker_.recycle(std::move(stream_));
+  worker_.remove(*this);
+}
+
+bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
+
+void Client::write(std::span<const std::string_view> pieces) {
+  if (!is_open()) return;
+  if (!Socket::send(pieces)) gone(FlagBit::kDownstreamClosed);
+}
+
+void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
+                     http::Framing framing, std::uint64_t content_length) {
+  auto& gather = worker_.gather();
+  if (gather.collects_for(*this)) {
+    auto& text = gather.text();
+    const auto from = text.size();
+    http::write_head(line, fields, framing, content_length, text);
+    return gather.add_text(from);
+  }
+  std::string head;
+  http::write_head(line, fields, framing, content_length, head);
+  const std::string_view piece = head;
+  write({&piece, 1});
+}
+
+void Client::respond_data(std::string_view data, bool chunked) {
+  auto& gather = worker_.gather();
+  if (gather.collects_for(*this)) {
+    if (chunked) {
+      auto& text = gather.text();
+      const auto from = text.size();
+      http::write_chunk_head(data.size(), text);
+      gather.add_text(from);
+    }
+    gather.add(data);
+    if (chunked) gather.add("\r\n");
+    return;
+  }
+  std::string head;
+  if (chunked) http::write_chunk_head(data.size(), head);
+  const std::array<std::string_view, 3> pieces{head, data, chunked ? "\r\n" : ""};
+  write(pieces);
+}
+
+void Client::respond_end(bool chunked, const http::Fields& trailers) {
+  if (!chunked) return;
+  auto& gather = worker_.gather();
+  if (gather.collects_for(*this)) {
+    auto& text = gather.text();
+    const auto from = text.size();
+    http::write_last_chunk(trailers, text);
+    return gather.add_text(from);
+  }
+  std::string last;
+  http::write_last_chunk(trailers, last);
+  const std::string_view piece = last;
+  write({&piece, 1});
+}
+
+void Client::finished(bool keep) {
+  auto stream = std::move(stream_);
+  worker_.recycle(std::move(stream));
+  if (!is_open()) return;
+  if (!keep) {
+    // What was gathered for it goes first.
+    if (worker_.gather().collects_for(*this)) worker_.gather().end();
+    return is_open() ? linger() : void();
+  }
+  if (in_.empty() && !eof_) {
+    want_read(true);
+    return set_timer();
+  }
+  if (!working_ && takes()) process(in_, true);
+}
+
+void Client::resume() {
+  if (!is_open()) return;
+  if (mode_ == Mode::kTunnel) return want_read(!eof_);
+  want_read(!eof_);
+  if ((!in_.empty() || eof_) && takes()) process(in_, true);
+}
+
+void Client::become_tunnel() {
+  mode_ = Mode::kTunnel;
+  reader_.tunnel();
+  if (working_ || in_.empty()) return;
+  const auto held = std::move(in_);
+  in_.clear();
+  stream_->on_client_tunnel(held);
+}
+
+void Client::tunnel(std::string_view bytes) { write({&bytes, 1}); }
+
+void Client::end_tunnel_writing() {
+  if (backlog())
+    shut_after_backlog_ = true;
+  else
+    shutdown(fd(), SHUT_WR);
+}
+
+void Client::read_tunnel() {
+  auto& scratch = worker_.scratch();
+  const auto got = receive(scratch.data(), scratch.size());
+  if (got < 0 && errno == EAGAIN) return;
+  if (got < 0) return gone(FlagBit::kDownstreamClosed);
+  set_timer();
+  if (got == 0) {
+    eof_ = true;
+    want_read(false);
+    return stream_->on_client_tunnel_end();
+  }
+  stream_->on_client_tunnel({scratch.data(), static_cast<std::size_t>(got)});
+}
+
+void Client::drain() {
+  draining_ = true;
+  if (!stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start()) linger();
+}
+
+}  // namespace weft::net

@@ -1,0 +1,91 @@
+// A captured connection: what its owner sends is read as HTTP/1.1, one request at a time, or passed
+// on as it is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "userspace_proxy/http/codec.h"
+#include "userspace_proxy/net/config.h"
+#include "userspace_proxy/net/flags.h"
+#include "userspace_proxy/net/socket.h"
+
+namespace weft::net {
+
+class Stream;
+class Worker;
+struct LocalService;
+
+class Client final : public Socket {
+ public:
+  Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t pool_owner);
+  ~Client() override;
+
+  void start(base::Fd fd);
+
+  // --- for its stream ---
+  // Pieces of the response; views that are valid until the worker's gather() ends.
+  void respond(const http::WriteResponse& line, const http::Fields& fields, http::Framing framing,
+               std::uint64_t content_length);
+  void respond_data(std::string_view data, bool chunked);
+  void respond_end(bool chunked, const http::Fields& trailers);
+  void write(std::span<const std::string_view> pieces);
+  void tunnel(std::string_view bytes);
+  void become_tunnel();  // after 101: what is read from now on is the stream's as it is
+  void end_tunnel_writing();
+  void pause() { want_read(false); }
+  void resume();  // the stream takes more of the request, or of the tunnel
+  // The stream is over. `keep`: another request may follow on this connection.
+  void finished(bool keep);
+  void abort();  // in the middle of a response: all that tells is the end of the connection
+
+  bool may_keep() const;  // whether a response can say keep-alive
+  const CallerPtr& caller() const { return caller_; }
+  std::uint64_t pool_owner() const { return pool_owner_; }
+  const Dialled& dialled() const { return dialled_; }
+  std::size_t waiting() const { return backlog(); }
+  bool is_open() const { return Socket::is_open(); }
+
+  void drain();  // this process goes: after the request that is under way, or at once where there
+                 // is none
+
+ private:
+  void close_now();
+  enum class Mode : std::uint8_t { kSniff, kHttp, kTunnel, kLinger };
+
+  void on_readable() override;
+  void on_writable() override;
+  void on_broken() override;
+  void process(std::string_view input, bool held);
+  bool step(std::string_view& input);  // false: nothing more can be done with what there is
+  bool begin(http::RequestHead& head);
+  bool sniff(std::string_view input);
+  void refuse(const http::Event& event);
+  void hold(std::string_view rest, bool held);
+  void read_tunnel();
+  void linger();
+  void gone(FlagBit why);
+  void set_timer();
+  void on_time();
+  bool takes() const;  // whether the next bytes can be worked on now
+
+  Worker& worker_;
+  Dialled dialled_;
+  CallerPtr caller_;
+  std::uint64_t pool_owner_;  // whose address upstream connections have
+  std::shared_ptr<LocalService> service_;
+  std::uint64_t epoch_ = 0;  // of the worker's configuration when service_ was looked up
+  http::RequestReader reader_;
+  std::string in_;  // that could not be worked on yet
+  std::unique_ptr<Stream> stream_;
+  Timer timer_;
+  Mode mode_ = Mode::kSniff;
+  bool eof_ = false, keep_ = true, working_ = false, draining_ = false, shut_after_backlog_ = false;
+  bool closing_ = false;  // after what waits was sent
+  bool removed_ = false;
+  std::uint32_t place_ = 0;
+  friend class Worker;
+};
+
+}  // namespace weft::net

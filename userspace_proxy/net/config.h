@@ -1,0 +1,102 @@
+// What the proxy serves, as one immutable snapshot that all workers share. Services and clusters
+// are shared by pointer between snapshots: what did not change is the same pointer, so a worker
+// leaves its connections alone.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "abi/breaker.h"
+#include "abi/endpoint.h"
+#include "mesh/model/address.h"
+#include "mesh/model/http.h"
+#include "mesh/model/mesh.h"
+#include "userspace_proxy/routes/origins.h"
+#include "userspace_proxy/routes/table.h"
+
+namespace weft::net {
+
+// The words that workers, the kernel's programs and weftd share of one endpoint; of an endpoint
+// that the kernel does not balance to they are this process's own. Everything in it is accessed
+// atomically.
+struct Shares {
+  weft_endpoint_state* state = nullptr;
+  const weft_policy* policy = nullptr;
+  weft_service_state* total = nullptr;
+  std::uint32_t service = 0, id = 0, incarnation = 0;  // id 0: own
+  std::uint32_t wanted_id = 0;                         // as weftd named it
+  std::uint32_t* requests = nullptr;                   // this generation's column
+  std::atomic<std::uint32_t> response_us{0};           // smoothed; peak-EWMA
+
+  weft_endpoint_state own_state{};
+  weft_policy own_policy{};
+  weft_service_state own_total{};
+};
+using SharesPtr = std::shared_ptr<Shares>;
+
+struct Endpoint {
+  model::Address address;
+  std::uint16_t port = 0;  // host order
+  std::uint16_t weight = 1;
+  std::uint8_t priority = 0;
+  model::EndpointState state = model::EndpointState::kReady;
+  SharesPtr shares;  // never null
+};
+
+struct Cluster {
+  model::HttpCluster who;
+  std::string name;
+  std::vector<Endpoint> endpoints;
+  model::Balancer balancer = model::Balancer::kRoundRobin;
+  std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
+  model::HttpLimits limits;
+  bool node_source = false;
+};
+using ClusterPtr = std::shared_ptr<const Cluster>;
+
+struct Service {
+  model::ServiceKey key;
+  std::uint16_t port = 0;
+  std::vector<model::Address> addresses;
+  std::shared_ptr<const routes::Table> table;
+  std::vector<std::string> clusters;  // names, as the table's indexes mean them
+  std::map<const model::HttpRule*, routes::Origins> origins;  // of those with CORS
+  bool tunnel = false;  // bytes that are no HTTP go to clusters[0]
+};
+using ServicePtr = std::shared_ptr<const Service>;
+
+struct Dialled {
+  model::Address address;
+  std::uint16_t port = 0;
+
+  bool operator==(const Dialled&) const = default;
+  template <class H>
+  friend H AbslHashValue(H state, const Dialled& dialled) {
+    return H::combine(std::move(state), dialled.address.bytes, dialled.port);
+  }
+};
+
+struct Config {
+  std::uint64_t generation = 0;
+  absl::flat_hash_map<Dialled, ServicePtr> services;
+  std::map<std::string, ClusterPtr> clusters;
+};
+using ConfigPtr = std::shared_ptr<const Config>;
+
+// Whose connections these are: a workload's, in a network namespace.
+struct Caller {
+  std::uint64_t netns_cookie = 0;  // 0: the node's own namespace
+  routes::Caller rules;
+  std::string workload, workload_namespace, app, version;
+  bool host_network = false;
+};
+using CallerPtr = std::shared_ptr<const Caller>;
+
+}  // namespace weft::net

@@ -1,0 +1,43 @@
+// Messages of weftd -> Config. Keeps what it was told, so that a message names only what changed;
+// what did not change keeps its pointer. Of the control thread.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "mesh/wire/service.h"
+#include "userspace_proxy/net/config.h"
+#include "userspace_proxy/net/kernel_tables.h"
+
+namespace weft::net {
+
+class ConfigBuilder {
+ public:
+  // `column`: of weft_endpoint_state::requests, this process's. Without tables every endpoint has
+  // words of its own.
+  ConfigBuilder(std::optional<KernelTables> tables, std::uint32_t column)
+      : tables_(std::move(tables)), column_(column) {}
+
+  // What cannot be used is named in `rejected`, and what was there of it before stays.
+  ConfigPtr apply(const weft::v1::Config& message, std::vector<std::string>& rejected);
+
+ private:
+  using EndpointKey =
+      std::tuple<std::string, model::Address, std::uint16_t>;  // cluster without subset
+
+  absl::StatusOr<ServicePtr> read(const weft::v1::Service& message);
+  absl::StatusOr<ClusterPtr> read(const weft::v1::Cluster& message);
+  SharesPtr shares_of(const std::string& cluster, const wire::Endpoint& endpoint,
+                      const weft_policy& own_policy, std::uint32_t service);
+
+  const std::optional<KernelTables> tables_;
+  const std::uint32_t column_;
+  std::map<std::string, ServicePtr> services_;  // "ns/name:port"
+  std::map<std::string, ClusterPtr> clusters_;
+  std::map<EndpointKey, std::weak_ptr<Shares>> shares_;
+};
+
+}  // namespace weft::net

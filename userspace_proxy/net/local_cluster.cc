@@ -1,0 +1,112 @@
+#include "userspace_proxy/net/local_cluster.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+namespace weft::net {
+namespace {
+
+constexpr std::uint32_t kMostSlots = 4096;  // a group's, where weights are large
+
+// Ready ones, or, while there are none, those that are terminating but still serving (KEP-1669).
+std::map<std::uint8_t, std::vector<std::uint32_t>> serving(const std::vector<Endpoint>& all) {
+  std::map<std::uint8_t, std::vector<std::uint32_t>> by_priority;
+  for (const auto wanted : {model::EndpointState::kReady, model::EndpointState::kDraining}) {
+    for (std::uint32_t i = 0; i < all.size(); ++i)
+      if (all[i].state == wanted && all[i].weight) by_priority[all[i].priority].push_back(i);
+    if (!by_priority.empty()) break;
+  }
+  return by_priority;
+}
+
+// Each as often as its weight over the greatest common divisor, spread evenly: at every step the
+// one that is furthest behind its share (nginx's smooth weighted round robin).
+std::vector<std::uint32_t> spread(const std::vector<Endpoint>& all,
+                                  const std::vector<std::uint32_t>& members) {
+  std::uint32_t divisor = 0, total = 0;
+  for (const auto i : members) divisor = std::gcd(divisor, std::uint32_t{all[i].weight});
+  for (const auto i : members) total += all[i].weight / divisor;
+  if (total == members.size()) return members;
+  const auto slots = std::min(total, kMostSlots);
+  std::vector<std::int64_t> behind(members.size());
+  std::vector<std::uint32_t> order;
+  for (std::uint32_t n = 0; n < slots; ++n) {
+    std::size_t best = 0;
+    for (std::size_t k = 0; k < members.size(); ++k) {
+      behind[k] += all[members[k]].weight / divisor;
+      if (behind[k] > behind[best]) best = k;
+    }
+    behind[best] -= total;
+    order.push_back(members[best]);
+  }
+  return order;
+}
+
+}  // namespace
+
+LocalCluster::LocalCluster(ClusterPtr config) : config_(std::move(config)) {
+  for (const auto& [priority, members] : serving(config_->endpoints))
+    groups_.push_back({spread(config_->endpoints, members)});
+}
+
+std::uint64_t LocalCluster::load_of(std::uint32_t index) const {
+  const auto& shares = *config_->endpoints[index].shares;
+  std::uint64_t in_flight = 0;
+  for (const auto& column : shares.state->requests)
+    in_flight += __atomic_load_n(&column, __ATOMIC_RELAXED);
+  if (config_->balancer != model::Balancer::kPeakEwma) return in_flight;
+  return (in_flight + 1) * (shares.response_us.load(std::memory_order_relaxed) + 1);
+}
+
+std::uint32_t LocalCluster::candidate(Group& group, Random& random) const {
+  const auto count = static_cast<std::uint32_t>(group.slots.size());
+  switch (config_->balancer) {
+    case model::Balancer::kRandom:
+      return group.slots[random.below(count)];
+    case model::Balancer::kLeastRequest:
+    case model::Balancer::kPeakEwma: {
+      const auto first = random.below(count);
+      if (count < 2) return group.slots[first];
+      auto second = first + 1 + random.below(count - 1);
+      if (second >= count) second -= count;
+      const auto one = group.slots[first], other = group.slots[second];
+      return load_of(other) < load_of(one) ? other : one;
+    }
+    default:
+      return group.slots[group.cursor++ % count];
+  }
+}
+
+Picked LocalCluster::pick(std::span<const Shares* const> tried, const Breaker& breaker,
+                          Random& random, std::uint64_t now_ms) {
+  const auto is_tried = [&](const Endpoint& endpoint) {
+    return std::find(tried.begin(), tried.end(), endpoint.shares.get()) != tried.end();
+  };
+  Picked picked;
+  const Endpoint* again = nullptr;
+  for (auto& group : groups_) {
+    const auto count = static_cast<std::uint32_t>(group.slots.size());
+    const auto first = random.below(count);
+    // A few as the policy draws them, then everybody once.
+    for (std::uint32_t i = 0; i < 4 + count; ++i) {
+      const bool drawn = i < 4;
+      const auto index = drawn ? candidate(group, random) : group.slots[(first + i) % count];
+      const auto& endpoint = config_->endpoints[index];
+      if (is_tried(endpoint)) {
+        again = &endpoint;
+        continue;
+      }
+      const auto admission = breaker.admit(*endpoint.shares, now_ms, random.next32());
+      if (admission == Admission::kEjected || (admission == Admission::kLater && drawn)) {
+        picked.all_ejected = true;
+        continue;
+      }
+      return {&endpoint, admission == Admission::kProbe, false};
+    }
+  }
+  if (again && !breaker.is_open(*again->shares, now_ms)) return {again, false, false};
+  return picked;
+}
+
+}  // namespace weft::net

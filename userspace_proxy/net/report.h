@@ -1,0 +1,14 @@
+// What all workers counted, under the names and labels that people know, as weftd exposes it.
+#pragma once
+
+#include <vector>
+
+#include "userspace_proxy/net/metrics.h"
+#include "weft/v1/proxy.pb.h"
+
+namespace weft::net {
+
+// `number`: of the question.
+weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t number);
+
+}  // namespace weft::net

@@ -1,0 +1,284 @@
+#include "userspace_proxy/net/worker.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "userspace_proxy/net/origin.h"
+
+namespace weft::net {
+namespace {
+
+constexpr int kAcceptsARound = 64;
+constexpr std::size_t kSpareStreams = 256;
+constexpr std::uint64_t kLogFlushMs = 500;
+
+}  // namespace
+
+void Gather::begin(Stream& stream) {
+  clear();
+  client_ = stream.client();
+}
+
+void Gather::add(std::string_view piece) { pieces_.push_back({piece, 0, 0}); }
+
+std::string& Gather::text() { return text_; }
+
+void Gather::add_text(std::size_t from) {
+  // Neighbours become one piece.
+  if (!pieces_.empty() && !pieces_.back().view.data() &&
+      pieces_.back().from + pieces_.back().size == from)
+    pieces_.back().size += text_.size() - from;
+  else
+    pieces_.push_back({{}, from, text_.size() - from});
+}
+
+void Gather::end() {
+  if (!client_ || pieces_.empty()) return clear();
+  std::array<std::string_view, 64> views;
+  auto* client = client_;
+  client_ = nullptr;  // what it leads to is no part of this
+  for (std::size_t at = 0; at < pieces_.size();) {
+    std::size_t count = 0;
+    for (; at < pieces_.size() && count < views.size(); ++at) {
+      const auto& piece = pieces_[at];
+      views[count++] =
+          piece.view.data() ? piece.view : std::string_view(text_).substr(piece.from, piece.size);
+    }
+    client->write({views.data(), count});
+  }
+  clear();
+}
+
+void Gather::clear() {
+  client_ = nullptr;
+  pieces_.clear();
+  text_.clear();
+}
+
+// A listening socket in a workload's network namespace.
+class Worker::Listener final : public Loop::Watcher {
+ public:
+  Listener(Worker& worker, base::Fd fd, CallerPtr caller)
+      : worker_(worker),
+        fd_(std::move(fd)),
+        caller_(std::move(caller)),
+        retry_([this] { watch(); }) {
+    watch();
+  }
+  void on_ready(std::uint32_t) override { worker_.accept_from(*this); }
+  int fd() const { return fd_.get(); }
+  const CallerPtr& caller() const { return caller_; }
+  void stop() { fd_ = base::Fd(); }
+  // Without descriptors accepting fails at once, again and again: better to look away for a while.
+  void pause() {
+    worker_.loop().remove(fd_.get());
+    worker_.loop().set(retry_, 50);
+  }
+
+ private:
+  void watch() {
+    if (fd_) worker_.loop().add(fd_.get(), EPOLLIN | EPOLLEXCLUSIVE, *this);
+  }
+
+  Worker& worker_;
+  base::Fd fd_;
+  CallerPtr caller_;
+  Timer retry_;
+};
+
+Worker::Worker(const WorkerOptions& options,
+               std::function<std::unique_ptr<SocketSource>(Loop&)> sockets, Tell tell,
+               std::uint64_t seed)
+    : options_(options),
+      sockets_(sockets(loop_)),
+      breaker_(std::move(tell)),
+      random_(seed),
+      log_(options.log_fd, options.log_format, options.log_every),
+      log_timer_([this] {
+        log_.flush();
+        loop_.set(log_timer_, kLogFlushMs);
+      }) {
+  if (options_.log_every) loop_.set(log_timer_, kLogFlushMs);
+}
+
+Worker::~Worker() = default;
+
+// Services and clusters that did not change are the same pointers: what was resolved for them stays
+// as it is.
+void Worker::apply(ConfigPtr config) {
+  std::map<std::string, std::shared_ptr<LocalCluster>> clusters;
+  for (const auto& [name, cluster] : config->clusters) {
+    const auto known = clusters_.find(name);
+    clusters[name] = known != clusters_.end() && known->second->pointer() == cluster
+                         ? known->second
+                         : std::make_shared<LocalCluster>(cluster);
+  }
+  absl::flat_hash_map<const Service*, std::shared_ptr<LocalService>> services;
+  for (const auto& [dialled, service] : config->services) {
+    auto& local = services[service.get()];
+    if (local) continue;
+    local = std::make_shared<LocalService>();
+    local->config = service;
+    for (const auto& name : service->clusters) {
+      const auto found = clusters.find(name);
+      local->clusters.push_back(found == clusters.end() ? nullptr : found->second);
+    }
+  }
+  clusters_ = std::move(clusters);
+  services_ = std::move(services);
+  config_ = std::move(config);
+  ++epoch_;
+  absl::flat_hash_map<const Shares*, const Cluster*> wanted;
+  for (const auto& [name, cluster] : config_->clusters)
+    for (const auto& endpoint : cluster->endpoints) wanted[endpoint.shares.get()] = cluster.get();
+  std::vector<PoolKey> unwanted;
+  for (auto& [key, pool] : pools_) {
+    const auto found = wanted.find(key.endpoint);
+    if (found != wanted.end())
+      pool->adopt(*found->second);
+    else
+      unwanted.push_back(key);
+  }
+  for (const auto& key : unwanted) {
+    auto node = pools_.extract(key);
+    node.mapped()->retire();
+    retired_.push_back(std::move(node.mapped()));
+  }
+  std::erase_if(retired_, [](const auto& pool) { return pool->size() == 0; });
+  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster);
+}
+
+void Worker::listen(base::Fd listener, CallerPtr caller) {
+  metrics_.hold(caller);
+  listeners_.push_back(std::make_unique<Listener>(*this, std::move(listener), std::move(caller)));
+}
+
+void Worker::forget(std::uint64_t netns_cookie) {
+  for (auto& listener : listeners_) {
+    if (listener->caller()->netns_cookie != netns_cookie) continue;
+    listener->stop();
+    loop_.bury(std::move(listener));
+  }
+  std::erase_if(listeners_, [](const auto& listener) { return !listener; });
+  sockets_->forget(netns_cookie);
+  // Connections of the workload are held open by their peers, who are gone with it; idle ones of
+  // pools are ours.
+  for (auto& [key, pool] : pools_)
+    if (pool->netns_cookie() == netns_cookie && netns_cookie) pool->retire();
+}
+
+void Worker::drain() {
+  draining_ = true;
+  for (auto& listener : listeners_) {
+    listener->stop();
+    loop_.bury(std::move(listener));
+  }
+  listeners_.clear();
+  std::vector<Client*> clients;
+  for (const auto& client : clients_) clients.push_back(client.get());
+  for (auto* client : clients) client->drain();
+}
+
+void Worker::accept_from(Listener& listener) {
+  for (int i = 0; i < kAcceptsARound && listener.fd() >= 0; ++i) {
+    base::Fd fd(accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        ++metrics_.accept_failed;
+        listener.pause();
+      }
+      return;
+    }
+    admit(std::move(fd), listener);
+  }
+}
+
+void Worker::admit(base::Fd fd, const Listener& listener) {
+  ++metrics_.accepted;
+  if (clients_.size() >= options_.max_clients) {
+    ++metrics_.refused_full;
+    return;
+  }
+  std::optional<Origin> origin;
+  if (options_.assume)
+    origin = Origin{*options_.assume, listener.caller()->netns_cookie};
+  else
+    origin = origin_of(fd.get(), *listener.caller());
+  if (!origin || !service(origin->dialled)) {
+    // Nobody captured it, or what it dialled has no rules (any more): it is closed, and counted.
+    ++metrics_.without_origin;
+    return;
+  }
+  const int one = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  auto& client = *clients_.emplace_back(
+      std::make_unique<Client>(*this, origin->dialled, listener.caller(), origin->owner));
+  client.place_ = static_cast<std::uint32_t>(clients_.size() - 1);
+  metrics_.clients = clients_.size();
+  client.start(std::move(fd));
+}
+
+void Worker::remove(Client& client) {
+  if (client.removed_) return;
+  client.removed_ = true;
+  client.close_now();
+  const auto place = client.place_;
+  auto gone = std::move(clients_[place]);
+  if (place + 1 != clients_.size()) {
+    clients_[place] = std::move(clients_.back());
+    clients_[place]->place_ = place;
+  }
+  clients_.pop_back();
+  metrics_.clients = clients_.size();
+  loop_.bury(std::move(gone));
+}
+
+std::shared_ptr<LocalService> Worker::service(const Dialled& dialled) {
+  const auto found = config_->services.find(dialled);
+  if (found == config_->services.end()) return nullptr;
+  const auto local = services_.find(found->second.get());
+  return local == services_.end() || local->second->clusters.empty() || !local->second->clusters[0]
+             ? nullptr
+             : local->second;
+}
+
+Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
+                             const CallerPtr& caller, std::uint64_t owner) {
+  const auto netns = cluster.node_source ? 0 : caller->netns_cookie;
+  const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : owner};
+  auto& pool = pools_[key];
+  if (!pool) {
+    pool = std::make_unique<Pool>(*this, cluster, endpoint, caller, netns);
+    pool->owner_count = &upstreams_of(key.owner);
+  }
+  if (!pool->has_idle() && (metrics_.upstreams >= options_.max_upstreams ||
+                            *pool->owner_count >= options_.max_upstreams_per_caller))
+    return nullptr;
+  return &pool->take();
+}
+
+std::uint32_t& Worker::upstreams_of(std::uint64_t owner) {
+  auto& count = upstreams_of_[owner];
+  if (!count) count = std::make_unique<std::uint32_t>(0);
+  return *count;
+}
+
+std::unique_ptr<Stream> Worker::new_stream() {
+  if (spare_streams_.empty()) return std::make_unique<Stream>(*this);
+  auto stream = std::move(spare_streams_.back());
+  spare_streams_.pop_back();
+  return stream;
+}
+
+void Worker::recycle(std::unique_ptr<Stream> stream) {
+  if (!stream) return;
+  stream->reset();
+  if (spare_streams_.size() < kSpareStreams) spare_streams_.push_back(std::move(stream));
+}
+
+}  // namespace weft::net
