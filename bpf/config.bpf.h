@@ -13,5 +13,7 @@ const volatile __u32 knob_v6only __weak = 1;
 const volatile __u32 knob_sock_error __weak = 1;
 /* Only the calls of enrolled pods (weft_workloads) are decided; else everybody's. */
 const volatile __u32 knob_enrol __weak = 0;
+/* A proxy is configured: services whose policy says so are captured. */
+const volatile __u32 knob_proxy __weak = 0;
 /* Id of the cgroup that the hooks hang on. */
 const volatile __u64 knob_root_cgroup __weak = 0;

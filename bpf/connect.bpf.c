@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* connect(): a service address becomes an endpoint before the kernel routes or sends anything. TCP,
- * and UDP sockets that connect. */
+/* connect(): a service address becomes an endpoint, or the proxy's listener, before the kernel
+ * routes or sends anything. TCP, and UDP sockets that connect. */
 #include "lib/account.bpf.h"
+#include "lib/capture.bpf.h"
 #include "lib/reach.bpf.h"
 #include "lib/refuse.bpf.h"
 #include "lib/served.bpf.h"
@@ -17,12 +18,15 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
         weft_forget(sk);
         return WEFT_ALLOW;
     }
+    if (knob_proxy && weft_is_own(sk)) return WEFT_ALLOW;
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     query->mode = weft_end_is_told(sk) ? WEFT_MODE_HOLD : WEFT_MODE_SEND;
     /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked.
      */
     if (query->key.proto == IPPROTO_TCP) weft_forget(sk);
     weft_pick(query, answer);
+    if (knob_proxy && answer->verdict == WEFT_VERDICT_CAPTURE)
+        return weft_bind_captured(sk, query, answer) ? WEFT_ALLOW : weft_refuse();
     /* A UDP socket that is refused keeps the peer it had. */
     if (answer->verdict != WEFT_VERDICT_PASS && answer->verdict != WEFT_VERDICT_TRANSLATE)
         return weft_refuse();
@@ -36,6 +40,10 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
             weft_settle(answer->service, answer->endpoint, answer->incarnation, 0);
     }
     return WEFT_ALLOW;
+}
+
+static __always_inline int weft_is_turned(const struct weft_answer *answer) {
+    return answer->verdict == WEFT_VERDICT_TRANSLATE || answer->verdict == WEFT_VERDICT_CAPTURE;
 }
 
 static __always_inline int weft_served_protocol(__u32 protocol) {
@@ -52,7 +60,7 @@ int weft_connect4(struct bpf_sock_addr *ctx) {
     query.key.proto = ctx->protocol;
     query.reach = WEFT_REACH_V4;
     const int verdict = weft_connect(ctx, &query, &answer);
-    if (answer.verdict == WEFT_VERDICT_TRANSLATE) {
+    if (weft_is_turned(&answer)) {
         ctx->user_ip4 = weft_addr_v4(&answer.addr);
         ctx->user_port = answer.port;
     }
@@ -69,7 +77,7 @@ int weft_connect6(struct bpf_sock_addr *ctx) {
     query.key.proto = ctx->protocol;
     query.reach = weft_reach_of_v6_socket(ctx->sk, ctx->protocol);
     const int verdict = weft_connect(ctx, &query, &answer);
-    if (answer.verdict == WEFT_VERDICT_TRANSLATE) {
+    if (weft_is_turned(&answer)) {
         weft_ctx_write_ip6(ctx, &answer.addr);
         ctx->user_port = answer.port;
     }

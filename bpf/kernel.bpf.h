@@ -10,6 +10,8 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define ENOENT 2
+#define EINVAL 22
 #define ENOPROTOOPT 92
 #define ENETUNREACH 101
 #define ECONNRESET 104

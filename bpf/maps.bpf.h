@@ -3,6 +3,7 @@
 #pragma once
 #include "kernel.bpf.h"
 #include "abi/breaker.h"
+#include "abi/capture.h"
 #include "abi/endpoint.h"
 #include "abi/event.h"
 #include "abi/meta.h"
@@ -136,6 +137,46 @@ struct {
     __type(key, int);
     __type(value, struct weft_flows_more);
 } weft_flows_more __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, WEFT_MAX_CAPTURES);
+    __type(key, __u64);   /* netns cookie */
+    __type(value, __u64); /* weft_capture_make() */
+} weft_captures __weak SEC(".maps");
+
+/* An entry lives from ACTIVE_ to PASSIVE_ESTABLISHED, microseconds apart on the loopback; one whose
+ * connection was never accepted is removed by weftd. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 65536);
+    __type(key, struct weft_origin_key);
+    __type(value, struct weft_original);
+} weft_originals __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct weft_origin);
+} weft_accepted __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, __u32); /* enum weft_own_flag */
+} weft_own_sockets __weak SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct weft_proxy_state);
+} weft_proxy_state __weak SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

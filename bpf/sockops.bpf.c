@@ -5,6 +5,7 @@
  * SYN_SENT->CLOSE that still finds it up is the network's or the backend's failure, never the
  * caller's (measured, docs/kernel.md). Synchronous failures (no route) never come here. */
 #include "lib/account.bpf.h"
+#include "lib/capture.bpf.h"
 #include "config.bpf.h"
 
 static __always_inline __u32 weft_error_of(struct bpf_sock *sk) {
@@ -90,6 +91,8 @@ static __always_inline void weft_watch(struct bpf_sock_ops *ctx, struct weft_soc
  * up. */
 static __always_inline int weft_is_interesting(const struct bpf_sock_ops *ctx) {
     const __u32 op = ctx->op;
+    if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+        return knob_proxy && ctx->local_port == WEFT_CAPTURE_PORT;
     if (op == BPF_SOCK_OPS_STATE_CB) return ctx->args[1] == BPF_TCP_CLOSE;
     return op == BPF_SOCK_OPS_TCP_CONNECT_CB || op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB ||
            op == BPF_SOCK_OPS_RTO_CB || op == BPF_SOCK_OPS_RTT_CB;
@@ -100,9 +103,17 @@ int weft_sockops(struct bpf_sock_ops *ctx) {
     if (!weft_is_interesting(ctx)) return 1;
     struct bpf_sock *sk = ctx->sk; /* once: the verifier loses track of a second load */
     if (!sk) return 1;
-    struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
-    if (!socket || !socket->live) return 1;
     const __u32 op = ctx->op;
+    if (knob_proxy && op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+        weft_take_origin(ctx, sk);
+        return 1;
+    }
+    struct weft_socket *socket = bpf_sk_storage_get(&weft_sockets, sk, 0, 0);
+    if (!socket) return 1;
+    if (knob_proxy && op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+        socket->phase == WEFT_PHASE_CAPTURED && socket->frontend_port)
+        weft_tell_origin(ctx, socket);
+    if (!socket->live) return 1;
     if (op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
         weft_watch(ctx, socket);
     } else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {

@@ -61,6 +61,8 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
                    {"refused_stale", s.refused_stale},
                    {"refused_ejected", s.refused_ejected},
                    {"refused_limit", s.refused_limit},
+                   {"refused_proxy_down", s.refused_proxy_down},
+                   {"captured", s.captured},
                    {"active", s.active},
                    {"ejected", s.ejected},
                    {"affinity_full", s.affinity_full}});
@@ -178,12 +180,42 @@ Json dump_events(const Context& context, const kernel::Maps&) {
   return all;
 }
 
+Json dump_captures(const Context&, const kernel::Maps& maps) {
+  Json all = Json::array();
+  (void)maps.captures.for_each([&](std::uint64_t cookie, std::uint64_t word) {
+    const auto listening = weft_capture_listening(word, cookie);
+    all.push_back({{"netns_cookie", cookie},
+                   {"ipv4", (listening & WEFT_LISTENING_V4) != 0},
+                   {"ipv6", (listening & WEFT_LISTENING_V6) != 0}});
+  });
+  return all;
+}
+
+Json dump_originals(const Context&, const kernel::Maps& maps) {
+  Json all = Json::array();
+  (void)maps.originals.for_each([&](const weft_origin_key& key, const weft_original& entry) {
+    all.push_back({{"netns_cookie", key.netns_cookie},
+                   {"client_port", ntohs(key.client_port)},
+                   {"address", compile::from_abi(entry.origin.addr).to_text()},
+                   {"port", ntohs(entry.origin.port)},
+                   {"service", entry.origin.service},
+                   {"at_ns", entry.at_ns}});
+  });
+  return all;
+}
+
+Json dump_proxy_state(const Context&, const kernel::Maps& maps) {
+  if (!maps.proxy_state.size()) return Json::array();
+  return Json::array({{{"up", kernel::load(maps.proxy_state.at(0).up) != 0}}});
+}
+
 struct Known {
   const char* name;
   Dump dump;
 };
 constexpr Known kKnown[] = {
     {"weft_affinities", dump_affinities},
+    {"weft_captures", dump_captures},
     {"weft_endpoint_states", dump_endpoint_states},
     {"weft_endpoints", dump_endpoints},
     {"weft_events", dump_events},
@@ -191,6 +223,8 @@ constexpr Known kKnown[] = {
     {"weft_labels", dump_labels},
     {"weft_meta", dump_meta},
     {"weft_names", dump_names},
+    {"weft_originals", dump_originals},
+    {"weft_proxy_state", dump_proxy_state},
     {"weft_service_states", dump_service_states},
     {"weft_services", dump_services},
     {"weft_slots", dump_slots},

@@ -83,6 +83,10 @@ const char* verdict_name(unsigned verdict) {
       return "refuse_ejected";
     case WEFT_VERDICT_REFUSE_LIMIT:
       return "refuse_limit";
+    case WEFT_VERDICT_CAPTURE:
+      return "capture";
+    case WEFT_VERDICT_REFUSE_PROXY_DOWN:
+      return "refuse_proxy_down";
     default:
       return "refuse_stale";
   }
@@ -103,6 +107,10 @@ std::string verdict_text(unsigned verdict, const std::string& endpoint) {
              "breaker list)";
     case WEFT_VERDICT_REFUSE_LIMIT:
       return "refused with ECONNREFUSED: maxConnections is reached";
+    case WEFT_VERDICT_CAPTURE:
+      return "connect() goes to the node's proxy, which decides by the HTTP rules";
+    case WEFT_VERDICT_REFUSE_PROXY_DOWN:
+      return "refused with ECONNREFUSED: the service is the proxy's, and none serves here";
     default:
       return "refused: the slot range is not the service's (weftctl audit says what is wrong)";
   }

@@ -218,7 +218,7 @@ Change change_of(const Input& input, const model::ServicePtr* service,
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
   change.service = service->get();
-  View view{input.here, {}};
+  View view{input.here, {}, input.proxy};
   if (placed && input.ejected && !input.ejected->empty())
     view.is_ejected = [&](const PortKey& key, const model::Endpoint& endpoint) {
       return is_ejected(input, **placed, key, endpoint);
@@ -342,6 +342,7 @@ std::vector<PortLayout> lay_out(const model::Service& service, const View& view)
       fill_slots(service, view, layout);
       const auto [primaries, spares] = count_candidates(layout.endpoints);
       layout.policy = policy_of(service, port.protocol, primaries, spares);
+      if (view.proxy) layout.policy.flags |= proxy_flags(port);
       layouts.push_back(std::move(layout));
     }
   std::sort(layouts.begin(), layouts.end(),

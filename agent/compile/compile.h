@@ -33,6 +33,7 @@ struct View {
   lb::Where here;  // this node
   // Whether the breaker of an endpoint of that port is open or half-open; empty: nobody's is.
   std::function<bool(const PortKey&, const model::Endpoint&)> is_ejected;
+  bool proxy = false;  // this node has one: ports with HTTP rules are its
 };
 std::vector<PortLayout> lay_out(const model::Service& service, const View& view = {});
 
@@ -55,7 +56,8 @@ struct Input {
   // traffic moves. Services named in `touched` are looked at again for it.
   const std::set<std::uint32_t>* ejected = nullptr;
   std::set<model::ServiceKey> touched;
-  lb::Where here;  // this node; the same in every call
+  lb::Where here;      // this node; the same in every call
+  bool proxy = false;  // ... and whether it has a proxy
 };
 
 struct Output {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/compile/compile.h"
+
 namespace weft::compile {
 namespace {
 
@@ -86,6 +88,37 @@ TEST(PolicyOf, HasTheServicesLimitsAndThresholds) {
   EXPECT_EQ(policy.warmup_ms, 60000u);
   EXPECT_EQ(policy.max_ejected, 1u);
   EXPECT_EQ(policy.flags, unsigned{WEFT_POLICY_WATCH_TIMEOUT | WEFT_POLICY_WATCH_RTT});
+}
+
+TEST(ProxyFlags, AreOfTcpPortsWithRules) {
+  model::ServicePort port;
+  EXPECT_EQ(proxy_flags(port), 0u);
+  port.http = std::make_shared<const model::HttpRoutes>();
+  EXPECT_EQ(proxy_flags(port), unsigned{WEFT_POLICY_PROXY | WEFT_POLICY_PROXY_DIRECT});
+  port.protocol = model::Protocol::kUdp;
+  EXPECT_EQ(proxy_flags(port), 0u);
+}
+
+TEST(ProxyFlags, AreInALayoutWhereThereIsAProxyOnly) {
+  model::Service service;
+  service.ports.push_back({"http", 80, model::Protocol::kTcp, {}});
+  service.ports[0].http = std::make_shared<const model::HttpRoutes>();
+  EXPECT_EQ(lay_out(service).at(0).policy.flags, 0u);
+  View view;
+  view.proxy = true;
+  EXPECT_NE(lay_out(service, view).at(0).policy.flags & WEFT_POLICY_PROXY, 0u);
+}
+
+TEST(ServicePort, IsEqualByItsRulesNotByTheirPlace) {
+  model::ServicePort a, b;
+  a.http = std::make_shared<const model::HttpRoutes>();
+  EXPECT_FALSE(a == b);
+  b.http = std::make_shared<const model::HttpRoutes>();
+  EXPECT_TRUE(a == b);
+  model::HttpRoutes other;
+  other.kind = "HTTPRoute";
+  b.http = std::make_shared<const model::HttpRoutes>(other);
+  EXPECT_FALSE(a == b);
 }
 
 TEST(PolicyOf, AsksNothingOfDatagrams) {

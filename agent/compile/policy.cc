@@ -58,4 +58,9 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
   return policy;
 }
 
+std::uint32_t proxy_flags(const model::ServicePort& port) {
+  if (!port.http || port.protocol != model::Protocol::kTcp) return 0;
+  return WEFT_POLICY_PROXY | WEFT_POLICY_PROXY_DIRECT;
+}
+
 }  // namespace weft::compile

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <filesystem>
 
 #include "agent/kernel/features.h"
 #include "agent/kernel/hooks.h"
@@ -61,7 +62,8 @@ bool is_ours(const bpf_map* map) {
 bool outlives_sizes(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
   return bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE || name == "weft_affinities" ||
-         name == "weft_workloads" || name == "weft_events" || name == "weft_transitions";
+         name == "weft_workloads" || name == "weft_events" || name == "weft_transitions" ||
+         name == "weft_captures" || name == "weft_originals" || name == "weft_proxy_state";
 }
 
 // The finished new maps become the pinned ones.
@@ -106,6 +108,7 @@ void set_sizes(datapath* skeleton, const DatapathOptions& options) {
   bpf_map__set_max_entries(skeleton->maps.weft_endpoint_states, limits.endpoints);
   bpf_map__set_max_entries(skeleton->maps.weft_labels, limits.labels);
   bpf_map__set_max_entries(skeleton->maps.weft_affinities, options.affinity_entries);
+  bpf_map__set_max_entries(skeleton->maps.weft_originals, options.affinity_entries);
 }
 
 // Whether everything in the maps could keep its number in maps of these sizes.
@@ -231,6 +234,8 @@ struct Datapath::State {
       add(to.refused_stale, now.refused_stale, copied_services[index].refused_stale);
       add(to.refused_ejected, now.refused_ejected, copied_services[index].refused_ejected);
       add(to.refused_limit, now.refused_limit, copied_services[index].refused_limit);
+      add(to.refused_proxy_down, now.refused_proxy_down, copied_services[index].refused_proxy_down);
+      add(to.captured, now.captured, copied_services[index].captured);
       if (now.incarnation != to.incarnation) continue;
       add(to.active, now.active, copied_services[index].active);
       add(to.ejected, now.ejected, copied_services[index].ejected);
@@ -301,6 +306,8 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   state.skeleton->rodata->knob_sock_error = probed.sock_error.enabled;
   state.skeleton->rodata->knob_enrol = options.labelled_only;
   state.skeleton->rodata->knob_root_cgroup = cgroup_id(options.cgroup);
+  state.skeleton->rodata->knob_proxy = options.proxy;
+  bpf_program__set_autoload(state.skeleton->progs.weft_getsockopt, options.proxy);
 
   // A migration that was killed between its two renames: the finished maps are the ones in force.
   if (!exists(pins.maps()) && exists(next_maps(pins)))
@@ -358,6 +365,8 @@ absl::Status Datapath::attach() {
   if (bpf_obj_pin(bpf_program__fd(state.skeleton->progs.weft_why), why.c_str()))
     return absl::ErrnoToStatus(errno, "cannot pin " + why);
   store(maps_.meta.at(0).labelled_only, state.options.labelled_only);
+  if (!state.options.proxy)
+    if (auto status = detach_hook(pins, kSockoptHook); !status.ok()) return status;
   if (!state.migrating) return absl::OkStatus();
 
   if (auto status = take_over(pins); !status.ok()) return status;
@@ -367,6 +376,20 @@ absl::Status Datapath::attach() {
   state.same_layout = false;
   state.left_behind = Maps{};
   return remove_pins(old_maps(pins));
+}
+
+absl::Status Datapath::attach_proxy(const std::string& cgroup) {
+  const State& state = *state_;
+  std::error_code error;
+  const auto root = std::filesystem::canonical(state.options.cgroup, error);
+  auto below = std::filesystem::canonical(cgroup, error);
+  while (below != root && below != below.parent_path()) below = below.parent_path();
+  if (error || below != root)
+    return absl::InvalidArgumentError("the proxy's cgroup " + cgroup + " is not below " +
+                                      state.options.cgroup +
+                                      ": no hook would see what its sockets accept");
+  return attach_hook(state.options.pins, kSockoptHook,
+                     bpf_program__fd(state.skeleton->progs.weft_getsockopt), cgroup);
 }
 
 absl::Status uninstall(const Pins& pins) {

@@ -41,6 +41,7 @@ struct DatapathOptions {
   compile::Limits limits;
   std::uint32_t affinity_entries = 65536;  // --max-connections
   bool labelled_only = false;              // --enrol labelled
+  bool proxy = false;                      // connections may be captured (abi/capture.h)
 };
 
 // While it lives the programs in force leave this process alone, whoever attached them: sources
@@ -82,6 +83,10 @@ class Datapath {
   // maps the pinned ones. Idempotent.
   absl::Status attach();
 
+  // Puts the program that answers SO_ORIGINAL_DST in force at the proxy's cgroup, which lies at or
+  // below the data path's: the other hooks must see the proxy's sockets, too. After attach().
+  absl::Status attach_proxy(const std::string& cgroup);
+
  private:
   Datapath();
   struct State;
@@ -95,6 +100,8 @@ class Datapath {
 // Pinned links as they are, whoever made them; also without an agent.
 std::vector<Hook> read_hooks(const Pins& pins, const std::string& cgroup);
 const std::vector<std::string>& hook_names();
+// The one at the proxy's cgroup, which is not among them.
+Hook read_proxy_hook(const Pins& pins);
 // Where the cgroup of that id is now; empty where it is gone or cannot be looked up.
 std::string cgroup_path(std::uint64_t id);
 

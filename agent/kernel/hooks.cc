@@ -74,6 +74,15 @@ absl::Status attach_hook(const Pins& pins, const HookType& hook, int program,
   return create_link(pin, program, directory.get(), hook);
 }
 
+absl::Status detach_hook(const Pins& pins, const HookType& hook) {
+  const std::string pin = pins.link(hook.name);
+  // Detached by name: a link whose last pin goes lives on until its inode is freed.
+  if (const base::Fd link(bpf_obj_get(pin.c_str())); link) bpf_link_detach(link.get());
+  if (unlink(pin.c_str()) && errno != ENOENT)
+    return absl::ErrnoToStatus(errno, "cannot remove " + pin);
+  return absl::OkStatus();
+}
+
 const std::vector<std::string>& hook_names() {
   static const auto* names = [] {
     auto* list = new std::vector<std::string>;
@@ -83,27 +92,38 @@ const std::vector<std::string>& hook_names() {
   return *names;
 }
 
+namespace {
+
+Hook read_hook(const Pins& pins, const HookType& type, const std::string& cgroup,
+               std::uint64_t wanted) {
+  Hook hook;
+  hook.name = type.name;
+  hook.cgroup = cgroup;
+  const base::Fd link(bpf_obj_get(pins.link(type.name).c_str()));
+  if (!link) return hook;
+  const auto info = link_info(link.get());
+  if (!info.ok()) return hook;
+  hook.attached = true;
+  hook.link_id = info->id;
+  hook.program_id = info->prog_id;
+  hook.cgroup_id = info->cgroup.cgroup_id;
+  // A link whose cgroup died says 0: attached to nothing, as peers' status has failed to tell.
+  hook.effective = hook.cgroup_id != 0 && (!wanted || hook.cgroup_id == wanted);
+  return hook;
+}
+
+}  // namespace
+
 std::vector<Hook> read_hooks(const Pins& pins, const std::string& cgroup) {
   std::vector<Hook> hooks;
   const std::uint64_t wanted = cgroup.empty() ? 0 : cgroup_id(cgroup);
   for (const auto& type : kHooks) {
-    Hook hook;
-    hook.name = type.name;
-    hook.cgroup = cgroup;
-    const base::Fd link(bpf_obj_get(pins.link(type.name).c_str()));
-    if (link)
-      if (const auto info = link_info(link.get()); info.ok()) {
-        hook.attached = true;
-        hook.link_id = info->id;
-        hook.program_id = info->prog_id;
-        hook.cgroup_id = info->cgroup.cgroup_id;
-        // A link whose cgroup died says 0: attached to nothing, as peers' status has failed to
-        // tell.
-        hook.effective = hook.cgroup_id != 0 && (cgroup.empty() || hook.cgroup_id == wanted);
-      }
-    hooks.push_back(std::move(hook));
+    hooks.push_back(read_hook(pins, type, cgroup, wanted));
+    if (!cgroup.empty() && !wanted) hooks.back().effective = false;  // there is no such cgroup
   }
   return hooks;
 }
+
+Hook read_proxy_hook(const Pins& pins) { return read_hook(pins, kSockoptHook, "", 0); }
 
 }  // namespace weft::kernel

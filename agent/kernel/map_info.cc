@@ -83,7 +83,8 @@ absl::StatusOr<std::vector<MapSummary>> summarise(const Pins& pins) {
     if (info.type == BPF_MAP_TYPE_HASH) summary.entries = count_hash(fd.get(), info);
     if (info.type == BPF_MAP_TYPE_ARRAY) summary.entries = count_array(*maps, summary.name);
     // Of these every entry is there from the start: they are never more or less full.
-    if (info.type == BPF_MAP_TYPE_PERCPU_ARRAY || summary.name == "weft_meta")
+    if (info.type == BPF_MAP_TYPE_PERCPU_ARRAY || summary.name == "weft_meta" ||
+        summary.name == "weft_proxy_state")
       summary.entries = info.max_entries;
     else if (summary.max_entries)
       summary.pressure = static_cast<double>(summary.entries) / summary.max_entries;

@@ -173,10 +173,12 @@ absl::StatusOr<Maps> Maps::open_dir(const std::string& dir, Access access) {
                              open_into(maps.labels, dir, "weft_labels", access),
                              open_into(maps.affinities, dir, "weft_affinities", access)})
     if (!status.ok()) return status;
-  // Builds before it had none; what they left behind must be readable all the same.
-  if (auto status = open_into(maps.workloads, dir, "weft_workloads", access);
-      !status.ok() && !(access == Access::kReadOnly && absl::IsNotFound(status)))
-    return status;
+  // Builds before them had none; what they left behind must be readable all the same.
+  for (auto status : {open_into(maps.workloads, dir, "weft_workloads", access),
+                      open_into(maps.captures, dir, "weft_captures", access),
+                      open_into(maps.originals, dir, "weft_originals", access),
+                      open_into(maps.proxy_state, dir, "weft_proxy_state", access)})
+    if (!status.ok() && !(access == Access::kReadOnly && absl::IsNotFound(status))) return status;
   return maps;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "abi/breaker.h"
+#include "abi/capture.h"
 #include "abi/event.h"
 #include "abi/meta.h"
 #include "abi/socket.h"
@@ -48,6 +49,9 @@ struct Maps {
   HashMap<std::uint32_t, weft_label> labels;
   HashMap<weft_affinity_key, weft_affinity> affinities;
   HashMap<std::uint64_t, std::uint64_t> workloads;  // cgroup id -> weft_workload_flag
+  HashMap<std::uint64_t, std::uint64_t> captures;   // netns cookie -> weft_capture_make()
+  HashMap<weft_origin_key, weft_original> originals;
+  ArrayMap<weft_proxy_state> proxy_state;
 
   // NotFound where nothing is pinned; FailedPrecondition where the layout is another build's.
   static absl::StatusOr<Maps> open(const Pins& pins, Access access);

@@ -33,7 +33,8 @@ constexpr FamilyInfo kFamilies[] = {
       "request_protocol", "port", "reason"},
      "Calls that weft refused at once: no_endpoint (none is ready), family (the socket cannot "
      "reach the endpoint's address family), stale (the configuration was being replaced, twice "
-     "in a row), ejected (the breakers of all endpoints tried are open), limit (maxConnections)."},
+     "in a row), ejected (the breakers of all endpoints tried are open), limit (maxConnections), "
+     "proxy_down (the service has HTTP rules and no proxy serves)."},
     {Family::kEndpointActive,
      "weft_endpoint_connections_active",
      kGauge,

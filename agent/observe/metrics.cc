@@ -106,7 +106,8 @@ void add_service(Sheet& sheet, const ServiceReading& s) {
                                                            {"family", s.refused_family},
                                                            {"stale", s.refused_stale},
                                                            {"ejected", s.refused_ejected},
-                                                           {"limit", s.refused_limit}};
+                                                           {"limit", s.refused_limit},
+                                                           {"proxy_down", s.refused_proxy_down}};
   for (const auto& [reason, count] : reasons)
     if (count)
       sheet.counter(Family::kRefused,

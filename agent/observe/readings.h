@@ -19,7 +19,7 @@ struct ServiceReading {
   bool udp = false;
   std::uint64_t opened = 0, failed = 0;
   std::uint64_t refused_no_endpoint = 0, refused_family = 0, refused_stale = 0;
-  std::uint64_t refused_ejected = 0, refused_limit = 0;
+  std::uint64_t refused_ejected = 0, refused_limit = 0, refused_proxy_down = 0;
 
   bool operator==(const ServiceReading&) const = default;
 };

@@ -51,7 +51,8 @@ void join_twins(std::vector<EndpointReading>& endpoints) {
 
 std::size_t series_of(const ServiceReading& s) {
   return (s.opened > 0) + (s.failed > 0) + (s.refused_no_endpoint > 0) + (s.refused_family > 0) +
-         (s.refused_stale > 0) + (s.refused_ejected > 0) + (s.refused_limit > 0);
+         (s.refused_stale > 0) + (s.refused_ejected > 0) + (s.refused_limit > 0) +
+         (s.refused_proxy_down > 0);
 }
 
 }  // namespace
@@ -94,10 +95,14 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
     if (group_of_[index] == kNone) continue;
     const auto& state = arrays.service_states[index];
     auto& sum = sums[group_of_[index]];
-    const std::uint64_t values[] = {
-        read(state.opened),         read(state.failed),        read(state.refused_no_endpoint),
-        read(state.refused_family), read(state.refused_stale), read(state.refused_ejected),
-        read(state.refused_limit)};
+    const std::uint64_t values[] = {read(state.opened),
+                                    read(state.failed),
+                                    read(state.refused_no_endpoint),
+                                    read(state.refused_family),
+                                    read(state.refused_stale),
+                                    read(state.refused_ejected),
+                                    read(state.refused_limit),
+                                    read(state.refused_proxy_down)};
     std::uint64_t total = 0;
     for (const auto value : values) total += value;
     if (!total) {
@@ -107,6 +112,7 @@ void Series::collect_services(const ArraysView& arrays, Clock::time_point now, R
     sum.opened += values[0], sum.failed += values[1], sum.refused_no_endpoint += values[2];
     sum.refused_family += values[3], sum.refused_stale += values[4];
     sum.refused_ejected += values[5], sum.refused_limit += values[6];
+    sum.refused_proxy_down += values[7];
     if (is_fresh(seen_services_[index], total, 0, false, now)) fresh[group_of_[index]] = true;
   }
   std::size_t series = 0;

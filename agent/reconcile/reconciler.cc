@@ -37,9 +37,11 @@ void append(Cleanup& to, Cleanup&& from) {
 }  // namespace
 
 Reconciler::Reconciler(kernel::MapSink& sink, const compile::Limits& limits,
-                       compile::MapState in_maps, compile::MapState numbering, lb::Where here)
+                       compile::MapState in_maps, compile::MapState numbering, lb::Where here,
+                       bool proxy)
     : sink_(sink),
       here_(std::move(here)),
+      proxy_(proxy),
       ids_(limits, numbering),
       in_maps_(std::move(in_maps)),
       placed_(std::move(numbering)) {}
@@ -63,6 +65,7 @@ Result Reconciler::apply(model::MeshPtr mesh, Caution caution) {
   input.allowance = allowance_;
   input.confirmed = caution.confirmed;
   input.here = here_;
+  input.proxy = proxy_;
   input.ejected = caution.ejected;
   input.touched = std::move(caution.touched);
   auto output = compile::compile(input, ids_, generation);

@@ -45,7 +45,7 @@ class Reconciler {
   // `in_maps` is what the sink's maps hold; `numbering` is where numbers are taken from: the same,
   // but for maps that are being rebuilt, which are empty while numbers stay as they were.
   Reconciler(kernel::MapSink& sink, const compile::Limits& limits, compile::MapState in_maps,
-             compile::MapState numbering, lb::Where here = {});
+             compile::MapState numbering, lb::Where here = {}, bool proxy = false);
 
   struct Caution {
     bool allow_mass_removal = false;  // compile::Input
@@ -81,6 +81,7 @@ class Reconciler {
 
   kernel::MapSink& sink_;
   const lb::Where here_;
+  const bool proxy_;
   compile::Ids ids_;
   compile::MapState in_maps_;
   compile::MapState placed_;

@@ -56,6 +56,8 @@ static inline __u64 weft_breaker_until_ms(__u64 word) { return word >> 16; }
 enum weft_policy_flag {
     WEFT_POLICY_WATCH_TIMEOUT = 1, /* sockops is told of retransmission timeouts: connectTimeout */
     WEFT_POLICY_WATCH_RTT = 2,     /* ... of every RTT sample: peak-EWMA */
+    WEFT_POLICY_PROXY = 4,         /* TCP connections go to the proxy (abi/capture.h) */
+    WEFT_POLICY_PROXY_DIRECT = 8,  /* ... and where none serves, to an endpoint; else refused */
 };
 
 /* What a service asks for; weft_policies[service index], written before the service's record and

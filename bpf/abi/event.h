@@ -12,6 +12,10 @@
     X(REFUSED_STALE, refused_stale, "refused: the slot range was not the service's, even again")  \
     X(REFUSED_EJECTED, refused_ejected, "refused: the breakers of all endpoints tried are open")  \
     X(REFUSED_LIMIT, refused_limit, "refused: maxConnections is reached")                         \
+    X(REFUSED_PROXY_DOWN, refused_proxy_down,                                                     \
+      "refused: no proxy serves, or not in this namespace")                                       \
+    X(ORIGIN_LOST, origin_lost,                                                                   \
+      "captured without a destination: weft_originals is full, no memory")                        \
     X(TRANSITION_LOST, transition_lost, "breaker transitions that no agent read in time")         \
     X(RETRIED_STALE, retried_stale, "looked up again: the first look met a range being replaced") \
     X(STORAGE_FAILED, storage_failed, "served without accounting: no memory for socket storage")  \

@@ -115,6 +115,8 @@ struct weft_service_state {
     __u64 affinity_full;
     __u64 refused_ejected; /* every endpoint that was tried is cut off by its breaker */
     __u64 refused_limit;   /* maxConnections, of the service or of every endpoint tried */
-    __u64 pad[5];
+    __u64 refused_proxy_down;
+    __u64 captured; /* connections that reached the proxy's listener */
+    __u64 pad[3];
 };
 ABI_ASSERT(sizeof(struct weft_service_state) == 128, "abi");

@@ -15,6 +15,7 @@ enum weft_phase {
     WEFT_PHASE_ASKED = 0, /* nothing was sent yet; a failure now is local, nobody is charged */
     WEFT_PHASE_SYN_SENT = 1,
     WEFT_PHASE_ESTABLISHED = 2,
+    WEFT_PHASE_CAPTURED = 3, /* goes to the proxy; nothing is reserved */
 };
 
 /* A TCP socket or a connected UDP socket. `frontend_port` 0: the socket talks to no service now. */
@@ -32,8 +33,9 @@ struct weft_socket {
     __u16 phase;      /* enum weft_phase */
     __u16 charged;    /* 1: this connect was counted as failed already */
     __u32 watch;      /* enum weft_policy_flag of the service when it connected */
+    __u64 cgroup_id;  /* of the caller when it connected; captured sockets only */
 };
-ABI_ASSERT(sizeof(struct weft_socket) == 72, "abi");
+ABI_ASSERT(sizeof(struct weft_socket) == 80, "abi");
 
 /* One conversation of an unconnected UDP socket with one service. It keeps its endpoint while that
  * is ready, as a conntrack entry would, and tells recvmsg which service address an answer stands

@@ -13,6 +13,8 @@ enum weft_verdict {
     WEFT_VERDICT_REFUSE_STALE = 4,
     WEFT_VERDICT_REFUSE_EJECTED = 5, /* breakers of all endpoints tried are open */
     WEFT_VERDICT_REFUSE_LIMIT = 6,   /* maxConnections */
+    WEFT_VERDICT_CAPTURE = 7,        /* to the proxy's listener in the caller's namespace */
+    WEFT_VERDICT_REFUSE_PROXY_DOWN = 8,
 };
 
 enum weft_reach {

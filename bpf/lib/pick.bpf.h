@@ -10,6 +10,7 @@
 #include "lib/affinity.bpf.h"
 #include "lib/breaker.bpf.h"
 #include "lib/count.bpf.h"
+#include "config.bpf.h"
 
 /* Of a search for an endpoint that admits the call: first as the selector would go on, which keeps
  * the shares of the others equal, then along the slots. */
@@ -260,12 +261,47 @@ static __always_inline __u32 weft_select_admitted(const struct weft_query *query
     return WEFT_VERDICT_TRANSLATE;
 }
 
+/* CAPTURE or REFUSE_PROXY_DOWN where connections to the service are the proxy's, else PASS. Of
+ * scalars, so that the verifier looks at it once. */
+weft_global int weft_proxy_verdict(__u32 service, __u64 cookie, __u32 listening) {
+    const struct weft_policy *policy = weft_policy_of(service);
+    if (!policy || !(policy->flags & WEFT_POLICY_PROXY)) return WEFT_VERDICT_PASS;
+    const __u32 zero = 0;
+    const struct weft_proxy_state *state = bpf_map_lookup_elem(&weft_proxy_state, &zero);
+    const __u64 *capture = bpf_map_lookup_elem(&weft_captures, &cookie);
+    if (state && state->up && capture &&
+        weft_capture_listening(*(volatile __u64 *)capture, cookie) & listening)
+        return WEFT_VERDICT_CAPTURE;
+    return policy->flags & WEFT_POLICY_PROXY_DIRECT ? WEFT_VERDICT_PASS
+                                                    : WEFT_VERDICT_REFUSE_PROXY_DOWN;
+}
+
+/* The same for a query, and the listener's address where it is captured. Before anything is asked
+ * of endpoints: the rules may lead to another service's. */
+static __always_inline __u32 weft_divert(const struct weft_query *query,
+                                         struct weft_answer *answer) {
+    if (!knob_proxy || query->key.proto != IPPROTO_TCP) return WEFT_VERDICT_PASS;
+    const int v4 = weft_addr_is_v4(&query->key.addr);
+    const __u32 verdict = weft_proxy_verdict(answer->service, query->netns_cookie,
+                                             v4 ? WEFT_LISTENING_V4 : WEFT_LISTENING_V6);
+    if (verdict != WEFT_VERDICT_CAPTURE) return verdict;
+    __u32 *word = (__u32 *)&answer->addr;
+    word[0] = 0;
+    word[1] = 0;
+    word[2] = v4 ? bpf_htonl(0xffff) : 0;
+    word[3] = v4 ? bpf_htonl(0x7f000001) : bpf_htonl(1);
+    answer->port = bpf_htons(WEFT_CAPTURE_PORT);
+    return verdict;
+}
+
 /* A function of its own, not inlined: it stands in every hook twice, and the verifier's time at
  * each start of weftd follows the size of the programs (measured: half of it). */
 static __noinline __u32 weft_resolve(const struct weft_query *query, struct weft_answer *answer) {
     __u64 *record = bpf_map_lookup_elem(&weft_services, &answer->service);
     if (!record) return WEFT_VERDICT_REFUSE_STALE;
     answer->record = *(volatile __u64 *)record;
+    const __u32 diverted = weft_divert(query, answer);
+    if (diverted != WEFT_VERDICT_PASS) return diverted;
     if (weft_record_count(answer->record) == 0) return WEFT_VERDICT_REFUSE_NO_ENDPOINT;
     if (query->mode == WEFT_MODE_HOLD ? !weft_enter(answer) : weft_is_full(answer->service))
         return WEFT_VERDICT_REFUSE_LIMIT;
@@ -307,6 +343,9 @@ static __noinline int weft_count_refusal(const struct weft_answer *answer) {
     } else if (answer->verdict == WEFT_VERDICT_REFUSE_LIMIT) {
         __sync_fetch_and_add(&state->refused_limit, 1);
         weft_count(WEFT_EVENT_REFUSED_LIMIT);
+    } else if (answer->verdict == WEFT_VERDICT_REFUSE_PROXY_DOWN) {
+        __sync_fetch_and_add(&state->refused_proxy_down, 1);
+        weft_count(WEFT_EVENT_REFUSED_PROXY_DOWN);
     } else {
         __sync_fetch_and_add(&state->refused_stale, 1);
         weft_count(WEFT_EVENT_REFUSED_STALE);
@@ -324,6 +363,7 @@ static __always_inline void weft_pick(const struct weft_query *query, struct wef
         weft_count(WEFT_EVENT_RETRIED_STALE);
         answer->verdict = weft_resolve(query, answer);
     }
-    if (answer->verdict != WEFT_VERDICT_TRANSLATE && query->mode != WEFT_MODE_DRY)
+    if (answer->verdict != WEFT_VERDICT_TRANSLATE && answer->verdict != WEFT_VERDICT_CAPTURE &&
+        query->mode != WEFT_MODE_DRY)
         weft_count_refusal(answer);
 }

@@ -1,6 +1,7 @@
 #include "mesh/model/mesh.h"
 
 #include <map>
+#include <tuple>
 
 namespace weft::model {
 
@@ -22,6 +23,14 @@ const char* to_text(EndpointState state) {
       break;
   }
   return "not_ready";
+}
+
+bool ServicePort::operator==(const ServicePort& other) const {
+  const auto fields = [](const ServicePort& p) {
+    return std::tie(p.name, p.port, p.protocol, p.endpoints, p.routed_by);
+  };
+  const bool same_rules = http == other.http || (http && other.http && *http == *other.http);
+  return same_rules && fields(*this) == fields(other);
 }
 
 std::size_t bucket_of(const ServiceKey& key, std::size_t buckets) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "mesh/model/address.h"
+#include "mesh/model/http.h"
 #include "mesh/model/notice.h"
 #include "mesh/model/object.h"
 #include "mesh/model/traffic.h"
@@ -77,8 +78,10 @@ struct ServicePort {
   Protocol protocol = Protocol::kTcp;
   std::vector<Endpoint> endpoints;  // of both families; sorted by (address, port), no duplicates
   std::optional<RoutedBy> routed_by = std::nullopt;
+  // Null: the kernel serves the port alone.
+  std::shared_ptr<const HttpRoutes> http = nullptr;
 
-  bool operator==(const ServicePort&) const = default;
+  bool operator==(const ServicePort& other) const;  // rules by value
 };
 
 struct Service {

@@ -16,11 +16,6 @@
 namespace weft::tests {
 namespace {
 
-bool enter_cgroup(const std::string& procs) {
-  const base::Fd file(open(procs.c_str(), O_WRONLY | O_CLOEXEC));
-  return file && write(file.get(), "0", 1) == 1;
-}
-
 std::string own_cgroup(const std::string& some_cgroup) {
   std::ifstream file("/proc/self/cgroup"), mounts("/proc/self/mounts");
   std::string line, path;
@@ -44,22 +39,28 @@ int connect_to(int fd, const std::string& text, std::uint16_t port) {
 
 }  // namespace
 
-Caller::Caller(KernelNode& node) : home_(own_cgroup(node.cgroup()) + "/cgroup.procs") {
-  netns_ = base::Fd(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  EXPECT_TRUE(netns_ && unshare(CLONE_NEWNET) == 0) << std::strerror(errno);
+bool enter_cgroup(const std::string& cgroup) {
+  const base::Fd procs(open((cgroup + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  return procs && write(procs.get(), "0", 1) == 1;
+}
+
+Namespace::Namespace() : home_(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+  EXPECT_TRUE(home_ && unshare(CLONE_NEWNET) == 0) << std::strerror(errno);
   const base::Fd control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq loopback{};
   std::strcpy(loopback.ifr_name, "lo");
   loopback.ifr_flags = IFF_UP;
   EXPECT_EQ(ioctl(control.get(), SIOCSIFFLAGS, &loopback), 0) << std::strerror(errno);
-  EXPECT_TRUE(enter_cgroup(node.cgroup() + "/cgroup.procs")) << std::strerror(errno);
+}
+
+Namespace::~Namespace() { EXPECT_EQ(setns(home_.get(), CLONE_NEWNET), 0) << std::strerror(errno); }
+
+Caller::Caller(KernelNode& node) : home_(own_cgroup(node.cgroup())) {
+  EXPECT_TRUE(enter_cgroup(node.cgroup())) << std::strerror(errno);
   kernel::store(node.maps().meta.at(0).agent_tgid, 0);
 }
 
-Caller::~Caller() {
-  EXPECT_TRUE(enter_cgroup(home_)) << home_ << ": " << std::strerror(errno);
-  EXPECT_EQ(setns(netns_.get(), CLONE_NEWNET), 0) << std::strerror(errno);
-}
+Caller::~Caller() { EXPECT_TRUE(enter_cgroup(home_)) << home_ << ": " << std::strerror(errno); }
 
 base::Fd listen_on(const std::string& text, int backlog) {
   base::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -15,6 +15,19 @@ namespace weft::tests {
 
 inline constexpr std::chrono::seconds kHangGuard{20};
 
+// While it lives this thread is in a network namespace of its own, whose loopback is up.
+class Namespace {
+ public:
+  Namespace();
+  ~Namespace();
+  Namespace(const Namespace&) = delete;
+  Namespace& operator=(const Namespace&) = delete;
+  int home() const { return home_.get(); }  // where the thread was
+
+ private:
+  base::Fd home_;
+};
+
 class Caller {
  public:
   // The node is started already; its programs leave the agent's process alone, which this one no
@@ -25,9 +38,12 @@ class Caller {
   Caller& operator=(const Caller&) = delete;
 
  private:
-  std::string home_;  // cgroup.procs where this process was
-  base::Fd netns_;
+  std::string home_;  // cgroup where this process was
+  Namespace netns_;
 };
+
+// Moves this process, all threads of it: sockets made from here on belong there.
+bool enter_cgroup(const std::string& cgroup);
 
 // A listening socket on ADDRESS:8080 that accepts nothing by itself: connects are answered by the
 // kernel, up to the backlog.

@@ -74,6 +74,8 @@ std::string verdict_name(unsigned verdict) {
       return "refuse: family";
     case WEFT_VERDICT_REFUSE_STALE:
       return "refuse: stale";
+    case WEFT_VERDICT_REFUSE_PROXY_DOWN:
+      return "refuse: proxy down";
     default:
       return "verdict " + std::to_string(verdict);
   }
@@ -85,7 +87,8 @@ compile::Limits KernelNode::small_limits() {
   return {.services = 256, .frontends = 512, .endpoints = 1024, .slots = 16384, .labels = 64};
 }
 
-KernelNode::KernelNode() {
+KernelNode::KernelNode(bool proxy) {
+  options_.proxy = proxy;
   const std::string name = fresh_name();
   options_.pins.root = Rights::bpffs() + name;
   options_.cgroup = Rights::mount_point("cgroup2") + name;
@@ -130,6 +133,7 @@ reconcile::Plan KernelNode::plan(const model::Mesh& mesh) {
   input.after = &mesh;
   input.placed = &placed_;
   input.allow_mass_removal = true;
+  input.proxy = options_.proxy;
   auto output = compile::compile(input, *ids_, placed_.generation + 1);
   EXPECT_EQ(output.refused, std::vector<std::string>{});
   desired_ = std::move(output.desired);
@@ -219,7 +223,8 @@ model::Mesh make_mesh(const std::vector<model::Service>& services) {
 }
 
 std::string text_of(const weft_answer& answer) {
-  if (answer.verdict != WEFT_VERDICT_TRANSLATE) return verdict_name(answer.verdict);
+  if (answer.verdict != WEFT_VERDICT_TRANSLATE && answer.verdict != WEFT_VERDICT_CAPTURE)
+    return verdict_name(answer.verdict);
   return compile::from_abi(answer.addr).to_text() + ":" + std::to_string(ntohs(answer.port));
 }
 

@@ -19,7 +19,7 @@ namespace weft::tests {
 
 class KernelNode {
  public:
-  KernelNode();
+  explicit KernelNode(bool proxy = false);
   ~KernelNode();
   KernelNode(const KernelNode&) = delete;
   KernelNode& operator=(const KernelNode&) = delete;

@@ -46,7 +46,8 @@ TEST_P(Knob, SettingsLoad) {
       std::cout << "not run: kernel feature " << feature.name << std::endl;
       return;
     }
-  for (const bool enrol : {false, true}) {
+  for (const auto& [enrol, proxy] :
+       {std::pair(false, false), {true, false}, {false, true}, {true, true}}) {
     libbpf_set_print(keep);
     g_log.clear();
     const std::unique_ptr<datapath, void (*)(datapath*)> skeleton(datapath__open(),
@@ -56,6 +57,7 @@ TEST_P(Knob, SettingsLoad) {
     skeleton->rodata->knob_v6only = knobs.v6only;
     skeleton->rodata->knob_sock_error = knobs.sock_error;
     skeleton->rodata->knob_enrol = enrol;
+    skeleton->rodata->knob_proxy = proxy;
     EXPECT_EQ(datapath__load(skeleton.get()), 0) << g_log;
   }
 }

@@ -1,0 +1,37 @@
+#include "agent/kernel/capture.h"
+
+#include <ctime>
+#include <vector>
+
+namespace weft::kernel {
+
+absl::Status set_capture(Maps& maps, std::uint64_t netns_cookie, std::uint32_t listening) {
+  if (!listening) return erase_capture(maps, netns_cookie);
+  return maps.captures.update(netns_cookie, weft_capture_make(netns_cookie, listening));
+}
+
+absl::Status erase_capture(Maps& maps, std::uint64_t netns_cookie) {
+  return maps.captures.erase(netns_cookie);
+}
+
+void set_proxy_up(const Maps& maps, bool up) { store(maps.proxy_state.at(0).up, up); }
+
+bool proxy_is_up(const Maps& maps) { return load(maps.proxy_state.at(0).up) != 0; }
+
+absl::StatusOr<std::size_t> sweep_originals(Maps& maps, std::chrono::nanoseconds age) {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);  // bpf_ktime_get_ns() of the programs
+  const std::uint64_t now = time.tv_sec * 1000000000ull + time.tv_nsec;
+  const auto limit = static_cast<std::uint64_t>(age.count());
+  std::vector<weft_origin_key> left;
+  auto status =
+      maps.originals.for_each([&](const weft_origin_key& key, const weft_original& entry) {
+        if (entry.at_ns < now && now - entry.at_ns >= limit) left.push_back(key);
+      });
+  if (!status.ok()) return status;
+  for (const auto& key : left)
+    if (status = maps.originals.erase(key); !status.ok()) return status;
+  return left.size();
+}
+
+}  // namespace weft::kernel
