@@ -76,7 +76,7 @@ struct HeaderEdits {
 struct PathEdit {
   enum class Kind : std::uint8_t {
     kWhole,   // the whole path by `text`
-    kPrefix,  // what the rule's prefix matched by `text`; of an exact match the whole path
+    kPrefix,  // what the match's prefix was by `text`; of an exact one or a regex the whole path
     kRegex,   // every match of `regex` by `text`, with \1 .. \9
   };
   Kind kind = Kind::kWhole;

@@ -27,7 +27,8 @@ const char* to_text(EndpointState state) {
 
 bool ServicePort::operator==(const ServicePort& other) const {
   const auto fields = [](const ServicePort& p) {
-    return std::tie(p.name, p.port, p.protocol, p.endpoints, p.routed_by);
+    return std::tie(p.name, p.port, p.protocol, p.endpoints, p.routed_by, p.app_protocol,
+                    p.http_endpoints);
   };
   const bool same_rules = http == other.http || (http && other.http && *http == *other.http);
   return same_rules && fields(*this) == fields(other);
@@ -45,6 +46,29 @@ std::size_t bucket_of(const ServiceKey& key, std::size_t buckets) {
 }
 
 namespace {
+
+// The rules as they are tried, and who is behind them; of a cluster that is nobody, why.
+std::string routes_of(const ServicePort& port) {
+  if (!port.http) return "";
+  std::string text = "    rules of " + port.http->kind + "\n";
+  const auto rules = to_text(*port.http);
+  for (std::size_t at = 0; at < rules.size();) {
+    const auto end = rules.find('\n', at) + 1;
+    text += "      " + rules.substr(at, end - at);
+    at = end;
+  }
+  for (std::size_t i = 0; i < port.http->clusters.size(); ++i) {
+    const auto& cluster = port.http->clusters[i];
+    text += "    cluster " + cluster.name();
+    if (!cluster.missing.empty()) text += " (" + cluster.missing + ")";
+    for (const auto& e : port.http_endpoints.at(i))
+      text += " " + e.address.to_text() + " port " + std::to_string(e.port) +
+              (e.state == EndpointState::kReady ? "" : std::string(" ") + to_text(e.state)) + ",";
+    if (text.back() == ',') text.pop_back();
+    text += "\n";
+  }
+  return text;
+}
 
 // Only what is not the default, so that a mesh without policies reads as it always did.
 std::string rank_of(const Endpoint& endpoint) {
@@ -78,6 +102,7 @@ std::string to_text(const Mesh& mesh) {
                 to_text(e.state) + rank_of(e) + (e.region.empty() ? "" : " region=" + e.region) +
                 (e.zone.empty() ? "" : " zone=" + e.zone) +
                 (e.node.empty() ? "" : " node=" + e.node) + "\n";
+      text += routes_of(port);
     }
   });
   std::string text;

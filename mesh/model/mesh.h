@@ -78,8 +78,12 @@ struct ServicePort {
   Protocol protocol = Protocol::kTcp;
   std::vector<Endpoint> endpoints;  // of both families; sorted by (address, port), no duplicates
   std::optional<RoutedBy> routed_by = std::nullopt;
-  // Null: the kernel serves the port alone.
+  AppProtocol app_protocol = AppProtocol::kUnknown;
+  // Null: the kernel serves the port alone. The same pointer from mesh to mesh while the rules are
+  // the same, whatever becomes of endpoints.
   std::shared_ptr<const HttpRoutes> http = nullptr;
+  // Of http->clusters, one each: as `endpoints` is sorted, but never routed themselves.
+  std::vector<std::vector<Endpoint>> http_endpoints = {};
 
   bool operator==(const ServicePort& other) const;  // rules by value
 };
