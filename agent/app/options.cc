@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
 #include <sstream>
 
 #include "agent/app/config_file.h"
@@ -143,11 +145,24 @@ void define(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->group("Kernel");
 
-  app.add_option("--proxy", o.proxy, "L7 proxy of this node; this build has none: off")
-      ->type_name("PATH|off")
-      ->check(CLI::IsMember({"off"}))
+  app.add_option(
+         "--proxy", o.proxy,
+         "L7 proxy of this node, for services with HTTP rules: the path of weft-proxy, off, "
+         "or external:COMMAND, a third party's, which sh runs with the listening sockets as "
+         "descriptors 3 and up (docs/proxy.md) [weft-proxy beside weftd; where there is "
+         "none: off]")
+      ->type_name("PATH|off|external:COMMAND")
+      ->group("Proxy");
+  app.add_option("--proxy-cgroup", o.proxy_cgroup,
+                 "cgroup v2 directory of the proxy's processes alone, below --cgroup; made where "
+                 "it is missing [weft-proxy below --cgroup]")
+      ->type_name("PATH")
+      ->group("Proxy");
+  app.add_option("--proxy-user", o.proxy_user, "User and group that the proxy runs as, by number")
+      ->check(CLI::Range(1u, 4294967294u))
+      ->type_name("UID")
       ->capture_default_str()
-      ->group("Not in this build yet");
+      ->group("Proxy");
   app.add_option("--bypass", o.bypass, "Same-node bypass; this build has none, auto means off")
       ->check(CLI::IsMember({"auto", "off"}))
       ->capture_default_str()
@@ -192,6 +207,18 @@ void define(CLI::App& app, Options& o) {
       "it over without a gap. To remove it: weftd --uninstall. To look at it: weftctl --help.");
 }
 
+std::string complaint_about_proxy(const Options& options) {
+  const auto& proxy = options.proxy;
+  if (proxy != "off" && !proxy.starts_with("/") && !proxy.starts_with("external:"))
+    return "--proxy " + proxy + ": give off, an absolute path, or external:COMMAND";
+  if (proxy == "external:") return "--proxy external: needs a command behind the colon";
+  // What serves the cgroup must see the proxy's sockets, too; and all that runs in the proxy's is
+  // taken for the proxy, which weftd ends.
+  if (!options.proxy_cgroup.starts_with(options.cgroup + "/"))
+    return "--proxy-cgroup " + options.proxy_cgroup + " must lie below --cgroup";
+  return "";
+}
+
 std::string complaint(const Options& options) {
   if (options.uninstall) return "";
   if (options.cgroup.empty())
@@ -204,7 +231,28 @@ std::string complaint(const Options& options) {
   if (const auto status = observe::HttpServer::check_address(options.metrics); !status.ok())
     return base::message_of(status);
   if (!options.devices.empty()) return "--devices: this build has no packet path";
-  return "";
+  return complaint_about_proxy(options);
+}
+
+// Beside this very program, wherever that is.
+std::string default_proxy() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto path = self.parent_path() / "weft-proxy";
+  return !error && std::filesystem::exists(path, error) ? path.string() : "off";
+}
+
+void fill_in(Options& options) {
+  if (options.node_name.empty()) options.node_name = host_name();
+  if (options.enrol.empty())
+    options.enrol = std::any_of(options.sources.begin(), options.sources.end(),
+                                [](const auto& uri) { return uri.starts_with("kubernetes:"); })
+                        ? "labelled"
+                        : "all";
+  if (options.proxy.empty()) options.proxy = default_proxy();
+  while (options.cgroup.size() > 1 && options.cgroup.back() == '/') options.cgroup.pop_back();
+  if (options.proxy_cgroup.empty() && !options.cgroup.empty())
+    options.proxy_cgroup = options.cgroup + "/weft-proxy";
 }
 
 }  // namespace
@@ -226,13 +274,7 @@ Parsed parse_options(int argc, const char* const* argv) {
     parsed.end = {code == 0 ? 0 : 2, code == 0 ? out.str() : "weftd: " + err.str()};
     return parsed;
   }
-  if (parsed.options.node_name.empty()) parsed.options.node_name = host_name();
-  if (parsed.options.enrol.empty())
-    parsed.options.enrol =
-        std::any_of(parsed.options.sources.begin(), parsed.options.sources.end(),
-                    [](const auto& uri) { return uri.starts_with("kubernetes:"); })
-            ? "labelled"
-            : "all";
+  fill_in(parsed.options);
   if (const auto text = complaint(parsed.options); !text.empty()) {
     parsed.ended = true;
     parsed.end = {2, "weftd: " + text + "\nRun weftd --help for all flags.\n"};

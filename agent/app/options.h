@@ -24,7 +24,9 @@ struct Options {
   std::string enrol;  // "all" or "labelled"; parse_options() never leaves it empty
   std::vector<std::string> exclude_namespaces = {"kube-system"};
   bool take_over = false;
-  std::string proxy = "off";
+  std::string proxy;         // "off", an absolute path or "external:COMMAND"; never left empty
+  std::string proxy_cgroup;  // parse_options() makes it "weft-proxy" below `cgroup`
+  std::uint32_t proxy_user = 65534;
   std::string bypass = "auto";
   std::vector<std::string> devices;
   std::uint32_t max_services = 32768;

@@ -50,6 +50,31 @@ TEST(Options, ADurationIsRefusedWithWhatIsExpected) {
       << result.end.text;
 }
 
+TEST(Options, TheProxyIsAPathOffOrACommand) {
+  for (const auto* good : {"off", "/usr/bin/weft-proxy", "external:haproxy -f /etc/haproxy.cfg"})
+    EXPECT_EQ(with({"--proxy", good}).options.proxy, good);
+  for (const auto* bad : {"on", "weft-proxy", "external:"})
+    EXPECT_EQ(with({"--proxy", bad}).end.exit_code, 2) << bad;
+}
+
+TEST(Options, ThereIsNoProxyWhereNoneLiesBesideTheProgram) {
+  EXPECT_EQ(with({}).options.proxy, "off");  // the test's own directory has none
+}
+
+TEST(Options, TheProxyHasACgroupOfItsOwnBelowWhatIsServed) {
+  EXPECT_EQ(with({}).options.proxy_cgroup, "/sys/fs/cgroup/x/weft-proxy");
+  EXPECT_EQ(with({"--proxy-cgroup", "/sys/fs/cgroup/x/p"}).options.proxy_cgroup,
+            "/sys/fs/cgroup/x/p");
+  for (const auto* bad : {"/sys/fs/cgroup/x", "/sys/fs/cgroup/xy", "/sys/fs/cgroup"})
+    EXPECT_EQ(with({"--proxy-cgroup", bad}).end.exit_code, 2) << bad;
+}
+
+TEST(Options, TheProxyIsNeverRoot) {
+  EXPECT_EQ(with({}).options.proxy_user, 65534u);
+  EXPECT_EQ(with({"--proxy-user", "1000"}).options.proxy_user, 1000u);
+  EXPECT_EQ(with({"--proxy-user", "0"}).end.exit_code, 2);
+}
+
 TEST(Options, NeedACgroupAndASource) {
   auto result = parsed({"--source", "dir:mesh"});
   EXPECT_TRUE(result.ended);

@@ -44,6 +44,7 @@ Endpoint endpoint_from(const weft::v1::Endpoint& from, Check& check) {
   endpoint.priority = small<std::uint8_t>(from.priority(), check, "priority");
   endpoint.state = check.enumeration(from.state(), model::EndpointState::kNotReady, "state");
   endpoint.zone = from.zone();
+  endpoint.service_index = from.service_index();
   return endpoint;
 }
 
@@ -87,6 +88,7 @@ weft::v1::Endpoint to_wire(const Endpoint& endpoint) {
   out.set_priority(endpoint.priority);
   out.set_state(static_cast<std::uint32_t>(endpoint.state));
   out.set_zone(endpoint.zone);
+  out.set_service_index(endpoint.service_index);
   return out;
 }
 

@@ -27,6 +27,7 @@ struct Endpoint {
   std::uint8_t priority = 0;
   model::EndpointState state = model::EndpointState::kReady;
   std::string zone;
+  std::uint32_t service_index = 0;  // that the id belongs to: of two families each has its own
 
   bool operator==(const Endpoint&) const = default;
 };
