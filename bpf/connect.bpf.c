@@ -18,7 +18,10 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_q
         weft_forget(sk);
         return WEFT_ALLOW;
     }
-    if (knob_proxy && weft_is_own(sk)) return WEFT_ALLOW;
+    if (knob_proxy) {
+        if (weft_is_own(sk)) return WEFT_ALLOW;
+        query->reach |= weft_reach_of_device(sk);
+    }
     query->netns_cookie = bpf_get_netns_cookie(ctx);
     query->mode = weft_end_is_told(sk) ? WEFT_MODE_HOLD : WEFT_MODE_SEND;
     /* A TCP socket that connects is connected to nobody: what it held goes before a limit is asked.

@@ -311,7 +311,7 @@ void why(Context& context, const Question& question) {
             {"balancer", nullptr},
             {"rule", nullptr},
             {"route", nullptr},
-            {"path", "kernel"},
+            {"path", answer->verdict == WEFT_VERDICT_CAPTURE ? "proxy" : "kernel"},
             {"verdict", verdict_name(answer->verdict)},
             {"explanation", unserved.empty()
                                 ? verdict_text(answer->verdict, endpoint)

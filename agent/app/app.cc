@@ -18,6 +18,7 @@
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/breaker.h"
+#include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/writer.h"
 #include "agent/observe/admin_server.h"
@@ -449,6 +450,8 @@ class App {
       background_.post([this] {
         if (auto removed = kernel::expire_affinities(datapath_->maps()); !removed.ok())
           log::warning("affinity", {{"error", base::message_of(removed.status())}});
+        if (auto removed = kernel::sweep_originals(datapath_->maps()); !removed.ok())
+          log::warning("capture", {{"error", base::message_of(removed.status())}});
       });
       expire_affinities();
     });

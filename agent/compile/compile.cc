@@ -342,7 +342,7 @@ std::vector<PortLayout> lay_out(const model::Service& service, const View& view)
       fill_slots(service, view, layout);
       const auto [primaries, spares] = count_candidates(layout.endpoints);
       layout.policy = policy_of(service, port.protocol, primaries, spares);
-      if (view.proxy) layout.policy.flags |= proxy_flags(port);
+      if (view.proxy) layout.policy.flags |= proxy_flags(service, port);
       layouts.push_back(std::move(layout));
     }
   std::sort(layouts.begin(), layouts.end(),

@@ -91,12 +91,15 @@ TEST(PolicyOf, HasTheServicesLimitsAndThresholds) {
 }
 
 TEST(ProxyFlags, AreOfTcpPortsWithRules) {
+  model::Service service;
   model::ServicePort port;
-  EXPECT_EQ(proxy_flags(port), 0u);
+  EXPECT_EQ(proxy_flags(service, port), 0u);
   port.http = std::make_shared<const model::HttpRoutes>();
-  EXPECT_EQ(proxy_flags(port), unsigned{WEFT_POLICY_PROXY | WEFT_POLICY_PROXY_DIRECT});
+  EXPECT_EQ(proxy_flags(service, port), unsigned{WEFT_POLICY_PROXY});
+  service.traffic.proxy_down = model::ProxyDown::kDirect;
+  EXPECT_EQ(proxy_flags(service, port), unsigned{WEFT_POLICY_PROXY | WEFT_POLICY_PROXY_DIRECT});
   port.protocol = model::Protocol::kUdp;
-  EXPECT_EQ(proxy_flags(port), 0u);
+  EXPECT_EQ(proxy_flags(service, port), 0u);
 }
 
 TEST(ProxyFlags, AreInALayoutWhereThereIsAProxyOnly) {

@@ -58,9 +58,10 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
   return policy;
 }
 
-std::uint32_t proxy_flags(const model::ServicePort& port) {
+std::uint32_t proxy_flags(const model::Service& service, const model::ServicePort& port) {
   if (!port.http || port.protocol != model::Protocol::kTcp) return 0;
-  return WEFT_POLICY_PROXY | WEFT_POLICY_PROXY_DIRECT;
+  const bool direct = service.traffic.proxy_down == model::ProxyDown::kDirect;
+  return WEFT_POLICY_PROXY | (direct ? unsigned{WEFT_POLICY_PROXY_DIRECT} : 0u);
 }
 
 }  // namespace weft::compile

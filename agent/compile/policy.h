@@ -30,8 +30,7 @@ std::uint32_t max_ejected(const std::optional<model::OutlierDetection>& outlier,
 weft_policy policy_of(const model::Service& service, model::Protocol protocol,
                       std::size_t primaries, std::size_t spares);
 
-// Of a port with HTTP rules, on a node that has a proxy. While that does not serve, connections are
-// balanced here: rules shape traffic, and traffic that is not shaped is better than none.
-std::uint32_t proxy_flags(const model::ServicePort& port);
+// Of a port with HTTP rules, on a node that has a proxy.
+std::uint32_t proxy_flags(const model::Service& service, const model::ServicePort& port);
 
 }  // namespace weft::compile

@@ -20,6 +20,7 @@ enum weft_verdict {
 enum weft_reach {
     WEFT_REACH_V4 = 1, /* the socket can be sent to an IPv4 endpoint */
     WEFT_REACH_V6 = 2,
+    WEFT_REACH_NO_LOOPBACK = 4, /* bound to a device: cannot be sent to the proxy's listener */
 };
 
 enum weft_mode {

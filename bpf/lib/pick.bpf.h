@@ -282,8 +282,9 @@ static __always_inline __u32 weft_divert(const struct weft_query *query,
                                          struct weft_answer *answer) {
     if (!knob_proxy || query->key.proto != IPPROTO_TCP) return WEFT_VERDICT_PASS;
     const int v4 = weft_addr_is_v4(&query->key.addr);
+    const __u32 family = v4 ? WEFT_LISTENING_V4 : WEFT_LISTENING_V6;
     const __u32 verdict = weft_proxy_verdict(answer->service, query->netns_cookie,
-                                             v4 ? WEFT_LISTENING_V4 : WEFT_LISTENING_V6);
+                                             query->reach & WEFT_REACH_NO_LOOPBACK ? 0 : family);
     if (verdict != WEFT_VERDICT_CAPTURE) return verdict;
     __u32 *word = (__u32 *)&answer->addr;
     word[0] = 0;

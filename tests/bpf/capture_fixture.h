@@ -123,7 +123,9 @@ inline base::Fd listen_at(int family, const std::string& address, std::uint16_t 
   return fd;
 }
 
+// weft.mesh/proxy-down: direct
 inline model::Service with_rules(model::Service service) {
+  service.traffic.proxy_down = model::ProxyDown::kDirect;
   service.ports[0].http = std::make_shared<const model::HttpRoutes>();
   return service;
 }

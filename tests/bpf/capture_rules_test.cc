@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <sched.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "agent/kernel/own_socket.h"
@@ -155,7 +156,23 @@ TEST_F(CaptureRules, LimitsOfTheServiceAreTheProxysToKeep) {
   EXPECT_EQ(total().refused_limit, 0u);
 }
 
-// A socket bound to a device, or a loopback that is down: the listener cannot be reached.
+TEST_F(CaptureRules, ASocketBoundToADeviceFollowsTheSameRule) {
+  ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && "
+                        "ip link set v1 up"),
+            0);
+  refuse_without_proxy();
+  const auto through = [&](const std::string& device) {
+    const auto client = tcp(AF_INET);
+    EXPECT_EQ(setsockopt(client.get(), SOL_SOCKET, SO_BINDTODEVICE, device.data(), device.size()),
+              0);
+    return connect_to(client, {AF_INET, kWeb, 80});
+  };
+  EXPECT_EQ(through("v0"), ECONNREFUSED) << "turned to the loopback it would hang for two minutes";
+  EXPECT_EQ(total().refused_proxy_down, 1u);
+  EXPECT_EQ(through("lo"), 0);
+  EXPECT_EQ(original_of(accept_one(v4_)), kWeb + " port 80");
+}
+
 TEST_F(CaptureRules, WhereTheLoopbackIsDownConnectFails) {
   std::thread([&] {
     ASSERT_EQ(unshare(CLONE_NEWNET), 0);
