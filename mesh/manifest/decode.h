@@ -24,6 +24,7 @@ class Decoder {
   Decoder(std::string object, Notices& notices) : object_(std::move(object)), notices_(notices) {}
 
   bool rejected() const { return rejected_; }
+  std::size_t count_regex() { return ++regexes_; }  // compiling them is what costs time
   model::Origin origin(Value at) const { return notices_.origin(at.line()); }
 
   void reject(Value at, const std::string& message) {
@@ -77,6 +78,7 @@ class Decoder {
   std::string object_;
   Notices& notices_;
   bool rejected_ = false;
+  std::size_t regexes_ = 0;
 };
 
 std::string join_path(const std::string& path, std::string_view key);

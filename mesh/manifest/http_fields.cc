@@ -12,7 +12,10 @@ namespace {
 
 // Far more than anybody writes by hand.
 constexpr std::size_t kMostRegexBytes = 1024;
-constexpr std::int64_t kMostRegexMemory = 1 << 20;  // while it is checked
+// Enough to compile twice the budget: to find out that more is needed costs no more than that.
+constexpr std::int64_t kMostRegexMemory = 192 << 10;
+constexpr std::size_t kMostRegexes = 1000;  // of a document
+constexpr std::size_t kMostBackends = 1024;
 
 RE2::Options options() {
   RE2::Options options;
@@ -42,6 +45,11 @@ bool has_control(std::string_view text) {
 bool check_regex(Decoder& decoder, Value at, const std::string& path, const std::string& regex) {
   if (regex.size() > kMostRegexBytes) {
     decoder.reject(at, path + " is longer than " + std::to_string(kMostRegexBytes) + " bytes");
+    return false;
+  }
+  if (decoder.count_regex() > kMostRegexes) {
+    decoder.reject(at, path + ": there are more than " + std::to_string(kMostRegexes) +
+                           " regular expressions");
     return false;
   }
   const RE2 compiled(regex, options());
@@ -120,7 +128,8 @@ std::optional<std::chrono::milliseconds> decode_timeout(Decoder& decoder, Value 
   return decoder.duration(parent, path, key);
 }
 
-std::uint32_t index_of(std::vector<model::HttpBackend>& backends, model::HttpBackend backend) {
+std::uint32_t index_of(Decoder& decoder, Value at, std::vector<model::HttpBackend>& backends,
+                       model::HttpBackend backend) {
   const auto fields = [](const model::HttpBackend& b) {
     return std::tie(b.host, b.subset, b.port, b.missing);
   };
@@ -128,7 +137,12 @@ std::uint32_t index_of(std::vector<model::HttpBackend>& backends, model::HttpBac
     return fields(other) == fields(backend);
   });
   const auto index = static_cast<std::uint32_t>(known - backends.begin());
-  if (known == backends.end()) backends.push_back(std::move(backend));
+  if (known != backends.end()) return index;
+  if (backends.size() == kMostBackends) {
+    decoder.reject(at, "there are more than " + std::to_string(kMostBackends) + " destinations");
+    return 0;
+  }
+  backends.push_back(std::move(backend));
   return index;
 }
 

@@ -30,8 +30,10 @@ std::optional<std::chrono::milliseconds> decode_timeout(Decoder& decoder, Value 
                                                         const std::string& path,
                                                         std::string_view key);
 
-// Its index in the list, where each stands once.
-std::uint32_t index_of(std::vector<model::HttpBackend>& backends, model::HttpBackend backend);
+// Its index in the list, where each stands once. Rejects the document at `at` where there are too
+// many.
+std::uint32_t index_of(Decoder& decoder, Value at, std::vector<model::HttpBackend>& backends,
+                       model::HttpBackend backend);
 
 constexpr std::uint16_t operator|(model::RetryOn a, model::RetryOn b) {
   return static_cast<std::uint16_t>(static_cast<unsigned>(a) | static_cast<unsigned>(b));

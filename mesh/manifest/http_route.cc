@@ -10,6 +10,9 @@
 namespace weft::manifest {
 namespace {
 
+// HTTPRoute's own. Each match becomes a rule of its own, with all of its destinations: without a
+// bound a small file could fill the memory.
+constexpr std::size_t kMostParents = 32, kMostRules = 16, kMostBackends = 16, kMostCodes = 16;
 constexpr std::int64_t kMostWeight = 1'000'000, kMostAttempts = 100;
 
 void decode_parent(Decoder& decoder, Value value, const std::string& path,
@@ -36,7 +39,7 @@ void decode_parent(Decoder& decoder, Value value, const std::string& path,
 
 void decode_parents(Decoder& decoder, Value document, Value spec, model::HttpRouteObject& route) {
   std::size_t index = 0;
-  for (const Value parent : decoder.sequence(spec, "spec", "parentRefs"))
+  for (const Value parent : at_most(decoder, spec, "spec", "parentRefs", kMostParents))
     decode_parent(decoder, parent, join_path("spec", "parentRefs", index++), route);
   if (route.parents.empty())
     decoder.warn(index ? spec["parentRefs"] : document,
@@ -54,7 +57,7 @@ void add_broken(const std::string& why, Value at, Decoder& decoder, model::HttpD
   backend.host = "?";
   backend.missing = why;
   backend.origin = decoder.origin(at);
-  to.cluster = index_of(backends, std::move(backend));
+  to.cluster = index_of(decoder, at, backends, std::move(backend));
   forward.destinations.push_back(std::move(to));
 }
 
@@ -79,7 +82,7 @@ void decode_route_backend(Decoder& decoder, Value value, const std::string& path
   if (for_rules_only || !filters.unknown.empty())
     return add_broken("a filter of the backendRef is not done by this build", value, decoder,
                       std::move(to), forward, route.backends);
-  to.cluster = index_of(route.backends, std::move(*backend));
+  to.cluster = index_of(decoder, value, route.backends, std::move(*backend));
   forward.destinations.push_back(std::move(to));
 }
 
@@ -98,7 +101,7 @@ void decode_route_action(Decoder& decoder, Value value, const std::string& path,
   auto filters = decode_filters(decoder, value, path, route.meta, route.backends);
   model::Forward forward;
   std::size_t index = 0;
-  for (const Value backend : decoder.sequence(value, path, "backendRefs"))
+  for (const Value backend : at_most(decoder, value, path, "backendRefs", kMostBackends))
     decode_route_backend(decoder, backend, join_path(path, "backendRefs", index++), route, forward);
   for (const auto& to : forward.destinations) check_prefix(decoder, value, path, rule, to.path);
   check_prefix(decoder, value["filters"], path + ".filters", rule, filters.path);
@@ -129,7 +132,7 @@ void decode_retry(Decoder& decoder, Value value, const std::string& path, model:
   retries.on = RetryOn::kConnectFailure | RetryOn::kRefusedStream;
   retries.on |= static_cast<std::uint16_t>(RetryOn::kReset);
   std::size_t index = 0;
-  for (const Value code : decoder.sequence(value, path, "codes")) {
+  for (const Value code : at_most(decoder, value, path, "codes", kMostCodes)) {
     const auto number = decoder.integer_at(code, join_path(path, "codes", index++), 400, 599);
     if (number) retries.statuses.push_back(static_cast<std::uint16_t>(*number));
   }
@@ -176,6 +179,17 @@ void decode_route_rule(Decoder& decoder, Value value, const std::string& path,
 
 }  // namespace
 
+Value at_most(Decoder& decoder, Value parent, const std::string& path, std::string_view key,
+              std::size_t most) {
+  const Value list = decoder.sequence(parent, path, key);
+  std::size_t size = 0;
+  for (auto at = list.begin(); at != list.end(); ++at) ++size;
+  if (size <= most) return list;
+  decoder.reject(list, join_path(path, key) + " has more than " + std::to_string(most) +
+                           " entries, which is what the API allows");
+  return {};
+}
+
 std::optional<model::HttpBackend> decode_backend_ref(Decoder& decoder, Value value,
                                                      const std::string& path,
                                                      const std::string& own_namespace) {
@@ -213,7 +227,7 @@ void decode_http_route(Decoder& decoder, Value document, std::vector<model::Obje
   const Value spec = decoder.mapping(document, "", "spec");
   decode_parents(decoder, document, spec, route);
   std::size_t index = 0;
-  for (const Value rule : decoder.sequence(spec, "spec", "rules"))
+  for (const Value rule : at_most(decoder, spec, "spec", "rules", kMostRules))
     decode_route_rule(decoder, rule, join_path("spec", "rules", index++), route);
   decoder.unknown_fields(spec, "spec", {"parentRefs", "hostnames", "rules"},
                          {"useDefaultGateways"});

@@ -9,6 +9,10 @@
 
 namespace weft::manifest {
 
+// The list, unless it has more than the API allows: then nothing, and a rejection.
+Value at_most(Decoder& decoder, Value parent, const std::string& path, std::string_view key,
+              std::size_t most);
+
 // A reference to a Service: group "" and kind Service, which only a backendRef may leave out.
 // `missing` says why it can be none; nothing where the document is rejected.
 std::optional<model::HttpBackend> decode_backend_ref(Decoder& decoder, Value value,

@@ -109,7 +109,7 @@ void decode_mirror_filter(Decoder& decoder, Value value, const std::string& path
   const auto share = decode_share(decoder, value, path);
   decoder.unknown_fields(value, path, {"backendRef", "percent", "fraction"});
   if (backend && share > 0)
-    filters.mirrors.push_back({index_of(backends, std::move(*backend)), share});
+    filters.mirrors.push_back({index_of(decoder, value, backends, std::move(*backend)), share});
 }
 
 void decode_rewrite_filter(Decoder& decoder, Value value, const std::string& path,
@@ -141,7 +141,7 @@ RouteFilters decode_filters(Decoder& decoder, Value parent, const std::string& p
   RouteFilters filters;
   std::set<std::string> seen;
   std::size_t index = 0;
-  for (const Value filter : decoder.sequence(parent, path, "filters")) {
+  for (const Value filter : at_most(decoder, parent, path, "filters", 16)) {
     const auto at = join_path(path, "filters", index++);
     if (!decoder.is(filter, Type::kMapping, at)) continue;
     const auto type = decoder.text(filter, at, "type").value_or("");

@@ -45,7 +45,7 @@ void decode_path(Decoder& decoder, Value match, const std::string& path, model::
 void decode_fields(Decoder& decoder, Value match, const std::string& path, const char* key,
                    bool headers, std::vector<model::FieldMatch>& into) {
   std::size_t index = 0;
-  for (const Value value : decoder.sequence(match, path, key)) {
+  for (const Value value : at_most(decoder, match, path, key, 16)) {
     const auto where = join_path(path, key, index++);
     if (!decoder.is(value, Type::kMapping, where)) continue;
     model::FieldMatch field;
@@ -79,7 +79,7 @@ void decode_fields(Decoder& decoder, Value match, const std::string& path, const
 void decode_route_matches(Decoder& decoder, Value rule, const std::string& path,
                           model::HttpRule& into) {
   std::size_t index = 0;
-  for (const Value value : decoder.sequence(rule, path, "matches")) {
+  for (const Value value : at_most(decoder, rule, path, "matches", 64)) {
     const auto where = join_path(path, "matches", index++);
     if (!decoder.is(value, Type::kMapping, where)) continue;
     auto& match = into.matches.emplace_back();

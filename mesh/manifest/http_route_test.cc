@@ -277,6 +277,20 @@ TEST(ManifestHttpRoute, BadFiltersAreRejected) {
             ".filters[1].type \"CORS\" is there twice\n");
 }
 
+TEST(ManifestHttpRoute, HoldsTheLimitsOfTheApi) {
+  const auto many = [](const std::string& item, int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += item + ", ";
+    return "[" + list + "]";
+  };
+  EXPECT_EQ(rule("matches: " + many("{}", 64) + ", " + kTo).matches.size(), 64u);
+  EXPECT_EQ(wrong("matches: " + many("{}", 65) + ", " + kTo),
+            ".matches has more than 64 entries, which is what the API allows\n");
+  EXPECT_TRUE(wrong("backendRefs: " + many("{name: web, port: 80}", 17))
+                  .starts_with(".backendRefs has more than 16 entries"));
+  EXPECT_TRUE(says(rules(many("{" + kTo + "}", 17)), "spec.rules has more than 16 entries"));
+}
+
 TEST(ManifestHttpRoute, TimeoutsAndRetries) {
   const auto timed = rule("timeouts: {request: 10s, backendRequest: 2s}, " + kTo);
   EXPECT_EQ(timed.timeout, milliseconds(10'000));

@@ -22,7 +22,7 @@ void decode_route(Decoder& decoder, Value value, const std::string& path, model:
                  to.request_headers, to.response_headers, to.authority);
   decoder.unknown_fields(value, path, {"destination", "weight", "headers"});
   if (!backend) return;
-  to.cluster = index_of(backends, std::move(*backend));
+  to.cluster = index_of(decoder, value, backends, std::move(*backend));
   forward.destinations.push_back(std::move(to));
 }
 

@@ -374,6 +374,17 @@ TEST(ManifestHttp, ConditionsThatNobodyKnowsAreReportedAndAloneMeanNoRetry) {
                    "retryRemoteLocalities is NOT ENFORCED"));
 }
 
+TEST(ManifestHttp, AFloodOfExpressionsOrDestinationsIsRefused) {
+  std::string matches, destinations;
+  for (int i = 0; i < 1001; ++i) matches += "{uri: {regex: \"/a.*\"}}, ";
+  EXPECT_TRUE(says(read("[{match: [" + matches + "], " + kRoute + "}]"),
+                   "there are more than 1000 regular expressions"));
+  for (int i = 0; i < 1025; ++i)
+    destinations += "{destination: {host: w" + std::to_string(i) + "}, weight: 1}, ";
+  EXPECT_TRUE(
+      says(read("[{route: [" + destinations + "]}]"), "there are more than 1024 destinations"));
+}
+
 TEST(ManifestHttp, UnknownFieldsAreReported) {
   EXPECT_TRUE(says(read("[{retry: {}, " + kRoute + "}]"), "unknown field \"spec.http[0].retry\""));
   EXPECT_TRUE(says(read("{}"), "spec.http must be a list"));

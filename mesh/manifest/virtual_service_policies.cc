@@ -104,10 +104,12 @@ std::uint32_t to_ppm(double percent) {
   return static_cast<std::uint32_t>(std::llround(percent * 10'000));
 }
 
-void add_mirror(std::optional<model::HttpBackend> backend, double percent, model::Forward& forward,
+void add_mirror(Decoder& decoder, Value at, std::optional<model::HttpBackend> backend,
+                double percent, model::Forward& forward,
                 std::vector<model::HttpBackend>& backends) {
   if (backend && percent > 0)
-    forward.mirrors.push_back({index_of(backends, std::move(*backend)), to_ppm(percent)});
+    forward.mirrors.push_back(
+        {index_of(decoder, at, backends, std::move(*backend)), to_ppm(percent)});
 }
 
 double percent_of(Decoder& decoder, Value parent, const std::string& path, std::string_view key) {
@@ -184,7 +186,8 @@ void decode_mirrors(Decoder& decoder, Value rule, const std::string& path, model
     if (!rule["mirrorPercentage"].present())
       for (const char* old : {"mirrorPercent", "mirror_percent"})
         percent = decoder.number(rule, path, old, 100).value_or(percent);
-    add_mirror(decode_http_backend(decoder, rule, path, "mirror"), percent, forward, backends);
+    add_mirror(decoder, rule, decode_http_backend(decoder, rule, path, "mirror"), percent, forward,
+               backends);
     if (rule["mirrors"].present())
       decoder.reject(rule["mirrors"], path + " has both mirror and mirrors: it is one of them");
   }
@@ -192,7 +195,7 @@ void decode_mirrors(Decoder& decoder, Value rule, const std::string& path, model
   for (const Value mirror : decoder.sequence(rule, path, "mirrors")) {
     const auto where = join_path(path, "mirrors", index++);
     if (!decoder.is(mirror, Type::kMapping, where)) continue;
-    add_mirror(decode_http_backend(decoder, mirror, where, "destination"),
+    add_mirror(decoder, mirror, decode_http_backend(decoder, mirror, where, "destination"),
                percent_of(decoder, mirror, where, "percentage"), forward, backends);
     decoder.unknown_fields(mirror, where, {"destination", "percentage"});
   }

@@ -41,6 +41,7 @@ class Joiner {
         notices_(notices),
         chosen_(choose_virtual_services(inventory, service.key, notices)) {}
 
+  bool idle() const { return chosen_.empty() && inventory_.http_routes_of(service_.key).empty(); }
   void route(ServicePort& port);
   void say_parents_without_port();
 
@@ -195,6 +196,7 @@ void Joiner::say_parents_without_port() {
 
 void apply_http_routes(const Inventory& inventory, Service& service, std::vector<Notice>& notices) {
   Joiner joiner(inventory, service, notices);
+  if (joiner.idle()) return;  // nearly all services
   for (auto& port : service.ports)
     if (port.protocol == Protocol::kTcp) joiner.route(port);
   joiner.say_parents_without_port();

@@ -294,7 +294,8 @@ TEST(GatewayRoutes, AreTriedBySpecificityWhateverTheirOrder) {
       with(path(Kind::kSegmentPrefix, "/b"), nullptr, 1, 0),
       path(Kind::kSegmentPrefix, "/"),
   };
-  const auto mesh = merged(web_and_db(), http_route("r", std::vector<HttpMatch>(wanted.rbegin(), wanted.rend())));
+  const auto mesh =
+      merged(web_and_db(), http_route("r", std::vector<HttpMatch>(wanted.rbegin(), wanted.rend())));
   const auto& rules = port_of(mesh).http->rules;
   ASSERT_EQ(rules.size(), wanted.size());
   for (std::size_t i = 0; i < wanted.size(); ++i)
