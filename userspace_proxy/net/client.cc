@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/worker.h"
@@ -97,17 +98,30 @@ void Client::on_readable() {
   if (in_.empty()) return process(input, false);
   in_.append(input);
   if (takes()) return process(in_, true);
-  if (in_.size() >= kHeldMost) want_read(false);
+  want_read(wants_input());
 }
 
 void Client::process(std::string_view input, bool held) {
-  if (working_)
-    return;  // a response that came at once asks for the next request: the loop below takes it
+  again_ = true;
+  // An answer that comes at once asks for the next request: a loop, since clients may send
+  // thousands of them in a row.
+  if (working_) return;
   working_ = true;
+  while (is_open() && mode_ != Mode::kTunnel && std::exchange(again_, false)) {
+    advance(input, held);
+    input = in_;
+    held = true;
+  }
+  working_ = false;
+  if (!is_open() || mode_ == Mode::kTunnel || mode_ == Mode::kLinger || closing_) return;
+  want_read(wants_input());
+  set_timer();
+}
+
+void Client::advance(std::string_view input, bool held) {
   const auto whole = input.size();
   while (is_open() && takes() && mode_ != Mode::kTunnel && step(input)) {
   }
-  working_ = false;
   if (!is_open() || mode_ == Mode::kLinger) return;
   if (mode_ == Mode::kTunnel) {
     const std::string rest(input);
@@ -118,10 +132,14 @@ void Client::process(std::string_view input, bool held) {
   }
   if (!held || input.size() != whole) hold(input, held);
   if (stream_) stream_->on_input_pause();
-  if (!is_open() || mode_ != Mode::kHttp) return;
-  if (!takes() && in_.size() >= kHeldMost) want_read(false);
-  if (!takes() && stream_ && !stream_->request_done()) want_read(false);
-  set_timer();
+}
+
+// A request that is under way may be followed by so much of others; of its body comes what the
+// endpoint takes.
+bool Client::wants_input() const {
+  if (eof_) return false;
+  if (takes()) return true;
+  return (!stream_ || stream_->request_done()) && in_.size() < kHeldMost;
 }
 
 void Client::hold(std::string_view rest, bool held) {
@@ -244,10 +262,8 @@ void Client::on_writable() {
   if (mode_ == Mode::kTunnel && shut_after_backlog_) shutdown(fd(), SHUT_WR);
   if (stream_)
     stream_->on_client_drained();
-  else if (!in_.empty() || eof_)
-    process(in_, true);
   else
-    want_read(true);
+    process(in_, true);  // also the end of a message that was answered before it
 }
 
 void Client::on_broken() { gone(FlagBit::kDownstreamClosed); }
@@ -284,7 +300,9 @@ void Client::abort() {
   worker_.remove(*this);
 }
 
-bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
+bool Client::may_keep() const {
+  return keep_ && !(eof_ && in_.empty()) && !draining_ && !worker_.draining();
+}
 
 // Never ends the stream, which is in the middle of answering: that comes by the timer.
 void Client::write(std::span<const std::string_view> pieces) {
@@ -354,18 +372,16 @@ void Client::finished(bool keep) {
     if (!is_open()) return;
   }
   if (over) return linger();
-  if (in_.empty() && !eof_) {
-    want_read(true);
-    return set_timer();
-  }
-  if (!working_ && takes()) process(in_, true);
+  if (working_ || !in_.empty() || eof_) return process(in_, true);
+  want_read(true);
+  set_timer();
 }
 
 void Client::resume() {
   if (!is_open()) return;
   if (mode_ == Mode::kTunnel) return want_read(!eof_);
-  want_read(!eof_);
-  if ((!in_.empty() || eof_) && takes()) process(in_, true);
+  if ((!in_.empty() || eof_) && takes()) return process(in_, true);
+  want_read(wants_input());
 }
 
 void Client::become_tunnel() {
