@@ -48,16 +48,14 @@ void Client::set_timer() {
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
-  else if (!stream_ && reader_.at_start() && in_.empty())
-    wait = options.idle_timeout;
-  else if (!stream_)
-    wait = options.head_timeout;
+  else if (!stream_ && !backlog())
+    wait = reader_.at_start() && in_.empty() ? options.idle_timeout : options.head_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
 
 void Client::on_time() {
   if (broken_) return gone(FlagBit::kDownstreamClosed);
-  if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
+  if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
   if (!stream_) {
     // A head that does not come to its end: whoever sends so slowly holds a connection and nothing
@@ -68,8 +66,10 @@ void Client::on_time() {
     return refuse(late);
   }
   // A response may take as long as it likes (that is a route's timeout); a body or a reader that
-  // stands still may not.
-  if (backlog() || !stream_->request_done()) return gone(FlagBit::kStreamIdle);
+  // stands still may not, nor one side when the other has ended: who closed and who only
+  // half-closed look alike.
+  if (backlog() || !stream_->request_done() || eof_ || stream_->upstream_ended())
+    return gone(FlagBit::kStreamIdle);
   set_timer();
 }
 
@@ -254,7 +254,8 @@ void Client::linger() {
 void Client::on_writable() {
   const auto flushed = flush();
   if (flushed == Flushed::kBroken) return gone(FlagBit::kDownstreamClosed);
-  if (flushed == Flushed::kSome) return set_timer();
+  set_timer();
+  if (flushed == Flushed::kSome) return;
   if (closing_) {
     closing_ = false;
     return linger();
@@ -307,9 +308,12 @@ bool Client::may_keep() const {
 // Never ends the stream, which is in the middle of answering: that comes by the timer.
 void Client::write(std::span<const std::string_view> pieces) {
   if (!is_open() || broken_) return;
-  if (Socket::send(pieces)) return;
-  broken_ = true;
-  loop_.set(timer_, 0);
+  if (!Socket::send(pieces)) {
+    broken_ = true;
+    loop_.set(timer_, 0);
+  } else if (backlog() || eof_ || (stream_ && !stream_->request_done())) {
+    set_timer();  // this is what was waited for
+  }
 }
 
 void Client::respond(const http::WriteResponse& line, const http::Fields& fields,

@@ -45,6 +45,7 @@ class Stream {
   void on_client_tunnel_end();
   bool wants_body() const { return backlog() < kMaxBacklogBytes; }
   bool request_done() const { return request_done_; }
+  bool upstream_ended() const { return upstream_ended_; }  // a tunnel's
   bool is_tunnel() const { return tunnel_; }  // from its beginning
 
   // --- from the upstream ---
