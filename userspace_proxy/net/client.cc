@@ -267,7 +267,11 @@ void Client::on_writable() {
     process(in_, true);  // also the end of a message that was answered before it
 }
 
-void Client::on_broken() { gone(FlagBit::kDownstreamClosed); }
+void Client::on_broken() {
+  // Both ends of a tunnel were told that it is over, but what was sent before is still on its way.
+  if (mode_ == Mode::kTunnel && eof_ && stream_) return look_away();
+  gone(FlagBit::kDownstreamClosed);
+}
 
 void Client::gone(FlagBit why) {
   if (!is_open()) return;

@@ -141,7 +141,8 @@ void Upstream::end_tunnel_writing() {
     shutdown(fd(), SHUT_WR);
 }
 
-void Upstream::on_broken() { failed(ECONNRESET); }
+// What it sent before it broke off is still there to be read, when the client has taken the rest.
+void Upstream::on_broken() { look_away(); }
 
 void Upstream::on_time() {
   if (state_ == State::kIdle) return abandon();
@@ -174,14 +175,11 @@ void Upstream::parse(std::string_view input, bool eof) {
     extra_ = !input.empty();
     if (!handle(event)) return worker_.gather().end();
   }
-  auto& gather = worker_.gather();
   if (!input.empty()) in_.assign(input);
-  if (eof) {
-    gather.end();
-    // A clean end is told by the reader; here the response was cut off.
-    return failed(ECONNRESET);
-  }
-  gather.end();
+  worker_.gather().end();
+  // A clean end is told by the reader; here the response was cut off.
+  if (eof) return failed(ECONNRESET);
+  if (stream_ && stream_->client()->waiting()) want_read(false);
 }
 
 // False: the stream is done with this connection, or never was.
