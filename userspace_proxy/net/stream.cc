@@ -306,8 +306,8 @@ void Stream::attempt() {
                                     : "the service has no endpoint that is ready (UH)");
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ =
-      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
+  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
+                                 client_->pool_owner(), stale_retry_);
   if (!upstream_)
     return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
   column_ = endpoint_->shares->requests;

@@ -342,8 +342,8 @@ void Stream::attempt_tunnel() {
   }
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ =
-      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
+  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
+                                 client_->pool_owner(), false);
   if (!upstream_) return finish_tunnel();
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);

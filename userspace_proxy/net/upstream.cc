@@ -172,6 +172,8 @@ void Upstream::parse(std::string_view input, bool eof) {
     const auto event = reader_.next(input, eof);
     input.remove_prefix(event.used);
     if (event.kind == http::Event::Kind::kNeedMore) break;
+    // It ended before its answer did; whether that can be tried again, the stream knows.
+    if (event.kind == http::Event::Kind::kError && eof) break;
     extra_ = !input.empty();
     if (!handle(event)) return worker_.gather().end();
   }
@@ -258,8 +260,8 @@ void Pool::adopt(const Cluster& cluster) {
   most_requests_ = cluster.limits.max_per_connection;
 }
 
-Upstream& Pool::take() {
-  if (!idle_.empty()) {
+Upstream& Pool::take(bool fresh) {
+  if (!fresh && !idle_.empty()) {
     auto& upstream = *idle_.back();
     idle_.pop_back();
     return upstream;

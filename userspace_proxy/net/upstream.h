@@ -79,8 +79,8 @@ class Pool {
   Pool(Worker& worker, const Cluster& cluster, const Endpoint& endpoint, CallerPtr caller,
        std::uint64_t netns_cookie);
 
-  // Never null: an idle connection, or a new one that connects.
-  Upstream& take();
+  // Never null: an idle connection unless `fresh`, or a new one that connects.
+  Upstream& take(bool fresh);
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint64_t netns_cookie() const { return netns_cookie_; }
   std::size_t size() const { return all_.size(); }
