@@ -308,8 +308,10 @@ void Stream::attempt() {
   probe_ = picked.probe;
   upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
                                  client_->pool_owner(), stale_retry_);
-  if (!upstream_)
+  if (!upstream_) {
+    settle_probe();
     return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
+  }
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
   if (rule_ && rule_->retries && rule_->retries->per_try_timeout)

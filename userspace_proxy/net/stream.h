@@ -88,7 +88,8 @@ class Stream {
   void attempt();
   void start_timers();
   bool may_retry(Failure failure, std::uint16_t status) const;
-  bool retry(Failure failure, std::uint16_t status);
+  bool reserve_retry();
+  void retry(Failure failure);
   void give_up(Failure failure, Flags flags);
   void drop_upstream();
   void account_status(std::uint16_t status);

@@ -56,9 +56,9 @@ void Stream::on_response_head(http::ResponseHead& head) {
   }
   try_deadline_.cancel();
   account_status(head.status);
-  if (may_retry(Failure::kStatus, head.status)) {
+  if (may_retry(Failure::kStatus, head.status) && reserve_retry()) {
     drop_upstream();
-    if (retry(Failure::kStatus, head.status)) return;
+    return retry(Failure::kStatus);
   }
   response_started_ = true;
   status_ = head.status;
@@ -136,32 +136,31 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
 }
 
 // False where the budget says no: when everything fails, retries make it worse (SRE book, ch. 22).
-bool Stream::retry(Failure failure, std::uint16_t) {
-  auto& metrics = worker_.metrics();
-  if (!retrying_) {
-    const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
-    const auto limit = cluster_->config().limits.max_retries;
-    if (cluster_->retries >= (limit ? limit : budget)) {
-      ++metrics.retry_overflow;
-      flags_ |= flag(FlagBit::kUpstreamOverflow);
-      return false;
-    }
-    retrying_ = true;
-    ++cluster_->retries;
+bool Stream::reserve_retry() {
+  if (retrying_) return true;
+  const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
+  const auto limit = cluster_->config().limits.max_retries;
+  if (cluster_->retries >= (limit ? limit : budget)) {
+    ++worker_.metrics().retry_overflow;
+    flags_ |= flag(FlagBit::kUpstreamOverflow);
+    return false;
   }
-  ++metrics.retries;
+  retrying_ = true;
+  ++cluster_->retries;
+  return true;
+}
+
+void Stream::retry(Failure failure) {
+  ++worker_.metrics().retries;
   ++attempts_;
   tried_.push_back(endpoint_->shares.get());
   const auto fresh = tried_.size() < cluster_->config().endpoints.size();
-  if (attempts_ == 1 && fresh && failure != Failure::kStatus) {
-    attempt();  // another endpoint first, and at once
-    return true;
-  }
+  if (attempts_ == 1 && fresh && failure != Failure::kStatus)
+    return attempt();  // another endpoint first, and at once
   const auto base =
       static_cast<std::uint32_t>(rule_ && rule_->retries ? rule_->retries->backoff.count() : 25);
   const auto most = base * std::min(1u << std::min(attempts_, 10u), kLongestBackoff);
   worker_.loop().set(backoff_, worker_.random().below(most + 1));
-  return true;
 }
 
 void Stream::leave() {
@@ -231,7 +230,7 @@ void Stream::on_upstream_nonsense(const char* why) {
 }
 
 void Stream::give_up(Failure failure, Flags flags) {
-  if (may_retry(failure, 0) && retry(failure, 0)) return;
+  if (may_retry(failure, 0) && reserve_retry()) return retry(failure);
   if (attempts_) flags |= flag(FlagBit::kRetriesExceeded);
   flags_ |= flags;
   if (failure == Failure::kTimeout)
