@@ -306,9 +306,15 @@ void Stream::record() {
   if (std::exchange(retrying_, false)) --cluster_->retries;
   const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
-  if (!tunnel_)
+  if (tunnel_) {
+    auto& series = metrics.connections[{client_->caller().get(), &who->config().who, 0, 0}];
+    ++series.closed;
+    series.sent += bytes_in_;
+    series.received += bytes_out_;
+  } else {
     metrics.observe({client_->caller().get(), &who->config().who, status_, flags_}, ms, bytes_in_,
                     bytes_out_);
+  }
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }
 
@@ -366,7 +372,7 @@ void Stream::on_client_tunnel(std::string_view data) {
     if (request_.size() >= kMaxBacklogBytes) client_->pause();
     return;
   }
-  if (!upstream_->tunnel(data)) return on_upstream_failed(false, errno);
+  upstream_->tunnel(data);
   if (upstream_->tunnel_backlog() > 0) client_->pause();
 }
 
@@ -396,13 +402,6 @@ void Stream::on_tunnel_drained() {
 }
 
 void Stream::finish_tunnel() {
-  if (tunnel_) {
-    auto& series =
-        worker_.metrics().connections[{client_->caller().get(), &cluster_->config().who, 0, 0}];
-    ++series.closed;
-    series.sent += bytes_in_;
-    series.received += bytes_out_;
-  }
   drop_upstream();
   response_keep_ = false;
   finish();

@@ -132,7 +132,10 @@ void Upstream::on_writable() {
   stream_->on_tunnel_drained();
 }
 
-bool Upstream::tunnel(std::string_view bytes) { return send(bytes); }
+void Upstream::tunnel(std::string_view bytes) {
+  // Where it fails, reading tells: what the endpoint said before it closed comes first.
+  if (!send(bytes)) want_write(false);
+}
 
 void Upstream::end_tunnel_writing() {
   if (backlog())

@@ -34,7 +34,7 @@ class Upstream final : public Socket {
 
   // After 101, or for bytes that are no HTTP: what the client sends.
   void become_tunnel() { state_ = State::kTunnel; }
-  bool tunnel(std::string_view bytes);
+  void tunnel(std::string_view bytes);
   void end_tunnel_writing();
   void pause_tunnel(bool pause) { want_read(!pause); }
   std::size_t tunnel_backlog() const { return backlog(); }
