@@ -217,7 +217,11 @@ bool Client::begin(http::RequestHead& head) {
 
 void Client::refuse(const http::Event& event) {
   ++worker_.metrics().refused_heads;
-  if (stream_) return gone(FlagBit::kDownstreamProtocol);
+  if (stream_) {
+    if (eof_) return gone(FlagBit::kDownstreamClosed);
+    keep_ = false;
+    return stream_->refuse(event.status, event.why);
+  }
   const std::string body = std::string("weft: ") + event.why + "\n";
   std::string head;
   http::Fields fields;

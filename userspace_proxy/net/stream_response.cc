@@ -74,7 +74,9 @@ void Stream::on_response_head(http::ResponseHead& head) {
   if (framing == http::Framing::kChunked || framing == http::Framing::kUntilClose)
     framing = minor_ ? http::Framing::kChunked : http::Framing::kUntilClose;
   chunked_response_ = framing == http::Framing::kChunked;
-  response_keep_ = framing != http::Framing::kUntilClose && client_->may_keep();
+  // An answer before the request was whole: neither side can be used for another.
+  response_keep_ =
+      framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
   line.keep_alive = response_keep_;
   if (head.framing == http::Framing::kTunnel) {
     upgraded_ = true;
@@ -97,13 +99,11 @@ void Stream::on_response_end(const http::Fields& trailers) {
   auto* upstream = std::exchange(upstream_, nullptr);
   if (!upstream) return;  // the client went away meanwhile
   leave();
-  if (request_whole() && unsent().empty()) {
+  response_keep_ &= request_whole();
+  if (request_whole() && unsent().empty())
     upstream->release();
-  } else {
-    // An answer before the request was whole: neither side can be used for another.
+  else
     upstream->abandon();
-    response_keep_ = false;
-  }
   finish();
 }
 
@@ -261,6 +261,15 @@ void Stream::on_client_gone(FlagBit why) {
   // An endpoint whose client went away in the middle has not failed.
   drop_upstream();
   record();
+}
+
+void Stream::refuse(std::uint16_t status, const char* why) {
+  backoff_.cancel();
+  drop_upstream();
+  flags_ |= flag(FlagBit::kDownstreamProtocol);
+  if (!response_started_) return reply(status, flags_, why);
+  record();
+  client_->abort();
 }
 
 void Stream::on_client_drained() {
