@@ -40,6 +40,7 @@ class Client final : public Socket {
   void finished(bool keep);
   void abort();  // in the middle of a response: all that tells is the end of the connection
 
+  void keep_no_longer() { keep_ = false; }
   bool may_keep() const;  // whether a response can say keep-alive
   const CallerPtr& caller() const { return caller_; }
   std::uint64_t pool_owner() const { return pool_owner_; }

@@ -131,6 +131,7 @@ bool Stream::normalize(http::RequestHead& head) {
     case http::PathVerdict::kRefused:
       break;
   }
+  client_->keep_no_longer();
   reply(400, flag(FlagBit::kDownstreamProtocol),
         "the path is not one that two readers would read alike");
   return false;
