@@ -37,6 +37,7 @@ struct Options {
   std::string route_kind = "exact";
   std::uint32_t max_connections = 100000;
   std::uint64_t drain_seconds = 30;
+  double head_timeout = 60, idle_timeout = 3600, stall_timeout = 300;
 };
 
 void describe(CLI::App& app, Options& options) {
@@ -58,6 +59,11 @@ void describe(CLI::App& app, Options& options) {
                  "of clients, a worker; further ones are closed and counted");
   app.add_option("--drain-seconds", options.drain_seconds,
                  "after SIGTERM connections may end by themselves for so long");
+  app.add_option("--head-timeout", options.head_timeout, "seconds for a request's head to arrive");
+  app.add_option("--idle-timeout", options.idle_timeout,
+                 "seconds that a client's connection may be without a request");
+  app.add_option("--stall-timeout", options.stall_timeout,
+                 "seconds that a body, or a client that does not read, may stand still");
   app.add_option("--listen", options.listen, "without weftd: where to listen");
   app.add_option("--to", options.to, "without weftd: endpoints");
   app.add_option(
@@ -103,9 +109,16 @@ int fail(const std::string& what) {
   return 1;
 }
 
+std::chrono::milliseconds ms_of(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+}
+
 net::WorkerOptions worker_options(const Options& options) {
   net::WorkerOptions worker;
   worker.max_clients = options.max_connections;
+  worker.head_timeout = ms_of(options.head_timeout);
+  worker.idle_timeout = ms_of(options.idle_timeout);
+  worker.stall_timeout = ms_of(options.stall_timeout);
   worker.log_every = options.access_log_every;
   worker.log_format = options.access_log_format == "json" ? net::AccessLog::Format::kJson
                                                           : net::AccessLog::Format::kText;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/worker.h"
@@ -47,16 +48,14 @@ void Client::set_timer() {
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
-  else if (!stream_ && reader_.at_start() && in_.empty())
-    wait = options.idle_timeout;
-  else if (!stream_)
-    wait = options.head_timeout;
+  else if (!stream_ && !backlog())
+    wait = reader_.at_start() && in_.empty() ? options.idle_timeout : options.head_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
 
 void Client::on_time() {
   if (broken_) return gone(FlagBit::kDownstreamClosed);
-  if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
+  if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
   if (!stream_) {
     // A head that does not come to its end: whoever sends so slowly holds a connection and nothing
@@ -67,8 +66,10 @@ void Client::on_time() {
     return refuse(late);
   }
   // A response may take as long as it likes (that is a route's timeout); a body or a reader that
-  // stands still may not.
-  if (backlog() || !stream_->request_done()) return gone(FlagBit::kStreamIdle);
+  // stands still may not, nor one side when the other has ended: who closed and who only
+  // half-closed look alike.
+  if (backlog() || !stream_->request_done() || eof_ || stream_->upstream_ended())
+    return gone(FlagBit::kStreamIdle);
   set_timer();
 }
 
@@ -97,17 +98,30 @@ void Client::on_readable() {
   if (in_.empty()) return process(input, false);
   in_.append(input);
   if (takes()) return process(in_, true);
-  if (in_.size() >= kHeldMost) want_read(false);
+  want_read(wants_input());
 }
 
 void Client::process(std::string_view input, bool held) {
-  if (working_)
-    return;  // a response that came at once asks for the next request: the loop below takes it
+  again_ = true;
+  // An answer that comes at once asks for the next request: a loop, since clients may send
+  // thousands of them in a row.
+  if (working_) return;
   working_ = true;
+  while (is_open() && mode_ != Mode::kTunnel && std::exchange(again_, false)) {
+    advance(input, held);
+    input = in_;
+    held = true;
+  }
+  working_ = false;
+  if (!is_open() || mode_ == Mode::kTunnel || mode_ == Mode::kLinger || closing_) return;
+  want_read(wants_input());
+  set_timer();
+}
+
+void Client::advance(std::string_view input, bool held) {
   const auto whole = input.size();
   while (is_open() && takes() && mode_ != Mode::kTunnel && step(input)) {
   }
-  working_ = false;
   if (!is_open() || mode_ == Mode::kLinger) return;
   if (mode_ == Mode::kTunnel) {
     const std::string rest(input);
@@ -118,10 +132,14 @@ void Client::process(std::string_view input, bool held) {
   }
   if (!held || input.size() != whole) hold(input, held);
   if (stream_) stream_->on_input_pause();
-  if (!is_open() || mode_ != Mode::kHttp) return;
-  if (!takes() && in_.size() >= kHeldMost) want_read(false);
-  if (!takes() && stream_ && !stream_->request_done()) want_read(false);
-  set_timer();
+}
+
+// A request that is under way may be followed by so much of others; of its body comes what the
+// endpoint takes.
+bool Client::wants_input() const {
+  if (eof_) return false;
+  if (takes()) return true;
+  return (!stream_ || stream_->request_done()) && in_.size() < kHeldMost;
 }
 
 void Client::hold(std::string_view rest, bool held) {
@@ -199,7 +217,11 @@ bool Client::begin(http::RequestHead& head) {
 
 void Client::refuse(const http::Event& event) {
   ++worker_.metrics().refused_heads;
-  if (stream_) return gone(FlagBit::kDownstreamProtocol);
+  if (stream_) {
+    if (eof_) return gone(FlagBit::kDownstreamClosed);
+    keep_ = false;
+    return stream_->refuse(event.status, event.why);
+  }
   const std::string body = std::string("weft: ") + event.why + "\n";
   std::string head;
   http::Fields fields;
@@ -236,7 +258,8 @@ void Client::linger() {
 void Client::on_writable() {
   const auto flushed = flush();
   if (flushed == Flushed::kBroken) return gone(FlagBit::kDownstreamClosed);
-  if (flushed == Flushed::kSome) return set_timer();
+  set_timer();
+  if (flushed == Flushed::kSome) return;
   if (closing_) {
     closing_ = false;
     return linger();
@@ -244,13 +267,15 @@ void Client::on_writable() {
   if (mode_ == Mode::kTunnel && shut_after_backlog_) shutdown(fd(), SHUT_WR);
   if (stream_)
     stream_->on_client_drained();
-  else if (!in_.empty() || eof_)
-    process(in_, true);
   else
-    want_read(true);
+    process(in_, true);  // also the end of a message that was answered before it
 }
 
-void Client::on_broken() { gone(FlagBit::kDownstreamClosed); }
+void Client::on_broken() {
+  // Both ends of a tunnel were told that it is over, but what was sent before is still on its way.
+  if (mode_ == Mode::kTunnel && eof_ && stream_) return look_away();
+  gone(FlagBit::kDownstreamClosed);
+}
 
 void Client::gone(FlagBit why) {
   if (!is_open()) return;
@@ -284,14 +309,19 @@ void Client::abort() {
   worker_.remove(*this);
 }
 
-bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
+bool Client::may_keep() const {
+  return keep_ && !(eof_ && in_.empty()) && !draining_ && !worker_.draining();
+}
 
 // Never ends the stream, which is in the middle of answering: that comes by the timer.
 void Client::write(std::span<const std::string_view> pieces) {
   if (!is_open() || broken_) return;
-  if (Socket::send(pieces)) return;
-  broken_ = true;
-  loop_.set(timer_, 0);
+  if (!Socket::send(pieces)) {
+    broken_ = true;
+    loop_.set(timer_, 0);
+  } else if (backlog() || eof_ || (stream_ && !stream_->request_done())) {
+    set_timer();  // this is what was waited for
+  }
 }
 
 void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
@@ -354,18 +384,16 @@ void Client::finished(bool keep) {
     if (!is_open()) return;
   }
   if (over) return linger();
-  if (in_.empty() && !eof_) {
-    want_read(true);
-    return set_timer();
-  }
-  if (!working_ && takes()) process(in_, true);
+  if (working_ || !in_.empty() || eof_) return process(in_, true);
+  want_read(true);
+  set_timer();
 }
 
 void Client::resume() {
   if (!is_open()) return;
   if (mode_ == Mode::kTunnel) return want_read(!eof_);
-  want_read(!eof_);
-  if ((!in_.empty() || eof_) && takes()) process(in_, true);
+  if ((!in_.empty() || eof_) && takes()) return process(in_, true);
+  want_read(wants_input());
 }
 
 void Client::become_tunnel() {

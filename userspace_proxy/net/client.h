@@ -40,6 +40,7 @@ class Client final : public Socket {
   void finished(bool keep);
   void abort();  // in the middle of a response: all that tells is the end of the connection
 
+  void keep_no_longer() { keep_ = false; }
   bool may_keep() const;  // whether a response can say keep-alive
   const CallerPtr& caller() const { return caller_; }
   std::uint64_t pool_owner() const { return pool_owner_; }
@@ -58,6 +59,7 @@ class Client final : public Socket {
   void on_writable() override;
   void on_broken() override;
   void process(std::string_view input, bool held);
+  void advance(std::string_view input, bool held);
   bool step(std::string_view& input);  // false: nothing more can be done with what there is
   bool begin(http::RequestHead& head);
   bool sniff(std::string_view input);
@@ -69,6 +71,7 @@ class Client final : public Socket {
   void set_timer();
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
+  bool wants_input() const;
 
   Worker& worker_;
   Dialled dialled_;
@@ -81,7 +84,7 @@ class Client final : public Socket {
   std::unique_ptr<Stream> stream_;
   Timer timer_;
   Mode mode_ = Mode::kSniff;
-  bool eof_ = false, keep_ = true, working_ = false, draining_ = false, shut_after_backlog_ = false;
+  bool eof_ = false, keep_ = true, working_ = false, again_ = false, draining_ = false, shut_after_backlog_ = false;
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;

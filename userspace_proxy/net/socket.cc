@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace weft::net {
 
@@ -34,7 +35,15 @@ void Socket::want(bool read, bool write) {
   if (!fd_ || (read == wants_read_ && write == wants_write_)) return;
   wants_read_ = read;
   wants_write_ = write;
-  loop_.change(fd_.get(), interest(), *this);
+  if (std::exchange(away_, false))
+    loop_.add(fd_.get(), interest(), *this);
+  else
+    loop_.change(fd_.get(), interest(), *this);
+}
+
+void Socket::look_away() {
+  if (!fd_ || std::exchange(away_, true)) return;
+  loop_.remove(fd_.get());
 }
 
 ssize_t Socket::receive(char* into, std::size_t most) {

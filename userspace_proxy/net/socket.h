@@ -47,6 +47,8 @@ class Socket : public Loop::Watcher {
   void want_read(bool read) { want(read, wants_write_); }
   void want_write(bool write) { want(wants_read_, write); }
   bool wants_read() const { return wants_read_; }
+  // Nothing of it is told until want...() changes what is wanted: an error cannot be masked.
+  void look_away();
 
   void on_ready(std::uint32_t events) final;
   virtual void on_readable() = 0;  // or its end, or its error: a read tells
@@ -61,7 +63,7 @@ class Socket : public Loop::Watcher {
   base::Fd fd_;
   std::string out_;
   std::size_t out_at_ = 0;
-  bool wants_read_ = false, wants_write_ = false;
+  bool wants_read_ = false, wants_write_ = false, away_ = false;
 };
 
 }  // namespace weft::net

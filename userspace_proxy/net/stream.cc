@@ -131,6 +131,7 @@ bool Stream::normalize(http::RequestHead& head) {
     case http::PathVerdict::kRefused:
       break;
   }
+  client_->keep_no_longer();
   reply(400, flag(FlagBit::kDownstreamProtocol),
         "the path is not one that two readers would read alike");
   return false;
@@ -306,10 +307,12 @@ void Stream::attempt() {
                                     : "the service has no endpoint that is ready (UH)");
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ =
-      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
-  if (!upstream_)
+  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
+                                 client_->pool_owner(), stale_retry_);
+  if (!upstream_) {
+    settle_probe();
     return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
+  }
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
   if (rule_ && rule_->retries && rule_->retries->per_try_timeout)

@@ -39,12 +39,14 @@ class Stream {
   void on_body(std::string_view data);
   void on_body_end(const http::Fields& trailers);
   void on_input_pause();  // all that was read has been told: what it came to is sent at once
+  void refuse(std::uint16_t status, const char* why);  // its body is broken: nothing follows
   void on_client_gone(FlagBit why);
   void on_client_drained();  // what waited for it was sent
   void on_client_tunnel(std::string_view data);
   void on_client_tunnel_end();
   bool wants_body() const { return backlog() < kMaxBacklogBytes; }
   bool request_done() const { return request_done_; }
+  bool upstream_ended() const { return upstream_ended_; }  // a tunnel's
   bool is_tunnel() const { return tunnel_; }  // from its beginning
 
   // --- from the upstream ---
@@ -87,7 +89,8 @@ class Stream {
   void attempt();
   void start_timers();
   bool may_retry(Failure failure, std::uint16_t status) const;
-  bool retry(Failure failure, std::uint16_t status);
+  bool reserve_retry();
+  void retry(Failure failure);
   void give_up(Failure failure, Flags flags);
   void drop_upstream();
   void account_status(std::uint16_t status);

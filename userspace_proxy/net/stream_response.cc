@@ -56,9 +56,9 @@ void Stream::on_response_head(http::ResponseHead& head) {
   }
   try_deadline_.cancel();
   account_status(head.status);
-  if (may_retry(Failure::kStatus, head.status)) {
+  if (may_retry(Failure::kStatus, head.status) && reserve_retry()) {
     drop_upstream();
-    if (retry(Failure::kStatus, head.status)) return;
+    return retry(Failure::kStatus);
   }
   response_started_ = true;
   status_ = head.status;
@@ -74,7 +74,9 @@ void Stream::on_response_head(http::ResponseHead& head) {
   if (framing == http::Framing::kChunked || framing == http::Framing::kUntilClose)
     framing = minor_ ? http::Framing::kChunked : http::Framing::kUntilClose;
   chunked_response_ = framing == http::Framing::kChunked;
-  response_keep_ = framing != http::Framing::kUntilClose && client_->may_keep();
+  // An answer before the request was whole: neither side can be used for another.
+  response_keep_ =
+      framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
   line.keep_alive = response_keep_;
   if (head.framing == http::Framing::kTunnel) {
     upgraded_ = true;
@@ -97,13 +99,11 @@ void Stream::on_response_end(const http::Fields& trailers) {
   auto* upstream = std::exchange(upstream_, nullptr);
   if (!upstream) return;  // the client went away meanwhile
   leave();
-  if (request_whole() && unsent().empty()) {
+  response_keep_ &= request_whole();
+  if (request_whole() && unsent().empty())
     upstream->release();
-  } else {
-    // An answer before the request was whole: neither side can be used for another.
+  else
     upstream->abandon();
-    response_keep_ = false;
-  }
   finish();
 }
 
@@ -136,32 +136,31 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
 }
 
 // False where the budget says no: when everything fails, retries make it worse (SRE book, ch. 22).
-bool Stream::retry(Failure failure, std::uint16_t) {
-  auto& metrics = worker_.metrics();
-  if (!retrying_) {
-    const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
-    const auto limit = cluster_->config().limits.max_retries;
-    if (cluster_->retries >= (limit ? limit : budget)) {
-      ++metrics.retry_overflow;
-      flags_ |= flag(FlagBit::kUpstreamOverflow);
-      return false;
-    }
-    retrying_ = true;
-    ++cluster_->retries;
+bool Stream::reserve_retry() {
+  if (retrying_) return true;
+  const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
+  const auto limit = cluster_->config().limits.max_retries;
+  if (cluster_->retries >= (limit ? limit : budget)) {
+    ++worker_.metrics().retry_overflow;
+    flags_ |= flag(FlagBit::kUpstreamOverflow);
+    return false;
   }
-  ++metrics.retries;
+  retrying_ = true;
+  ++cluster_->retries;
+  return true;
+}
+
+void Stream::retry(Failure failure) {
+  ++worker_.metrics().retries;
   ++attempts_;
   tried_.push_back(endpoint_->shares.get());
   const auto fresh = tried_.size() < cluster_->config().endpoints.size();
-  if (attempts_ == 1 && fresh && failure != Failure::kStatus) {
-    attempt();  // another endpoint first, and at once
-    return true;
-  }
+  if (attempts_ == 1 && fresh && failure != Failure::kStatus)
+    return attempt();  // another endpoint first, and at once
   const auto base =
       static_cast<std::uint32_t>(rule_ && rule_->retries ? rule_->retries->backoff.count() : 25);
   const auto most = base * std::min(1u << std::min(attempts_, 10u), kLongestBackoff);
   worker_.loop().set(backoff_, worker_.random().below(most + 1));
-  return true;
 }
 
 void Stream::leave() {
@@ -231,7 +230,7 @@ void Stream::on_upstream_nonsense(const char* why) {
 }
 
 void Stream::give_up(Failure failure, Flags flags) {
-  if (may_retry(failure, 0) && retry(failure, 0)) return;
+  if (may_retry(failure, 0) && reserve_retry()) return retry(failure);
   if (attempts_) flags |= flag(FlagBit::kRetriesExceeded);
   flags_ |= flags;
   if (failure == Failure::kTimeout)
@@ -262,6 +261,15 @@ void Stream::on_client_gone(FlagBit why) {
   // An endpoint whose client went away in the middle has not failed.
   drop_upstream();
   record();
+}
+
+void Stream::refuse(std::uint16_t status, const char* why) {
+  backoff_.cancel();
+  drop_upstream();
+  flags_ |= flag(FlagBit::kDownstreamProtocol);
+  if (!response_started_) return reply(status, flags_, why);
+  record();
+  client_->abort();
 }
 
 void Stream::on_client_drained() {
@@ -307,9 +315,16 @@ void Stream::record() {
   if (std::exchange(retrying_, false)) --cluster_->retries;
   const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
-  if (!tunnel_)
+  if (tunnel_) {
+    auto& series = metrics.tunnels[{client_->caller().get(), who->config().who.get(), 0, 0}];
+    series.touched_ms = worker_.loop().now_ms();
+    ++series.closed;
+    series.sent += bytes_in_;
+    series.received += bytes_out_;
+  } else {
     metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_}, ms,
                     bytes_in_, bytes_out_, worker_.loop().now_ms());
+  }
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }
 
@@ -342,8 +357,8 @@ void Stream::attempt_tunnel() {
   }
   endpoint_ = picked.endpoint;
   probe_ = picked.probe;
-  upstream_ =
-      worker_.connection(cluster_->config(), *endpoint_, client_->caller(), client_->pool_owner());
+  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
+                                 client_->pool_owner(), false);
   if (!upstream_) return finish_tunnel();
   column_ = endpoint_->shares->requests;
   __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
@@ -367,7 +382,7 @@ void Stream::on_client_tunnel(std::string_view data) {
     if (request_.size() >= kMaxBacklogBytes) client_->pause();
     return;
   }
-  if (!upstream_->tunnel(data)) return on_upstream_failed(false, errno);
+  upstream_->tunnel(data);
   if (upstream_->tunnel_backlog() > 0) client_->pause();
 }
 
@@ -397,14 +412,6 @@ void Stream::on_tunnel_drained() {
 }
 
 void Stream::finish_tunnel() {
-  if (tunnel_) {
-    auto& series =
-        worker_.metrics().tunnels[{client_->caller().get(), cluster_->config().who.get(), 0, 0}];
-    series.touched_ms = worker_.loop().now_ms();
-    ++series.closed;
-    series.sent += bytes_in_;
-    series.received += bytes_out_;
-  }
   drop_upstream();
   response_keep_ = false;
   finish();

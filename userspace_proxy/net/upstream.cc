@@ -132,7 +132,10 @@ void Upstream::on_writable() {
   stream_->on_tunnel_drained();
 }
 
-bool Upstream::tunnel(std::string_view bytes) { return send(bytes); }
+void Upstream::tunnel(std::string_view bytes) {
+  // Where it fails, reading tells: what the endpoint said before it closed comes first.
+  if (!send(bytes)) want_write(false);
+}
 
 void Upstream::end_tunnel_writing() {
   if (backlog())
@@ -141,7 +144,8 @@ void Upstream::end_tunnel_writing() {
     shutdown(fd(), SHUT_WR);
 }
 
-void Upstream::on_broken() { failed(ECONNRESET); }
+// What it sent before it broke off is still there to be read, when the client has taken the rest.
+void Upstream::on_broken() { look_away(); }
 
 void Upstream::on_time() {
   if (state_ == State::kIdle) return abandon();
@@ -171,17 +175,16 @@ void Upstream::parse(std::string_view input, bool eof) {
     const auto event = reader_.next(input, eof);
     input.remove_prefix(event.used);
     if (event.kind == http::Event::Kind::kNeedMore) break;
+    // It ended before its answer did; whether that can be tried again, the stream knows.
+    if (event.kind == http::Event::Kind::kError && eof) break;
     extra_ = !input.empty();
     if (!handle(event)) return worker_.gather().end();
   }
-  auto& gather = worker_.gather();
   if (!input.empty()) in_.assign(input);
-  if (eof) {
-    gather.end();
-    // A clean end is told by the reader; here the response was cut off.
-    return failed(ECONNRESET);
-  }
-  gather.end();
+  worker_.gather().end();
+  // A clean end is told by the reader; here the response was cut off.
+  if (eof) return failed(ECONNRESET);
+  if (stream_ && stream_->client()->waiting()) want_read(false);
 }
 
 // False: the stream is done with this connection, or never was.
@@ -260,8 +263,8 @@ void Pool::adopt(const Cluster& cluster) {
   most_requests_ = cluster.limits.max_per_connection;
 }
 
-Upstream& Pool::take() {
-  if (!idle_.empty()) {
+Upstream& Pool::take(bool fresh) {
+  if (!fresh && !idle_.empty()) {
     auto& upstream = *idle_.back();
     idle_.pop_back();
     return upstream;

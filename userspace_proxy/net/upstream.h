@@ -34,7 +34,7 @@ class Upstream final : public Socket {
 
   // After 101, or for bytes that are no HTTP: what the client sends.
   void become_tunnel() { state_ = State::kTunnel; }
-  bool tunnel(std::string_view bytes);
+  void tunnel(std::string_view bytes);
   void end_tunnel_writing();
   void pause_tunnel(bool pause) { want_read(!pause); }
   std::size_t tunnel_backlog() const { return backlog(); }
@@ -79,8 +79,8 @@ class Pool {
   Pool(Worker& worker, const Cluster& cluster, const Endpoint& endpoint, CallerPtr caller,
        std::uint64_t netns_cookie);
 
-  // Never null: an idle connection, or a new one that connects.
-  Upstream& take();
+  // Never null: an idle connection unless `fresh`, or a new one that connects.
+  Upstream& take(bool fresh);
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint64_t netns_cookie() const { return netns_cookie_; }
   std::size_t size() const { return all_.size(); }

@@ -248,7 +248,7 @@ std::shared_ptr<LocalService> Worker::service(const Dialled& dialled) {
 }
 
 Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
-                             const CallerPtr& caller, std::uint64_t owner) {
+                             const CallerPtr& caller, std::uint64_t owner, bool fresh) {
   const auto netns = cluster.node_source ? 0 : caller->netns_cookie;
   const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : owner};
   auto& pool = pools_[key];
@@ -256,10 +256,10 @@ Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
     pool = std::make_unique<Pool>(*this, cluster, endpoint, caller, netns);
     pool->owner_count = &upstreams_of(key.owner);
   }
-  if (!pool->has_idle() && (metrics_.upstreams >= options_.max_upstreams ||
+  if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
                             *pool->owner_count >= options_.max_upstreams_per_caller))
     return nullptr;
-  return &pool->take();
+  return &pool->take(fresh);
 }
 
 std::uint32_t& Worker::upstreams_of(std::uint64_t owner) {

@@ -104,9 +104,9 @@ class Worker {
   std::uint64_t epoch() const { return epoch_; }
   bool draining() const { return draining_; }
   std::shared_ptr<LocalService> service(const Dialled& dialled);
-  // A connection to the endpoint for a caller; null: a limit is reached.
+  // A connection to the endpoint for a caller, `fresh`: that nobody used; null: a limit is reached.
   Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const CallerPtr& caller,
-                       std::uint64_t owner);
+                       std::uint64_t owner, bool fresh);
   std::unique_ptr<Stream> new_stream();
   void recycle(std::unique_ptr<Stream> stream);
   void remove(Client& client);
