@@ -15,9 +15,11 @@
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
+#include "agent/app/proxy.h"
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/breaker.h"
+#include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/writer.h"
 #include "agent/observe/admin_server.h"
@@ -84,7 +86,7 @@ class App {
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
-                    {options_.region, options_.zone, options_.node_name}) {
+                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off") {
     snapshot_.version = WEFT_VERSION;
     snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();
@@ -146,6 +148,7 @@ class App {
   void listen_to_sources() {
     feed_.listen({[this](const auto& name, const auto& unit) {
                     pods_.set_unit(name, unit);
+                    proxy_.set_unit(name, unit);
                     pods_changed_ = true;
                   },
                   [this](const auto& uri, auto first_event) { on_batch(uri, first_event); }});
@@ -233,6 +236,7 @@ class App {
     }
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
+    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed());  // before it starts: it begins whole
     if (!attached_ && !attach()) return;
     const bool first = !snapshot_.ready;
     if (first) malloc_trim(0);  // reading and the first plan took far more than what stays
@@ -282,6 +286,7 @@ class App {
       log::error("breakers", {{"error", base::message_of(status)},
                               {"lost", "events; the kernel's decisions go on"}});
     log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
+    proxy_.start();
     look_for_neighbours();
     return true;
   }
@@ -390,6 +395,7 @@ class App {
 
   void publish() {
     snapshot_.workloads = workloads_now();
+    snapshot_.proxy = proxy_.status();
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
     snapshot_.sources.clear();
@@ -419,7 +425,9 @@ class App {
   // A list that is shared by snapshots until a pod changes.
   observe::WorkloadsPtr workloads_now() {
     if (!std::exchange(pods_changed_, false)) return snapshot_.workloads;
-    return std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
+    auto list = std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
+    if (options_.enrol == "labelled") proxy_.set_pods(*list);
+    return list;
   }
 
   // Where a service has priorities, its traffic moves with the breakers of its endpoints.
@@ -434,6 +442,7 @@ class App {
   void beat() {
     pods_.retry();
     pods_.look_up_cookies();
+    proxy_.beat();
     heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
@@ -449,6 +458,8 @@ class App {
       background_.post([this] {
         if (auto removed = kernel::expire_affinities(datapath_->maps()); !removed.ok())
           log::warning("affinity", {{"error", base::message_of(removed.status())}});
+        if (auto removed = kernel::sweep_originals(datapath_->maps()); !removed.ok())
+          log::warning("originals", {{"error", base::message_of(removed.status())}});
       });
       expire_affinities();
     });
@@ -499,6 +510,9 @@ class App {
         else
           audits_.push_back(std::move(answer));
       });
+    };
+    handlers.proxy_reload = [this](observe::AdminHandlers::ConfirmDone done) {
+      asio::post(control_, [this, done = std::move(done)] { done(proxy_.reload()); });
     };
     handlers.handover = [this](observe::AdminHandlers::HandoverDone done) {
       asio::post(control_, [this, done = std::move(done)] {
@@ -585,6 +599,10 @@ class App {
                pods_changed_ = true;
                publish();
              }};
+  Proxy proxy_{control_,
+               options_,
+               *datapath_,
+               {[this] { publish(); }, [this](const auto& told) { breakers_.hear(told); }}};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

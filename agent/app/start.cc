@@ -31,6 +31,7 @@ kernel::DatapathOptions datapath_options(const Options& options) {
   result.limits = compile::Limits::of(options.max_services, options.max_endpoints);
   result.labelled_only = options.enrol == "labelled";
   result.affinity_entries = options.max_connections;
+  result.proxy = options.proxy != "off";
   return result;
 }
 
