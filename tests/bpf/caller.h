@@ -36,6 +36,7 @@ class Caller {
   ~Caller();
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;
+  int home() const { return netns_.home(); }  // the network namespace that this thread came from
 
  private:
   std::string home_;  // cgroup where this process was

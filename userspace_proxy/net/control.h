@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
+#include <weft/v1/proxy.pb.h>
 #include "mesh/base/fd.h"
 #include "mesh/wire/frame.h"
 #include "userspace_proxy/net/config_builder.h"
 #include "userspace_proxy/net/loop.h"
 #include "userspace_proxy/net/worker.h"
-#include "weft/v1/proxy.pb.h"
 
 namespace weft::net {
 

@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include <weft/v1/proxy.pb.h>
 #include "userspace_proxy/net/metrics.h"
-#include "weft/v1/proxy.pb.h"
 
 namespace weft::net {
 

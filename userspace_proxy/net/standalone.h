@@ -6,10 +6,10 @@
 
 #include <absl/status/statusor.h>
 
+#include <weft/v1/proxy.pb.h>
 #include "mesh/base/fd.h"
 #include "mesh/model/address.h"
 #include "userspace_proxy/net/config.h"
-#include "weft/v1/proxy.pb.h"
 
 namespace weft::net {
 
