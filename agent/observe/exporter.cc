@@ -61,6 +61,7 @@ std::vector<HealthReading> health_of(const Snapshot& snapshot) {
 
 Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   Readings readings;
+  readings.proxy = snapshot.proxy_report;
   readings.version = snapshot.version;
   readings.generation = snapshot.generation;
   readings.ready = snapshot.ready;

@@ -41,6 +41,28 @@ enum class Family {
   kReady,
   kSeriesDropped,
   kBuildInfo,
+  kRequests,
+  kRequestDuration,
+  kRequestBytes,
+  kResponseBytes,
+  kTunnelsOpened,
+  kTunnelsClosed,
+  kTunnelSent,
+  kTunnelReceived,
+  kProxyAccepted,
+  kProxyNoOrigin,
+  kProxyRefused,
+  kProxyBadHeads,
+  kProxyRetries,
+  kProxyRetryOverflow,
+  kProxyUpstreamOpened,
+  kProxyUpstreamReused,
+  kProxyUpstreamFailed,
+  kProxyConnections,
+  kProxyInFlight,
+  kProxyUpstreams,
+  kProxyUp,
+  kProxyRestarts,
   kProcessCpu,
   kProcessResident,
   kProcessVirtual,
@@ -56,7 +78,7 @@ struct FamilyInfo {
   Family family;
   const char* name;
   FamilyType type;
-  std::array<const char*, 8> labels;  // up to the first null
+  std::array<const char*, 18> labels;  // up to the first null
   const char* help;
 
   std::size_t label_count() const;

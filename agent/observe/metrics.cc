@@ -28,6 +28,19 @@ prometheus::MetricType type_of(FamilyType type) {
   return prometheus::MetricType::Untyped;
 }
 
+// Label values are UTF-8 or the whole scrape is thrown away; file names are whatever they are.
+std::string escaped(std::string_view text) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  std::string out;
+  for (const unsigned char byte : text) {
+    if (byte >= 0x20 && byte < 0x7f)
+      out += static_cast<char>(byte);
+    else
+      out.append({'%', kHex[byte >> 4], kHex[byte & 15]});
+  }
+  return out;
+}
+
 // One exposition being written. Label names come from the table of families, values in its order.
 class Sheet {
  public:
@@ -57,6 +70,26 @@ class Sheet {
     }
   }
 
+  // What the proxy tells of itself; a name or label that people were not promised is left out.
+  void proxy(const ProxyReport& report) {
+    for (const auto& series : report.counters)
+      if (auto* metric = add(series.name, series.labels)) metric->counter.value = series.value;
+    for (const auto& series : report.gauges)
+      if (auto* metric = add(series.name, series.labels)) metric->gauge.value = series.value;
+    for (const auto& series : report.histograms) {
+      auto* metric = add(series.name, series.labels);
+      if (!metric || series.buckets.size() != series.bounds.size() + 1) continue;
+      metric->histogram.sample_sum = series.sum;
+      for (std::size_t i = 0; i < series.buckets.size(); ++i) {
+        metric->histogram.sample_count += series.buckets[i];
+        metric->histogram.bucket.push_back(
+            {metric->histogram.sample_count, i < series.bounds.size()
+                                                 ? series.bounds[i]
+                                                 : std::numeric_limits<double>::infinity()});
+      }
+    }
+  }
+
   // Families without a series are left out.
   std::string text() {
     std::erase_if(families_, [](const auto& family) { return family.metric.empty(); });
@@ -75,21 +108,22 @@ class Sheet {
     return metric;
   }
 
+  prometheus::ClientMetric* add(const std::string& name, const ProxyLabels& labels) {
+    for (std::size_t i = 0; i < families_.size(); ++i) {
+      const auto& info = families()[i];
+      if (name != info.name) continue;
+      if (labels.size() != info.label_count()) return nullptr;
+      for (std::size_t k = 0; k < labels.size(); ++k)
+        if (labels[k].first != info.labels[k]) return nullptr;
+      auto& metric = families_[i].metric.emplace_back();
+      for (const auto& [label, value] : labels) metric.label.push_back({label, escaped(value)});
+      return &metric;
+    }
+    return nullptr;
+  }
+
   std::vector<prometheus::MetricFamily> families_;
 };
-
-// Label values are UTF-8 or the whole scrape is thrown away; file names are whatever they are.
-std::string escaped(std::string_view text) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  std::string out;
-  for (const unsigned char byte : text) {
-    if (byte >= 0x20 && byte < 0x7f)
-      out += static_cast<char>(byte);
-    else
-      out.append({'%', kHex[byte >> 4], kHex[byte & 15]});
-  }
-  return out;
-}
 
 void add_service(Sheet& sheet, const ServiceReading& s) {
   const std::string host = s.name + "." + s.namespace_name + ".svc.cluster.local";
@@ -202,6 +236,7 @@ std::string render(const Readings& readings) {
   add_transitions(sheet, *readings.transitions);
   add_configuration(sheet, readings);
   add_maps(sheet, readings);
+  sheet.proxy(*readings.proxy);
   add_sources(sheet, readings.sources);
   sheet.counter(Family::kSeriesDropped, {"service"}, readings.services_dropped);
   sheet.counter(Family::kSeriesDropped, {"endpoint"}, readings.endpoints_dropped);

@@ -12,6 +12,23 @@
 namespace weft::observe {
 namespace {
 
+// One series of every family that is the proxy's.
+std::shared_ptr<const ProxyReport> everything_of_the_proxy() {
+  auto report = std::make_shared<ProxyReport>();
+  for (const auto& info : families()) {
+    if (info.family < Family::kRequests || info.family >= Family::kProcessCpu) continue;
+    ProxyLabels labels;
+    for (std::size_t i = 0; i < info.label_count(); ++i) labels.emplace_back(info.labels[i], "x");
+    if (info.type == FamilyType::kHistogram)
+      report->histograms.push_back({info.name, labels, {1, 10}, {3, 2, 1}, 25.5});
+    else if (info.type == FamilyType::kCounter)
+      report->counters.push_back({info.name, labels, 7});
+    else
+      report->gauges.push_back({info.name, labels, 8});
+  }
+  return report;
+}
+
 Readings everything() {
   Readings r;
   r.version = "1.2.3";
@@ -41,6 +58,7 @@ Readings everything() {
   r.probes = {5, 4, 3};
   r.transitions = std::make_shared<TransitionCounts>(
       TransitionCounts{{{"shop", "web", 80, "open", "refused"}, 3}});
+  r.proxy = everything_of_the_proxy();
   return r;
 }
 
@@ -93,6 +111,19 @@ TEST(Metrics, ConnectionsAreCountedUnderIstiosNames) {
       "\"web\",destination_service_namespace=\"shop\",request_protocol=\"tcp\",port=\"80\"}";
   EXPECT_TRUE(has_line(text, "istio_tcp_connections_opened_total" + labels + " 5")) << text;
   EXPECT_TRUE(has_line(text, "istio_tcp_connections_failed_total" + labels + " 1")) << text;
+}
+
+TEST(Metrics, WhatTheProxyTellsIsWrittenAsThePromiseSays) {
+  const std::string text = render(everything());
+  EXPECT_TRUE(has_line(text, "weft_proxy_connections_refused_total{reason=\"x\"} 7")) << text;
+  EXPECT_NE(text.find("response_flags=\"x\",le=\"10\"} 5"), std::string::npos) << text;
+  EXPECT_NE(text.find("response_flags=\"x\",le=\"+Inf\"} 6"), std::string::npos);
+  auto report = std::make_shared<ProxyReport>();
+  report->counters = {{"weft_made_up_total", {}, 1}, {"weft_proxy_retries_total", {{"a", "b"}}, 1}};
+  Readings odd;
+  odd.proxy = report;
+  EXPECT_EQ(render(odd).find("made_up"), std::string::npos);
+  EXPECT_EQ(render(odd).find("a=\"b\""), std::string::npos);
 }
 
 TEST(Metrics, UdpIsNotCountedAsTcp) {

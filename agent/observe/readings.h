@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/observe/proxy_report.h"
 #include "agent/observe/snapshot.h"
 
 namespace weft::observe {
@@ -93,7 +94,8 @@ struct Readings {
   std::uint64_t services_dropped = 0, endpoints_dropped = 0;  // series, since start
 
   std::shared_ptr<const TransitionCounts> transitions =
-      std::make_shared<TransitionCounts>();  // never null
+      std::make_shared<TransitionCounts>();                                    // never null
+  std::shared_ptr<const ProxyReport> proxy = std::make_shared<ProxyReport>();  // never null
   std::vector<MapReading> maps;
   std::vector<SourceReading> sources;
   std::vector<EventReading> events;

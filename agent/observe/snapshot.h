@@ -15,6 +15,7 @@
 #include "agent/node/rules.h"
 #include "agent/node/workloads.h"
 #include "agent/observe/breaker_log.h"
+#include "agent/observe/proxy_report.h"
 #include "mesh/model/mesh.h"
 
 namespace weft::observe {
@@ -95,8 +96,9 @@ struct Snapshot {
   std::string held_back_text;        // one line: how many of how many, until when, how to confirm
   std::vector<std::string> refused;  // services that no map had room for
   std::shared_ptr<const TransitionCounts> transitions =
-      std::make_shared<TransitionCounts>();  // never null
-  std::vector<node::Neighbour> neighbours;   // who else has a hand in service addresses
+      std::make_shared<TransitionCounts>();                                           // never null
+  std::shared_ptr<const ProxyReport> proxy_report = std::make_shared<ProxyReport>();  // never null
+  std::vector<node::Neighbour> neighbours;  // who else has a hand in service addresses
   ProxyStatus proxy;
   ApplyStatus apply;
   Histogram apply_seconds;        // weft_config_apply_duration_seconds

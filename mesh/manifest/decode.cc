@@ -69,7 +69,11 @@ std::optional<std::int64_t> Decoder::integer(Value parent, const std::string& pa
                                              std::int64_t high) {
   const Value value = parent[key];
   if (!value.present()) return std::nullopt;
-  const auto where = join_path(path, key);
+  return integer_at(value, join_path(path, key), low, high);
+}
+
+std::optional<std::int64_t> Decoder::integer_at(Value value, const std::string& where,
+                                                std::int64_t low, std::int64_t high) {
   if (!is(value, Type::kNumber, where)) return std::nullopt;
   const auto text = value.text();
   const auto written = where + " " + cleaned(text, 40);
@@ -82,6 +86,27 @@ std::optional<std::int64_t> Decoder::integer(Value parent, const std::string& pa
   if (number && *number >= low && *number <= high) return number;
   reject(value, written + " is not in " + std::to_string(low) + ".." + std::to_string(high));
   return std::nullopt;
+}
+
+std::optional<double> Decoder::number(Value parent, const std::string& path, std::string_view key,
+                                      double most) {
+  const Value value = parent[key];
+  const auto where = join_path(path, key);
+  if (!value.present() || !is(value, Type::kNumber, where)) return std::nullopt;
+  const auto number = base::parse_number<double>(value.text());
+  if (number && *number >= 0 && *number <= most) return number;
+  reject(value, where + " " + cleaned(value.text(), 40) + " is not in 0.." +
+                    std::to_string(static_cast<int>(most)));
+  return std::nullopt;
+}
+
+std::vector<std::string> Decoder::texts(Value parent, const std::string& path,
+                                        std::string_view key) {
+  std::vector<std::string> texts;
+  std::size_t index = 0;
+  for (const Value value : sequence(parent, path, key))
+    if (is(value, Type::kString, join_path(path, key, index++))) texts.emplace_back(value.text());
+  return texts;
 }
 
 std::optional<std::uint16_t> Decoder::port(Value parent, const std::string& path,

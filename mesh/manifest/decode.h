@@ -45,9 +45,14 @@ class Decoder {
   std::optional<bool> boolean(Value parent, const std::string& path, std::string_view key);
   std::optional<std::int64_t> integer(Value parent, const std::string& path, std::string_view key,
                                       std::int64_t low, std::int64_t high);
+  std::optional<std::int64_t> integer_at(Value value, const std::string& path, std::int64_t low,
+                                         std::int64_t high);
   // "10s", "1.5s", "1h30m": longer than nothing, at most a year.
   std::optional<std::chrono::milliseconds> duration(Value parent, const std::string& path,
                                                     std::string_view key);
+  std::optional<double> number(Value parent, const std::string& path, std::string_view key,
+                               double most);  // in 0..most
+  std::vector<std::string> texts(Value parent, const std::string& path, std::string_view key);
   std::optional<std::uint16_t> port(Value parent, const std::string& path, std::string_view key);
   std::optional<model::Address> address(Value value, const std::string& path);
   model::Labels labels(Value parent, const std::string& path, std::string_view key);
@@ -101,6 +106,7 @@ void decode_namespace(Decoder& decoder, Value document, std::vector<model::Objec
 void decode_node(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_destination_rule(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+void decode_http_route(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 
 // Kinds that no decoder reads: what is said of each.
 struct Remark {

@@ -217,13 +217,11 @@ TEST(ManifestRule, AHostIsRequired) {
   EXPECT_EQ(notices(rule("{}")), "f:1: rejected: DestinationRule shop/r: spec.host is missing\n");
 }
 
-TEST(ManifestRoutes, OfHttpAreReportedAndReadNoFurther) {
+TEST(ManifestRoutes, OfTlsAreReportedAndReadNoFurther) {
   const auto result = yaml(
       "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n"
-      "spec: {hosts: [web], http: [{route: []}], tls: [], tcp: []}\n");
+      "spec: {hosts: [web], http: [], tls: [{}], tcp: []}\n");
   EXPECT_EQ(ids(result) + rejected(result), "");
-  EXPECT_TRUE(
-      says(result, "f:4: warning: VirtualService default/v: spec.http rules have no effect yet"));
   EXPECT_TRUE(
       says(result, "f:4: warning: VirtualService default/v: spec.tls rules have no effect yet"));
   EXPECT_TRUE(says(yaml("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: "

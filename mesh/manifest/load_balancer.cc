@@ -1,5 +1,4 @@
 // trafficPolicy.loadBalancer: which endpoint gets a connection, and how new ones warm up.
-#include "mesh/base/text.h"
 #include "mesh/manifest/text_reader.h"
 #include "mesh/manifest/traffic_policy.h"
 
@@ -48,19 +47,6 @@ void decode_hash(Decoder& decoder, Value balancer, const std::string& path,
                               "this build hashes the source (useSourceIp) only");
 }
 
-// A protobuf DoubleValue; nothing, and a rejection, where it is not in 0..most.
-std::optional<double> decode_double(Decoder& decoder, Value parent, const std::string& path,
-                                    std::string_view key, double most) {
-  const Value value = parent[key];
-  const auto where = join_path(path, key);
-  if (!value.present() || !decoder.is(value, Type::kNumber, where)) return std::nullopt;
-  const auto number = base::parse_number<double>(value.text());
-  if (number && *number >= 0 && *number <= most) return number;
-  decoder.reject(value, where + " " + cleaned(value.text(), 40) + " is not in 0.." +
-                            std::to_string(static_cast<int>(most)));
-  return std::nullopt;
-}
-
 void decode_warmup(Decoder& decoder, Value balancer, const std::string& path,
                    model::TrafficRule& rule) {
   const auto old_name = decoder.duration(balancer, path, "warmupDurationSecs");
@@ -71,9 +57,9 @@ void decode_warmup(Decoder& decoder, Value balancer, const std::string& path,
   model::Warmup warmup;
   if (!value["duration"].present()) decoder.reject(value, where + ".duration is missing");
   if (const auto duration = decoder.duration(value, where, "duration")) warmup.duration = *duration;
-  if (const auto minimum = decode_double(decoder, value, where, "minimumPercent", 100))
+  if (const auto minimum = decoder.number(value, where, "minimumPercent", 100))
     warmup.minimum_percent = static_cast<std::uint8_t>(*minimum + 0.5);
-  const auto aggression = decode_double(decoder, value, where, "aggression", 1000);
+  const auto aggression = decoder.number(value, where, "aggression", 1000);
   if (aggression && *aggression != 1.0)
     decoder.not_enforced(value["aggression"], where + ".aggression",
                          "shares grow evenly, which is an aggression of 1");

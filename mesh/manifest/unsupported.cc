@@ -25,7 +25,7 @@ constexpr Kinds kKnown[] = {
     {Severity::kNotEnforced, "projectcalico.org", "NetworkPolicy GlobalNetworkPolicy"},
     {Severity::kNotEnforced, "gateway.networking.k8s.io", "BackendTLSPolicy"},
     {Severity::kWarning, "gateway.networking.k8s.io",
-     "HTTPRoute GRPCRoute TCPRoute TLSRoute UDPRoute Gateway GatewayClass ReferenceGrant"},
+     "GRPCRoute TCPRoute TLSRoute UDPRoute Gateway GatewayClass ReferenceGrant"},
     {Severity::kWarning, "networking.istio.io",
      "ServiceEntry Gateway WorkloadEntry WorkloadGroup Sidecar EnvoyFilter ProxyConfig"},
     {Severity::kWarning, "telemetry.istio.io", "Telemetry"},

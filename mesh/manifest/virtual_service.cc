@@ -1,5 +1,5 @@
-// networking.istio.io VirtualService: `tcp` routes, which the kernel serves. http and tls rules are
-// checked as far as warnings need it.
+// networking.istio.io VirtualService, and its `tcp` rules, which the kernel keeps. `http` rules are
+// virtual_service_http.cc's; of tls rules it is said that they have no effect.
 //
 // A rule that applies to more connections than it was written for is worse than none: one that asks
 // for what this build does not look at is passed over as a whole, and said to be.
@@ -8,28 +8,12 @@
 
 #include "mesh/manifest/decode.h"
 #include "mesh/manifest/text_reader.h"
+#include "mesh/manifest/virtual_service.h"
 
 namespace weft::manifest {
 namespace {
 
 constexpr std::int64_t kInt32Most = std::numeric_limits<std::int32_t>::max();
-
-std::vector<std::string> decode_texts(Decoder& decoder, Value parent, const std::string& path,
-                                      std::string_view key) {
-  std::vector<std::string> texts;
-  std::size_t index = 0;
-  for (const Value value : decoder.sequence(parent, path, key))
-    if (decoder.is(value, Type::kString, join_path(path, key, index++)))
-      texts.emplace_back(value.text());
-  return texts;
-}
-
-// Whether `gateways` of a VirtualService or of a match include the mesh itself, as they do where
-// there are none.
-bool for_the_mesh(Decoder& decoder, Value parent, const std::string& path) {
-  const auto gateways = decode_texts(decoder, parent, path, "gateways");
-  return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
-}
 
 // False: it asks for something that nobody looks at.
 bool decode_match(Decoder& decoder, Value value, const std::string& path,
@@ -125,35 +109,45 @@ void decode_hosts(Decoder& decoder, Value document, Value spec,
   }
 }
 
-void decode_tcp(Decoder& decoder, Value spec, model::VirtualServiceObject& routes) {
+void decode_tcp_rules(Decoder& decoder, Value spec, model::VirtualServiceObject& routes) {
   std::size_t index = 0;
   for (const Value rule : decoder.sequence(spec, "spec", "tcp"))
     decode_tcp_rule(decoder, rule, join_path("spec", "tcp", index++), routes);
-  if (for_the_mesh(decoder, spec, "spec") || index == 0) return;
+}
+
+// For gateways alone: nothing of it is for the mesh.
+void pass_over(Decoder& decoder, Value spec, model::VirtualServiceObject& routes) {
+  if (routes.tcp.empty() && routes.http.empty()) return;
   decoder.not_enforced(spec["gateways"], "spec.gateways",
-                       "this build has no gateway; the tcp rules are passed over, mesh is not "
-                       "among its gateways");
+                       "this build has no gateway; the rules are passed over, mesh is not among "
+                       "its gateways");
   routes.tcp.clear();
+  routes.http.clear();
 }
 
 }  // namespace
+
+bool for_the_mesh(Decoder& decoder, Value parent, const std::string& path) {
+  const auto gateways = decoder.texts(parent, path, "gateways");
+  return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
+}
 
 void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::VirtualServiceObject routes;
   routes.meta = decode_meta(decoder, document, Name::kSubdomain);
   const Value spec = decoder.mapping(document, "", "spec");
   decode_hosts(decoder, document, spec, routes);
-  for (const char* rules : {"http", "tls"})
-    if (decoder.sequence(spec, "spec", rules).present())
-      decoder.warn(spec[rules], std::string("spec.") + rules +
-                                    " rules have no effect yet: they need weft-proxy, which this "
-                                    "build does not have; traffic goes to the service that was "
-                                    "dialled");
-  routes.export_to = decode_texts(decoder, spec, "spec", "exportTo");
-  decode_tcp(decoder, spec, routes);
+  if (decoder.sequence(spec, "spec", "tls").present())
+    decoder.warn(spec["tls"],
+                 "spec.tls rules have no effect yet: to choose by SNI comes in a later version; "
+                 "traffic goes to the service that was dialled");
+  routes.export_to = decoder.texts(spec, "spec", "exportTo");
+  decode_http_rules(decoder, spec, routes);
+  decode_tcp_rules(decoder, spec, routes);
+  if (!for_the_mesh(decoder, spec, "spec")) pass_over(decoder, spec, routes);
   decoder.unknown_fields(spec, "spec", {"hosts", "http", "tls", "tcp", "exportTo", "gateways"});
   decoder.unknown_fields(document, "", {"apiVersion", "kind", "metadata", "spec"}, {"status"});
-  if (!routes.tcp.empty()) objects.push_back(std::move(routes));
+  if (!routes.tcp.empty() || !routes.http.empty()) objects.push_back(std::move(routes));
 }
 
 }  // namespace weft::manifest

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -19,6 +20,10 @@
 #include "mesh/model/notice.h"
 
 namespace weft::model {
+
+// Instructions of RE2's program that a regular expression may have; larger ones are rejected when
+// they are read. What that costs: userspace_proxy/routes/table.h.
+inline constexpr std::size_t kRegexBudget = 1000;
 
 struct TextMatch {
   enum class Kind : std::uint8_t { kExact, kPrefix, kRegex, kPresent };
@@ -143,7 +148,7 @@ enum class RetryOn : std::uint16_t {
 
 struct Retries {
   std::uint32_t attempts = 2;  // beside the first
-  std::uint16_t on = 0;        // RetryOn, or-ed
+  std::uint16_t on = 0;        // RetryOn, or-ed; 0: as where there are no Retries
   std::vector<std::uint16_t> statuses;
   std::optional<std::chrono::milliseconds> per_try_timeout;
   std::chrono::milliseconds backoff =

@@ -39,22 +39,6 @@ const Labels* labels_in(const Inventory::ObjectPtr& pod, const Inventory::Object
 
 }  // namespace
 
-std::optional<ServiceKey> host_to_key(std::string_view host, std::string_view namespace_name) {
-  const auto dot = host.find('.');
-  const std::string name(host.substr(0, dot));
-  if (name.empty() || name.find('*') != std::string::npos) return std::nullopt;
-  if (dot == std::string_view::npos) return ServiceKey{std::string(namespace_name), name};
-  const auto rest = host.substr(dot + 1);
-  const auto end = rest.find('.');
-  const std::string in(rest.substr(0, end));
-  if (in.empty()) return std::nullopt;
-  if (end != std::string_view::npos) {
-    const auto suffix = rest.substr(end + 1);
-    if (suffix != "svc" && suffix != "svc.cluster.local") return std::nullopt;
-  }
-  return ServiceKey{in, name};
-}
-
 void Inventory::change(const ObjectPtr& object, bool present) {
   struct Visit {
     Inventory& self;
@@ -83,6 +67,9 @@ void Inventory::change(const ObjectPtr& object, bool present) {
     void operator()(const VirtualServiceObject& routes) {
       self.change_routes(routes, object, present);
     }
+    void operator()(const HttpRouteObject& route) {
+      self.change_http_route(route, object, present);
+    }
   };
   std::visit(Visit{*this, object, present}, *object);
 }
@@ -91,11 +78,14 @@ void Inventory::change_service(const ServiceObject& service, const ObjectPtr& ob
                                bool present) {
   const ServiceKey key{service.meta.namespace_name, service.meta.name};
   dirty_.insert(key);
+  auto& names = namespaces_[key.namespace_name].services;
   if (present) {
     services_[key] = object;
+    names.insert(key.name);
     claims_.add(key, object);
   } else {
     services_.erase(key);
+    names.erase(key.name);
     claims_.remove(key, object);
   }
   if (service.selector.empty()) return;
@@ -173,16 +163,61 @@ void Inventory::change_node(const NodeObject& node, bool present) {
 
 void Inventory::change_routes(const VirtualServiceObject& routes, const ObjectPtr& object,
                               bool present) {
+  const auto& own = routes.meta.namespace_name;
+  for (const auto& host : routes.hosts) {
+    const auto scope = scope_of(host, own);
+    // tcp rules are for one Service.
+    if (scope && (scope->kind == HostScope::Kind::kService || !routes.http.empty()))
+      index_scope(*scope, object, present);
+  }
   const auto id = id_of(*object).to_text();
-  const auto index = [&](auto& by_service, const std::string& host) {
-    const auto key = host_to_key(host, routes.meta.namespace_name);
+  const auto index_to = [&](const std::string& host) {
+    const auto key = host_to_key(host, own);
     if (!key) return;
-    put(by_service, *key, id, object, present);
+    put(routes_to_, *key, id, object, present);
     dirty_.insert(*key);
   };
-  for (const auto& host : routes.hosts) index(routes_of_, host);
   for (const auto& rule : routes.tcp)
-    for (const auto& destination : rule.destinations) index(routes_to_, destination.host);
+    for (const auto& destination : rule.destinations) index_to(destination.host);
+  for (const auto& backend : routes.backends) index_to(backend.host);
+}
+
+void Inventory::index_scope(const HostScope& scope, const ObjectPtr& object, bool present) {
+  using Kind = HostScope::Kind;
+  const auto id = id_of(*object).to_text();
+  add_covered(scope, dirty_);
+  if (scope.kind == Kind::kService) return put(routes_of_, scope.key, id, object, present);
+  auto& wide =
+      scope.kind == Kind::kMesh ? routes_everywhere_ : namespaces_[scope.key.namespace_name].routes;
+  if (present)
+    wide.insert_or_assign(id, object);
+  else
+    wide.erase(id);
+}
+
+void Inventory::change_http_route(const HttpRouteObject& route, const ObjectPtr& object,
+                                  bool present) {
+  const auto id = id_of(*object).to_text();
+  for (const auto& parent : route.parents) {
+    const ServiceKey key{parent.namespace_name, parent.name};
+    put(http_routes_of_, key, id, object, present);
+    dirty_.insert(key);
+  }
+  for (const auto& backend : route.backends)
+    if (const auto key = host_to_key(backend.host, route.meta.namespace_name))
+      put(http_routes_to_, *key, id, object, present);
+}
+
+// Wildcards are few and services many: all that are covered are looked at, without an index.
+void Inventory::add_covered(const HostScope& scope, std::set<ServiceKey>& keys) const {
+  if (scope.kind == HostScope::Kind::kService) {
+    keys.insert(scope.key);
+  } else if (scope.kind == HostScope::Kind::kMesh) {
+    for (const auto& [key, service] : services_) keys.insert(key);
+  } else if (const auto space = namespaces_.find(scope.key.namespace_name);
+             space != namespaces_.end()) {
+    for (const auto& name : space->second.services) keys.insert({space->first, name});
+  }
 }
 
 // Pods are updated all the time and hardly ever change their labels or addresses, which is all that
@@ -223,14 +258,23 @@ void Inventory::mark_regrouped() {
 
 // One step: a route's destinations give their own endpoints, not those they are routed to.
 void Inventory::mark_routed() {
-  if (routes_to_.empty()) return;
+  if (routes_to_.empty() && http_routes_to_.empty()) return;
   std::set<ServiceKey> routed;
-  for (const auto& key : dirty_)
+  std::set<const Object*> done;  // one with a wildcard may have many that are dirty as destinations
+  for (const auto& key : dirty_) {
     for (const auto& [id, object] : routes_to(key)) {
+      if (!done.insert(object.get()).second) continue;
       const auto& routes = std::get<VirtualServiceObject>(*object);
-      for (const auto& host : routes.hosts)
-        if (auto of = host_to_key(host, routes.meta.namespace_name)) routed.insert(std::move(*of));
+      for (const auto& host : routes.hosts) {
+        const auto scope = scope_of(host, routes.meta.namespace_name);
+        if (scope && (scope->kind == HostScope::Kind::kService || !routes.http.empty()))
+          add_covered(*scope, routed);
+      }
     }
+    for (const auto& [id, object] : find_or_none(http_routes_to_, key))
+      for (const auto& parent : std::get<HttpRouteObject>(*object).parents)
+        routed.insert({parent.namespace_name, parent.name});
+  }
   dirty_.merge(routed);
 }
 
@@ -273,6 +317,18 @@ const Inventory::ById& Inventory::routes_of(const ServiceKey& key) const {
 
 const Inventory::ById& Inventory::routes_to(const ServiceKey& key) const {
   return find_or_none(routes_to_, key);
+}
+
+const Inventory::ById& Inventory::http_routes_of(const ServiceKey& key) const {
+  return find_or_none(http_routes_of_, key);
+}
+
+Inventory::ById Inventory::wide_routes_of(const ServiceKey& key) const {
+  ById wide = routes_everywhere_;
+  const auto space = namespaces_.find(key.namespace_name);
+  if (space != namespaces_.end())
+    wide.insert(space->second.routes.begin(), space->second.routes.end());
+  return wide;
 }
 
 const Labels* Inventory::labels_of(const std::string& namespace_name,

@@ -2,8 +2,8 @@
 // looking at anybody else's, and a change finds the services it touches. That is what makes one
 // change among 10,000 services cost one service.
 //
-// A routed service (VirtualService) depends on its destinations, one step deep: whatever makes a
-// destination dirty makes it dirty, too. Both depend on which VirtualServices there are.
+// A routed service (VirtualService, HTTPRoute) depends on its destinations, one step deep: whatever
+// makes a destination dirty makes it dirty, too. Both depend on which routes there are.
 #pragma once
 
 #include <map>
@@ -13,19 +13,16 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "mesh/model/claims.h"
+#include "mesh/model/host.h"
 #include "mesh/model/mesh.h"
 #include "mesh/model/object.h"
 
 namespace weft::model {
-
-// The Service that a DestinationRule's host means: "web", "web.shop", "web.shop.svc" or
-// "web.shop.svc.cluster.local", relative to the rule's namespace as Istio resolves hosts. Nothing
-// for a name that can be no Service's.
-std::optional<ServiceKey> host_to_key(std::string_view host, std::string_view namespace_name);
 
 class Inventory {
  public:
@@ -43,6 +40,9 @@ class Inventory {
   const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
   const ById& routes_of(const ServiceKey& key) const;  // VirtualServices with its host, by id
   const ById& routes_to(const ServiceKey& key) const;  // those with it as a destination, by id
+  // VirtualServices with http rules and a wildcard for a host that covers the service, by id.
+  ById wide_routes_of(const ServiceKey& key) const;
+  const ById& http_routes_of(const ServiceKey& key) const;  // HTTPRoutes attached to it, by id
   // Of a Pod, or of what is known of it otherwise; null: nothing.
   const Labels* labels_of(const std::string& namespace_name, const std::string& pod) const;
   // Null where several pods have the address, as those of their host's network do.
@@ -59,6 +59,8 @@ class Inventory {
     std::unordered_map<std::string, ObjectPtr> labels_by_name;  // PodLabelsObjects
     std::map<Address, ById> pods_by_address;  // without finished ones, whose addresses are reused
     std::map<Label, std::set<ServiceKey>> selecting;  // a service under the first of its selector
+    std::unordered_set<std::string> services;         // names
+    ById routes;  // VirtualServices that cover all of them: http rules only
   };
 
   // What there is under one pod's name.
@@ -74,6 +76,9 @@ class Inventory {
   PodVersions pod_versions(const std::string& namespace_name, const std::string& name) const;
   void remember_pod(const ObjectMeta& meta);
   void change_routes(const VirtualServiceObject& routes, const ObjectPtr& object, bool present);
+  void change_http_route(const HttpRouteObject& route, const ObjectPtr& object, bool present);
+  void index_scope(const HostScope& scope, const ObjectPtr& object, bool present);
+  void add_covered(const HostScope& scope, std::set<ServiceKey>& keys) const;
   void mark_regrouped();
   void mark_routed();
 
@@ -84,6 +89,9 @@ class Inventory {
   std::unordered_map<ServiceKey, ById, KeyHash> rules_;
   std::unordered_map<ServiceKey, ById, KeyHash> routes_of_;
   std::unordered_map<ServiceKey, ById, KeyHash> routes_to_;
+  ById routes_everywhere_;
+  std::unordered_map<ServiceKey, ById, KeyHash> http_routes_of_;
+  std::unordered_map<ServiceKey, ById, KeyHash> http_routes_to_;
   // By namespace and name; of pods touched since take_dirty(), while there are routes.
   std::map<std::pair<std::string, std::string>, PodVersions> pods_before_;
   std::map<std::string, Namespace> namespaces_;

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "mesh/model/http_routes.h"
 #include "mesh/model/inventory.h"
 #include "mesh/model/join.h"
 #include "mesh/model/precedence.h"
@@ -82,8 +83,10 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   if (object.unserved_type) return service;
   service.addresses = own_addresses(object, inventory.claims(), notices);
   const EndpointSources sources(object, inventory);
-  for (const auto& spec : object.ports)
+  for (const auto& spec : object.ports) {
     service.ports.push_back({spec.name, spec.port, spec.protocol, sources.endpoints(spec)});
+    service.ports.back().app_protocol = spec.app_protocol;
+  }
   const auto number = [](const ServicePort& port) { return std::pair(port.port, port.protocol); };
   std::stable_sort(service.ports.begin(), service.ports.end(),
                    [&](const auto& a, const auto& b) { return number(a) < number(b); });
@@ -91,6 +94,7 @@ Service join(const ServiceObject& object, const Inventory& inventory,
       std::unique(service.ports.begin(), service.ports.end(),
                   [&](const auto& a, const auto& b) { return number(a) == number(b); }),
       service.ports.end());
+  apply_http_routes(inventory, service, notices);  // needs the ports' own endpoints
   apply_routes(inventory, service, notices);
   return service;
 }
@@ -104,16 +108,22 @@ std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
   for (const auto& [id, rule] : inventory.rules_for(key))
     notices.push_back({Severity::kWarning, meta_of(*rule).origin, id,
                        "has no effect: there is no Service " + key.to_text()});
-  for (const auto& [id, routes] : inventory.routes_of(key))
-    notices.push_back({Severity::kWarning, meta_of(*routes).origin, id,
-                       "tcp rules have no effect: there is no Service " + key.to_text()});
+  for (const auto& [id, object] : inventory.routes_of(key)) {
+    const auto& routes = std::get<VirtualServiceObject>(*object);
+    const std::string rules = routes.http.empty() ? "tcp" : routes.tcp.empty() ? "http" : "its";
+    notices.push_back({Severity::kWarning, routes.meta.origin, id,
+                       rules + " rules have no effect: there is no Service " + key.to_text()});
+  }
+  for (const auto& [id, route] : inventory.http_routes_of(key))
+    notices.push_back({Severity::kWarning, meta_of(*route).origin, id,
+                       "has no effect on Service " + key.to_text() + ": there is none"});
   return notices;
 }
 
 // Hosts that can be no Service's, whoever else is there.
 void say_odd_hosts(const std::string& id, const Object& object, std::vector<Notice>& notices) {
+  const auto& meta = meta_of(object);
   const auto check = [&](const std::string& host, const std::string& what) {
-    const auto& meta = meta_of(object);
     if (host_to_key(host, meta.namespace_name)) return;
     notices.push_back({Severity::kWarning, meta.origin, id,
                        what + ": host \"" + host +
@@ -123,7 +133,11 @@ void say_odd_hosts(const std::string& id, const Object& object, std::vector<Noti
   if (const auto* rule = std::get_if<DestinationRuleObject>(&object))
     check(rule->host, "has no effect");
   if (const auto* routes = std::get_if<VirtualServiceObject>(&object))
-    for (const auto& host : routes->hosts) check(host, "tcp rules have no effect");
+    for (const auto& host : routes->hosts) {
+      if (!routes->tcp.empty()) check(host, "tcp rules have no effect");
+      if (!routes->http.empty() && !scope_of(host, meta.namespace_name))
+        check(host, "http rules have no effect");
+    }
 }
 
 }  // namespace
@@ -225,6 +239,7 @@ void Merger::State::rebuild(const ServiceKey& key, BucketTable<Service>& table) 
   }
   std::vector<Notice> notices;
   auto service = join(*object, inventory, notices);
+  if (old) keep_http_routes(**old, service);
   if (!old || !(**old == service))
     table.set(key, std::make_shared<const Service>(std::move(service)));
   say(service_notices, key, std::move(notices));

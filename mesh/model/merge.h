@@ -13,7 +13,7 @@
 //   - endpoints of a service: all slices that name it; if none does and it has a selector, matching
 //   Pods.
 //   - duplicates across slices (an endpoint on the move is in two): the readiest entry wins.
-//   - a VirtualService's tcp rules: routes.h.
+//   - a VirtualService's tcp rules: routes.h. Its http rules, and HTTPRoutes: http_routes.h.
 #pragma once
 
 #include <map>

@@ -33,7 +33,7 @@ class Generator {
 
  private:
   Object object(int line) {
-    switch (below(10)) {
+    switch (below(11)) {
       case 0:
       case 1:
       case 2:
@@ -48,6 +48,8 @@ class Generator {
       case 7:
       case 8:
         return with_meta(routes(line), line);
+      case 9:
+        return with_meta(http_route(), line);
     }
     auto rule = test::rule("", host(), static_cast<Balancer>(below(3)));
     for (const char* name : {"v0", "v1"})
@@ -59,12 +61,55 @@ class Generator {
     static constexpr const char* kHosts[] = {"s0", "s1.n1", "s2.n0.svc.cluster.local", "*.n0"};
     return kHosts[below(4)];
   }
+  std::string routed_host() {
+    static constexpr const char* kWide[] = {"*", "*.n0.svc.cluster.local", "*.local"};
+    return chance(70) ? host() : kWide[below(3)];
+  }
+
+  HttpRule http_rule(std::vector<HttpBackend>& backends, const std::string& host) {
+    HttpRule rule;
+    for (unsigned i = below(3); i > 0; --i) {
+      auto& match = rule.matches.emplace_back();
+      match.path = PathMatch{PathMatch::Kind::kPrefix, "/" + std::to_string(below(3)), false};
+      if (chance(20)) match.source_namespace = "n" + std::to_string(below(2));
+    }
+    Forward forward;
+    for (unsigned i = below(3); i > 0; --i) {
+      auto& backend = backends.emplace_back();
+      backend.host = host;
+      if (chance(30)) backend.subset = "v" + std::to_string(below(2));
+      if (chance(30)) backend.port = static_cast<std::uint16_t>(80 + below(2));
+      forward.destinations.emplace_back().cluster = static_cast<std::uint32_t>(backends.size() - 1);
+    }
+    rule.action = forward;
+    return rule;
+  }
+
+  HttpRouteObject http_route() {
+    HttpRouteObject result;
+    for (unsigned i = 1 + below(2); i > 0; --i) {
+      RouteParent parent{
+          "n" + std::to_string(below(2)), "s" + std::to_string(below(4)), {}, "", {}};
+      if (chance(20)) parent.port = 80;
+      result.parents.push_back(parent);
+    }
+    for (unsigned i = 1 + below(2); i > 0; --i)
+      result.rules.push_back(http_rule(result.backends, "s" + std::to_string(below(4)) + ".n0"));
+    return result;
+  }
 
   VirtualServiceObject routes(int line) {
     VirtualServiceObject result;
-    for (unsigned i = 1 + below(2); i > 0; --i) result.hosts.push_back(host());
+    for (unsigned i = 1 + below(2); i > 0; --i) result.hosts.push_back(routed_host());
     if (chance(30)) result.export_to = {chance(50) ? "." : "n1"};
-    for (unsigned i = 1 + below(2); i > 0; --i) {
+    if (chance(60)) {
+      HttpRuleSpec spec;
+      spec.rule = http_rule(result.backends, host());
+      for (std::size_t i = 0; i < spec.rule.matches.size(); ++i)
+        spec.ports.push_back(chance(20) ? 80 : 0);
+      result.http.push_back(std::move(spec));
+    }
+    for (unsigned i = result.http.empty() ? 1 + below(2) : below(2); i > 0; --i) {
       TcpRule rule;
       rule.origin = {file_, line};
       if (chance(40)) rule.ports.push_back(static_cast<std::uint16_t>(80 + below(2)));

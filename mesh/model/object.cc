@@ -54,6 +54,7 @@ const char* kind_of(const Object& object) {
     const char* operator()(const NodeObject&) const { return "Node"; }
     const char* operator()(const DestinationRuleObject&) const { return "DestinationRule"; }
     const char* operator()(const VirtualServiceObject&) const { return "VirtualService"; }
+    const char* operator()(const HttpRouteObject&) const { return "HTTPRoute"; }
   };
   return std::visit(Kind{}, object);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "mesh/model/address.h"
+#include "mesh/model/http.h"
 #include "mesh/model/notice.h"
 #include "mesh/model/traffic.h"
 
@@ -208,20 +209,60 @@ struct TcpRule {
   bool operator==(const TcpRule&) const = default;
 };
 
-// Of VirtualService what the kernel can do: which endpoints a connection goes to. There is none
-// without tcp rules.
+// Whom the HTTP rules of one object send requests to. Until merge() knows the clusters, `cluster`
+// in such a rule is an index into its object's list of these.
+struct HttpBackend {
+  std::string host;  // as written, see DestinationRuleObject; of an HTTPRoute "NAME.NAMESPACE"
+  std::string subset;
+  std::optional<std::uint16_t> port;
+  std::string missing;  // why it is nobody, whoever else is there; empty: it is looked up
+  Origin origin;
+
+  bool operator==(const HttpBackend&) const = default;
+};
+
+struct HttpRuleSpec {
+  HttpRule rule;
+  std::vector<std::uint16_t> ports;  // that were dialled, one a match of the rule; 0: every port
+
+  bool operator==(const HttpRuleSpec&) const = default;
+};
+
+// There is none without a rule. tcp rules are the kernel's, http rules the proxy's.
 struct VirtualServiceObject {
   ObjectMeta meta;
   std::vector<std::string> hosts;      // as written, see DestinationRuleObject
   std::vector<std::string> export_to;  // namespaces, "." or "*"; empty: everywhere
   std::vector<TcpRule> tcp;            // the first that matches decides
+  std::vector<HttpRuleSpec> http;      // the first that matches decides
+  std::vector<HttpBackend> backends = {};
 
   bool operator==(const VirtualServiceObject&) const = default;
 };
 
+// A Service that an HTTPRoute is attached to.
+struct RouteParent {
+  std::string namespace_name, name;
+  std::optional<std::uint16_t> port;
+  std::string port_name;  // sectionName; empty: any
+  Origin origin;
+
+  bool operator==(const RouteParent&) const = default;
+};
+
+// Of a Gateway API HTTPRoute what a mesh does. There is none without a Service as parent.
+struct HttpRouteObject {
+  ObjectMeta meta;
+  std::vector<RouteParent> parents;
+  std::vector<HttpRule> rules;  // as written; precedence is merge()'s
+  std::vector<HttpBackend> backends;
+
+  bool operator==(const HttpRouteObject&) const = default;
+};
+
 using Object =
     std::variant<ServiceObject, EndpointSliceObject, PodObject, PodLabelsObject, NamespaceObject,
-                 NodeObject, DestinationRuleObject, VirtualServiceObject>;
+                 NodeObject, DestinationRuleObject, VirtualServiceObject, HttpRouteObject>;
 const ObjectMeta& meta_of(const Object& object);
 const char* kind_of(const Object& object);  // "Service", "EndpointSlice", ...
 

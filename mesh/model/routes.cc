@@ -5,7 +5,7 @@
 #include <set>
 #include <utility>
 
-#include "mesh/model/join.h"
+#include "mesh/model/destination.h"
 #include "mesh/model/precedence.h"
 #include "mesh/model/shares.h"
 
@@ -25,13 +25,15 @@ const VirtualServiceObject* routes_in_force(const ServiceKey& service, const Inv
     notices.push_back({Severity::kWarning, meta_of(object).origin, id, why});
   };
   Inventory::ById exported;
-  for (const auto& [id, object] : inventory.routes_of(service))
+  for (const auto& [id, object] : inventory.routes_of(service)) {
+    if (std::get<VirtualServiceObject>(*object).tcp.empty()) continue;
     if (is_exported(std::get<VirtualServiceObject>(*object), service.namespace_name))
       exported.emplace(id, object);
     else
       warn(id, *object,
            "has no effect on Service " + service.to_text() +
                ": spec.exportTo keeps it from that namespace");
+  }
   const auto* oldest = oldest_of<VirtualServiceObject>(exported);
   for (const auto& [id, object] : exported)
     if (&std::get<VirtualServiceObject>(*object) != oldest)
@@ -46,13 +48,6 @@ bool matches(const TcpRule& rule, std::uint16_t port) {
   return rule.ports.empty() ||
          std::find(rule.ports.begin(), rule.ports.end(), port) != rule.ports.end();
 }
-
-// Whom a destination means. Without a service it is nobody.
-struct Target {
-  const ServiceObject* service = nullptr;
-  const ServicePortSpec* port = nullptr;
-  const Subset* subset = nullptr;  // null: all of it
-};
 
 class Router {
  public:
@@ -71,20 +66,11 @@ class Router {
  private:
   // Nothing: the rule is passed over.
   std::optional<std::vector<Target>> targets_of(const TcpRule& rule, std::uint16_t dialled);
-  // False: it cannot be told which port is meant.
-  bool find_port(const RouteDestination& destination, std::uint16_t dialled, Target& target);
-  void find_subset(const RouteDestination& destination, Target& target);
-  std::vector<Endpoint> endpoints_of(const Target& target);
-
   void warn(const Origin& origin, std::string message) {
     Notice notice{Severity::kWarning, origin, id_, std::move(message)};
     // What is wrong with a destination is wrong for every port.
     if (std::find(notices_.begin(), notices_.end(), notice) == notices_.end())
       notices_.push_back(std::move(notice));
-  }
-  void give_nobody(const RouteDestination& destination, const std::string& why, Target& target) {
-    warn(destination.origin, why + ": nobody is sent there, other destinations have its share");
-    target = {};
   }
 
   const VirtualServiceObject& routes_;
@@ -101,8 +87,12 @@ void Router::route(ServicePort& port) {
     const auto targets = targets_of(rule, port.port);
     if (!targets) continue;
     std::vector<ShareGroup> groups;
-    for (std::size_t i = 0; i < targets->size(); ++i)
-      groups.push_back({endpoints_of((*targets)[i]), rule.destinations[i].weight});
+    for (std::size_t i = 0; i < targets->size(); ++i) {
+      const auto& target = (*targets)[i];
+      std::set<Address> strangers;
+      groups.push_back({endpoints_of(target, inventory_, strangers), rule.destinations[i].weight});
+      if (target.service) strangers_[*target.key].merge(strangers);
+    }
     port.endpoints = share_out(std::move(groups));
     // Hints say which of one service's endpoints are near; to go by them among several would empty
     // a share whose endpoints are elsewhere.
@@ -115,70 +105,19 @@ void Router::route(ServicePort& port) {
 
 std::optional<std::vector<Target>> Router::targets_of(const TcpRule& rule, std::uint16_t dialled) {
   std::vector<Target> targets;
-  for (const auto& destination : rule.destinations) {
-    auto& target = targets.emplace_back();
-    const auto key = host_to_key(destination.host, routes_.meta.namespace_name);
-    target.service = key ? inventory_.service(*key) : nullptr;
-    if (!target.service || target.service->unserved_type) {
-      give_nobody(destination,
-                  target.service
-                      ? "destination Service " + key->to_text() + " is of type ExternalName"
-                      : "there is no Service for the destination \"" + destination.host + "\"",
-                  target);
-      continue;
+  for (const auto& to : rule.destinations) {
+    targets.push_back(find_target(
+        inventory_, {to.host, routes_.meta.namespace_name, to.subset, to.port, dialled}));
+    const auto& target = targets.back();
+    if (target.unclear) {
+      warn(to.origin, "the rule is passed over for port " + std::to_string(dialled) +
+                          " of Service " + routed_.to_text() + ": " + target.why);
+      return std::nullopt;
     }
-    if (!find_port(destination, dialled, target)) return std::nullopt;
-    if (target.service) find_subset(destination, target);
+    if (!target.service)
+      warn(to.origin, target.why + ": nobody is sent there, other destinations have its share");
   }
   return targets;
-}
-
-bool Router::find_port(const RouteDestination& destination, std::uint16_t dialled, Target& target) {
-  const auto name = "Service " + key_of(target.service->meta).to_text();
-  const ServicePortSpec* only = nullptr;
-  std::size_t count = 0;
-  for (const auto& port : target.service->ports) {
-    if (port.protocol != Protocol::kTcp) continue;
-    ++count;
-    only = &port;
-    if (!target.port && port.port == destination.port.value_or(dialled)) target.port = &port;
-  }
-  if (!destination.port && count == 1) target.port = only;
-  if (target.port) return true;
-  if (destination.port || count == 0) {
-    give_nobody(destination,
-                name + " has no TCP port" +
-                    (destination.port ? " " + std::to_string(*destination.port) : ""),
-                target);
-    return true;
-  }
-  warn(destination.origin, "the rule is passed over for port " + std::to_string(dialled) +
-                               " of Service " + routed_.to_text() + ": " + name + " has " +
-                               std::to_string(count) +
-                               " TCP ports, none of that number; write destination.port.number");
-  return false;
-}
-
-void Router::find_subset(const RouteDestination& destination, Target& target) {
-  if (destination.subset.empty()) return;
-  const auto key = key_of(target.service->meta);
-  const auto* rule = oldest_of<DestinationRuleObject>(inventory_.rules_for(key));
-  if (rule)
-    for (const auto& subset : rule->subsets)
-      if (subset.name == destination.subset) target.subset = &subset;
-  if (target.subset) return;
-  give_nobody(destination,
-              (rule ? "DestinationRule " + key_of(rule->meta).to_text() + in_file(rule->meta.origin)
-                    : "no DestinationRule of Service " + key.to_text()) +
-                  " has " + (rule ? "no" : "a") + " subset \"" + destination.subset + "\"",
-              target);
-}
-
-std::vector<Endpoint> Router::endpoints_of(const Target& target) {
-  if (!target.service) return {};
-  const EndpointSources sources(*target.service, inventory_);
-  if (!target.subset) return sources.endpoints(*target.port);
-  return sources.endpoints(*target.port, *target.subset, strangers_[key_of(target.service->meta)]);
 }
 
 void Router::say_rules_without_port(const std::vector<ServicePort>& ports) {
@@ -218,16 +157,17 @@ void say_unchosen_subsets(const DestinationRuleObject& rule, const ServiceKey& s
   if (rule.subsets.empty()) return;
   for (const auto& [id, object] : inventory.routes_to(service)) {
     const auto& routes = std::get<VirtualServiceObject>(*object);
-    for (const auto& route : routes.tcp)
-      for (const auto& destination : route.destinations)
-        if (!destination.subset.empty() &&
-            host_to_key(destination.host, routes.meta.namespace_name) == service &&
-            std::any_of(rule.subsets.begin(), rule.subsets.end(),
-                        [&](const Subset& subset) { return subset.name == destination.subset; }))
-          return;
+    const auto chooses = [&](const auto& to) {
+      return !to.subset.empty() && host_to_key(to.host, routes.meta.namespace_name) == service &&
+             std::any_of(rule.subsets.begin(), rule.subsets.end(),
+                         [&](const Subset& subset) { return subset.name == to.subset; });
+    };
+    if (std::any_of(routes.backends.begin(), routes.backends.end(), chooses)) return;
+    for (const auto& tcp : routes.tcp)
+      if (std::any_of(tcp.destinations.begin(), tcp.destinations.end(), chooses)) return;
   }
   notices.push_back({Severity::kWarning, rule.subsets_origin, id_of(rule).to_text(),
-                     "spec.subsets have no effect yet: no route of this build chooses one"});
+                     "spec.subsets have no effect: no route chooses one"});
 }
 
 }  // namespace weft::model

@@ -254,7 +254,8 @@ TEST(Routes, ThatGoGiveTheServiceItsOwnEndpointsBack) {
 }
 
 TEST(Routes, SubsetsThatNoneChoosesAreReported) {
-  const std::string warning = "DestinationRule shop/versions: spec.subsets have no effect yet";
+  const std::string warning =
+      "DestinationRule shop/versions: spec.subsets have no effect: no route chooses one";
   Merger merger;
   merger.set("web", unit(canary()));
   EXPECT_TRUE(says(merger.build(), warning));

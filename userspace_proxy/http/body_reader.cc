@@ -54,6 +54,7 @@ Event BodyReader::next(std::string_view input, bool eof, const Limits& limits, L
         step_ == Step::kLength || step_ == Step::kChunkData || step_ == Step::kUntilClose;
     if (is_data && at < input.size()) return data(input, at);
     if (step_ == Step::kUntilClose && eof) {
+      trailers.clear();  // they may be shared, and hold another message's
       step_ = Step::kEnd;
       continue;
     }

@@ -120,7 +120,8 @@ Fault ResponseReader::interpret() {
   head_.upgrade = upgrade_of(facts, head_.minor, head_.status == 101);
   if (const auto fault = set_framing(facts.is_framed(), facts.encoding)) return fault;
   head_.keep_alive &= head_.framing != Framing::kUntilClose && head_.framing != Framing::kTunnel;
-  if (!is_interim(head_.status)) reusable_ = head_.keep_alive;
+  interim_ = is_interim(head_.status);
+  if (!interim_) reusable_ = head_.keep_alive;
   head_.fields.make_room();
   return {};
 }
@@ -160,7 +161,7 @@ Event ResponseReader::read_body(std::string_view input, bool eof) {
   if (event.kind == Event::Kind::kError) return broken(event.why);
   if (event.kind != Event::Kind::kEnd) return event;
   lines_.restart();
-  state_ = is_interim(head_.status) ? State::kHead : State::kIdle;
+  state_ = interim_ ? State::kHead : State::kIdle;
   // What follows a final response belongs to no request.
   if (state_ == State::kIdle && event.used < input.size()) reusable_ = false;
   return event;

@@ -70,7 +70,7 @@ TEST(Report, WorkersAddUpUnderTheirLabels) {
   model::HttpCluster cluster{"shop", "web", "", 80, ""};
   std::vector<Metrics> workers(2);
   for (auto& worker : workers) {
-    worker.observe({&caller, &cluster, 200, 0}, 7.0, 10, 20);
+    worker.observe({&caller, &cluster, 200, 0}, 7.0, 10, 20, 1);
     worker.accepted = 3;
   }
   const auto report = report_of(workers, 9);
@@ -91,9 +91,26 @@ TEST(Report, WorkersAddUpUnderTheirLabels) {
     EXPECT_EQ(labels["response_flags"], "-");
   }
   EXPECT_TRUE(found);
-  ASSERT_EQ(report.histograms_size(), 1);
+  ASSERT_EQ(report.histograms_size(), 3);
   EXPECT_EQ(report.histograms(0).count(), 2u);
   EXPECT_EQ(report.histograms(0).buckets(3), 2u) << "7 ms is in the bucket up to 10";
+}
+
+TEST(Metrics, SeriesThatNothingIsAddedToGoAndWithThemWhatTheyNamed) {
+  Metrics metrics;
+  auto caller = std::make_shared<const Caller>();
+  auto old = std::make_shared<const model::HttpCluster>();
+  auto fresh = std::make_shared<const model::HttpCluster>();
+  for (const auto& what : {old, fresh}) metrics.hold(what);
+  metrics.hold(caller);
+  const std::weak_ptr<const model::HttpCluster> gone = old;
+  metrics.observe({caller.get(), old.get(), 200, 0}, 1, 0, 0, 1000);
+  metrics.observe({caller.get(), fresh.get(), 200, 0}, 1, 0, 0, 2000);
+  old.reset();
+  metrics.expire(1500 + Metrics::kKeepMs);
+  EXPECT_EQ(metrics.requests.size(), 1u);
+  EXPECT_TRUE(gone.expired());
+  EXPECT_EQ(metrics.holds.size(), 2u);
 }
 
 }  // namespace

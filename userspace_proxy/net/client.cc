@@ -42,6 +42,7 @@ void Client::start(base::Fd fd) {
 
 // One timer for whatever is waited for; moving it on costs a store.
 void Client::set_timer() {
+  if (broken_) return;
   const auto& options = worker_.options();
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
@@ -54,6 +55,7 @@ void Client::set_timer() {
 }
 
 void Client::on_time() {
+  if (broken_) return gone(FlagBit::kDownstreamClosed);
   if (mode_ == Mode::kLinger || (!stream_ && reader_.at_start() && in_.empty()))
     return worker_.remove(*this);
   if (!stream_) {
@@ -71,7 +73,7 @@ void Client::on_time() {
 }
 
 bool Client::takes() const {
-  if (closing_ || mode_ == Mode::kLinger) return false;
+  if (closing_ || broken_ || mode_ == Mode::kLinger) return false;
   if (!stream_)
     return !backlog();  // an answer that waits for a slow reader holds the next request up
   return !stream_->request_done() && stream_->wants_body();
@@ -132,7 +134,10 @@ void Client::hold(std::string_view rest, bool held) {
 
 bool Client::step(std::string_view& input) {
   if (mode_ == Mode::kSniff) {
-    if (input.empty() && !eof_) return false;
+    if (input.empty()) {
+      if (eof_) worker_.remove(*this);  // somebody only looked whether anybody listens
+      return false;
+    }
     if (!sniff(input)) return false;
   }
   const auto event = reader_.next(input, eof_);
@@ -204,9 +209,9 @@ void Client::refuse(const http::Event& event) {
   line.keep_alive = false;
   http::write_head(line, fields, http::Framing::kLength, body.size(), head);
   head += body;
-  worker_.metrics().observe({caller_.get(), &service_->clusters[0]->config().who, event.status,
+  worker_.metrics().observe({caller_.get(), service_->clusters[0]->config().who.get(), event.status,
                              flag(FlagBit::kDownstreamProtocol)},
-                            0, 0, body.size());
+                            0, 0, body.size(), loop_.now_ms());
   if (!Socket::send(head)) return worker_.remove(*this);
   linger();
 }
@@ -214,6 +219,7 @@ void Client::refuse(const http::Event& event) {
 // Closing with bytes unread resets the connection, and the peer may never see what it was told: so
 // the rest is read and thrown away for a while (RFC 9112 9.6).
 void Client::linger() {
+  if (broken_) return worker_.remove(*this);
   if (backlog()) {
     closing_ = true;
     want_read(false);
@@ -280,9 +286,12 @@ void Client::abort() {
 
 bool Client::may_keep() const { return keep_ && !eof_ && !draining_ && !worker_.draining(); }
 
+// Never ends the stream, which is in the middle of answering: that comes by the timer.
 void Client::write(std::span<const std::string_view> pieces) {
-  if (!is_open()) return;
-  if (!Socket::send(pieces)) gone(FlagBit::kDownstreamClosed);
+  if (!is_open() || broken_) return;
+  if (Socket::send(pieces)) return;
+  broken_ = true;
+  loop_.set(timer_, 0);
 }
 
 void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
@@ -338,11 +347,13 @@ void Client::finished(bool keep) {
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
   if (!is_open()) return;
-  if (!keep) {
-    // What was gathered for it goes first.
+  const bool over = !keep || draining_ || worker_.draining();
+  if (over || !in_.empty() || eof_) {
+    // What was gathered for it goes before whatever is said next, and before the end.
     if (worker_.gather().collects_for(*this)) worker_.gather().end();
-    return is_open() ? linger() : void();
+    if (!is_open()) return;
   }
+  if (over) return linger();
   if (in_.empty() && !eof_) {
     want_read(true);
     return set_timer();
@@ -360,13 +371,19 @@ void Client::resume() {
 void Client::become_tunnel() {
   mode_ = Mode::kTunnel;
   reader_.tunnel();
-  if (working_ || in_.empty()) return;
+  want_read(!eof_);
   const auto held = std::move(in_);
   in_.clear();
-  stream_->on_client_tunnel(held);
+  if (!held.empty()) stream_->on_client_tunnel(held);
+  if (eof_ && stream_) stream_->on_client_tunnel_end();
 }
 
-void Client::tunnel(std::string_view bytes) { write({&bytes, 1}); }
+void Client::tunnel(std::string_view bytes) {
+  auto& gather = worker_.gather();
+  // Behind the 101 that came with it.
+  if (gather.collects_for(*this)) return gather.add(bytes);
+  write({&bytes, 1});
+}
 
 void Client::end_tunnel_writing() {
   if (backlog())

@@ -83,6 +83,7 @@ class Client final : public Socket {
   Mode mode_ = Mode::kSniff;
   bool eof_ = false, keep_ = true, working_ = false, draining_ = false, shut_after_backlog_ = false;
   bool closing_ = false;  // after what waits was sent
+  bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;
   std::uint32_t place_ = 0;
   friend class Worker;

@@ -51,7 +51,8 @@ struct Endpoint {
 };
 
 struct Cluster {
-  model::HttpCluster who;
+  // The same pointer for as long as the process knows the name: what is counted is counted by it.
+  std::shared_ptr<const model::HttpCluster> who;
   std::string name;
   std::vector<Endpoint> endpoints;
   model::Balancer balancer = model::Balancer::kRoundRobin;

@@ -88,13 +88,16 @@ absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message)
   auto told = wire::from_wire(message);
   if (!told.ok()) return told.status();
   auto cluster = std::make_shared<Cluster>();
-  cluster->who = std::move(told->name);
-  cluster->name = cluster->who.name();
+  cluster->name = told->name.name();
+  auto& who = names_[cluster->name];
+  if (!who || *who != told->name)
+    who = std::make_shared<const model::HttpCluster>(std::move(told->name));
+  cluster->who = who;
   cluster->balancer = told->balancer;
   cluster->connect_timeout = told->connect_timeout;
   cluster->limits = told->limits;
   cluster->node_source = told->node_source;
-  auto base = cluster->who;
+  auto base = *cluster->who;
   base.subset.clear();
   const auto policy = policy_of(*told);
   for (const auto& each : told->endpoints)
@@ -130,6 +133,7 @@ ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message,
   }
   services_ = std::move(services);
   clusters_ = std::move(clusters);
+  std::erase_if(names_, [&](const auto& entry) { return !clusters_.contains(entry.first); });
   std::erase_if(shares_, [](const auto& entry) { return entry.second.expired(); });
   auto config = std::make_shared<Config>();
   config->generation = message.generation();

@@ -37,6 +37,7 @@ class ConfigBuilder {
   const std::uint32_t column_;
   std::map<std::string, ServicePtr> services_;  // "ns/name:port"
   std::map<std::string, ClusterPtr> clusters_;
+  std::map<std::string, std::shared_ptr<const model::HttpCluster>> names_;
   std::map<EndpointKey, std::weak_ptr<Shares>> shares_;
 };
 

@@ -150,6 +150,7 @@ void Control::answer(std::uint64_t number) {
   auto gathering = std::make_shared<Gathering>();
   workers_.each([this, gathering, number, count = workers_.count](Worker& worker) {
     const std::lock_guard lock(gathering->mutex);
+    worker.metrics().expire(worker.loop().now_ms());
     gathering->metrics.push_back(worker.metrics());
     if (gathering->metrics.size() < count) return;
     weft::v1::FromProxy said;

@@ -50,17 +50,40 @@ void gauge(weft::v1::Report& report, const char* name, double value) {
   series.set_value(value);
 }
 
+template <std::size_t N>
+void histogram(weft::v1::Report& report, const char* name, const Labels& labels,
+               const Distribution<N>& values, const std::array<double, N>& bounds,
+               std::uint64_t count) {
+  auto& into = *report.add_histograms();
+  into.set_name(name);
+  put_labels(into, labels);
+  for (const auto bound : bounds) into.add_bounds(bound);
+  for (const auto bucket : values.buckets) into.add_buckets(bucket);
+  into.set_sum(values.sum);
+  into.set_count(count);
+}
+
 void put_requests(weft::v1::Report& report, const std::map<Labels, RequestSeries>& by_labels) {
   for (const auto& [labels, series] : by_labels) {
     counter(report, "istio_requests_total", labels, static_cast<double>(series.count));
-    counter(report, "istio_request_bytes_sum", labels, static_cast<double>(series.request_bytes));
-    counter(report, "istio_response_bytes_sum", labels, static_cast<double>(series.response_bytes));
-    auto& histogram = *report.add_histograms();
-    histogram.set_name("istio_request_duration_milliseconds");
-    put_labels(histogram, labels);
-    for (const auto bucket : series.buckets) histogram.add_buckets(bucket);
-    histogram.set_sum(series.duration_ms);
-    histogram.set_count(series.count);
+    histogram(report, "istio_request_duration_milliseconds", labels, series.duration_ms,
+              kDurationBounds, series.count);
+    histogram(report, "istio_request_bytes", labels, series.request_bytes, kSizeBounds,
+              series.count);
+    histogram(report, "istio_response_bytes", labels, series.response_bytes, kSizeBounds,
+              series.count);
+  }
+}
+
+void put_tunnels(weft::v1::Report& report, const std::map<Labels, TunnelSeries>& by_labels) {
+  for (const auto& [labels, series] : by_labels) {
+    const auto put = [&, &each = labels](const char* name, std::uint64_t value) {
+      counter(report, name, each, static_cast<double>(value));
+    };
+    put("weft_proxy_tunnels_opened_total", series.opened);
+    put("weft_proxy_tunnels_closed_total", series.closed);
+    put("weft_proxy_tunnel_sent_bytes_total", series.sent);
+    put("weft_proxy_tunnel_received_bytes_total", series.received);
   }
 }
 
@@ -70,7 +93,7 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
   weft::v1::Report report;
   report.set_number(number);
   std::map<Labels, RequestSeries> requests;
-  std::map<Labels, TcpSeries> connections;
+  std::map<Labels, TunnelSeries> tunnels;
   Metrics sum;
   for (const auto& each : workers) {
     for (const auto& [key, series] : each.requests) {
@@ -80,16 +103,12 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
       labels.emplace_back("response_flags", to_text(key.flags));
       auto& into = requests[std::move(labels)];
       into.count += series.count;
-      for (std::size_t i = 0; i < into.buckets.size(); ++i) into.buckets[i] += series.buckets[i];
-      into.duration_ms += series.duration_ms;
-      into.request_bytes += series.request_bytes;
-      into.response_bytes += series.response_bytes;
+      into.duration_ms.add(series.duration_ms);
+      into.request_bytes.add(series.request_bytes);
+      into.response_bytes.add(series.response_bytes);
     }
-    for (const auto& [key, series] : each.connections) {
-      auto labels = labels_of(key);
-      labels.emplace_back("request_protocol", "tcp");
-      labels.emplace_back("response_flags", "-");
-      auto& into = connections[std::move(labels)];
+    for (const auto& [key, series] : each.tunnels) {
+      auto& into = tunnels[labels_of(key)];
       into.opened += series.opened;
       into.closed += series.closed;
       into.sent += series.sent;
@@ -98,14 +117,7 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
     sum.add(each);
   }
   put_requests(report, requests);
-  for (const auto& [labels, series] : connections) {
-    counter(report, "istio_tcp_connections_opened_total", labels,
-            static_cast<double>(series.opened));
-    counter(report, "istio_tcp_connections_closed_total", labels,
-            static_cast<double>(series.closed));
-    counter(report, "istio_tcp_sent_bytes_total", labels, static_cast<double>(series.sent));
-    counter(report, "istio_tcp_received_bytes_total", labels, static_cast<double>(series.received));
-  }
+  put_tunnels(report, tunnels);
   counter(report, "weft_proxy_connections_accepted_total", {}, static_cast<double>(sum.accepted));
   counter(report, "weft_proxy_connections_without_origin_total", {},
           static_cast<double>(sum.without_origin));

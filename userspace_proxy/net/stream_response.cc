@@ -308,8 +308,8 @@ void Stream::record() {
   const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
   if (!tunnel_)
-    metrics.observe({client_->caller().get(), &who->config().who, status_, flags_}, ms, bytes_in_,
-                    bytes_out_);
+    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_}, ms,
+                    bytes_in_, bytes_out_, worker_.loop().now_ms());
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }
 
@@ -329,7 +329,7 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
   started_ns_ = worker_.loop().now_ns();
   tunnel_ = request_done_ = in_flight_ = true;
   ++worker_.metrics().in_flight;
-  ++worker_.metrics().connections[{client.caller().get(), &cluster_->config().who, 0, 0}].opened;
+  ++worker_.metrics().tunnels[{client.caller().get(), cluster_->config().who.get(), 0, 0}].opened;
   attempt_tunnel();
 }
 
@@ -399,7 +399,8 @@ void Stream::on_tunnel_drained() {
 void Stream::finish_tunnel() {
   if (tunnel_) {
     auto& series =
-        worker_.metrics().connections[{client_->caller().get(), &cluster_->config().who, 0, 0}];
+        worker_.metrics().tunnels[{client_->caller().get(), cluster_->config().who.get(), 0, 0}];
+    series.touched_ms = worker_.loop().now_ms();
     ++series.closed;
     series.sent += bytes_in_;
     series.received += bytes_out_;

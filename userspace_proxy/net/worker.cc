@@ -150,7 +150,7 @@ void Worker::apply(ConfigPtr config) {
     retired_.push_back(std::move(node.mapped()));
   }
   std::erase_if(retired_, [](const auto& pool) { return pool->size() == 0; });
-  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster);
+  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
 }
 
 void Worker::listen(base::Fd listener, CallerPtr caller) {

@@ -36,7 +36,7 @@ struct Request {
 // Instructions of RE2's program, which is what one byte of a text costs at worst. Envoy refuses
 // from 100 on unless told otherwise, Istio tells it 32,768: this admits what people write (an
 // alternation of fifty names) and keeps a head full of a hostile header under 0.1 s.
-inline constexpr std::size_t kRegexBudget = 1000;
+inline constexpr std::size_t kRegexBudget = model::kRegexBudget;
 inline constexpr std::size_t kTableRegexBudget = 131072;  // all of one table together
 
 // `rule` is an index into HttpRoutes::rules; kNone: nothing matched.

@@ -1,0 +1,74 @@
+#include "mesh/model/destination.h"
+
+#include "mesh/model/join.h"
+#include "mesh/model/precedence.h"
+
+namespace weft::model {
+namespace {
+
+void give_nobody(Target& target, std::string why) {
+  target.service = nullptr;
+  target.port = nullptr;
+  target.why = std::move(why);
+}
+
+void find_port(const Wanted& wanted, Target& target) {
+  const auto name = "Service " + target.key->to_text();
+  const ServicePortSpec* only = nullptr;
+  std::size_t count = 0;
+  for (const auto& port : target.service->ports) {
+    if (port.protocol != Protocol::kTcp) continue;
+    ++count;
+    only = &port;
+    if (!target.port && port.port == wanted.port.value_or(wanted.dialled)) target.port = &port;
+  }
+  if (!wanted.port && count == 1) target.port = only;
+  if (target.port) return;
+  if (wanted.port || count == 0)
+    return give_nobody(target, name + " has no TCP port" +
+                                   (wanted.port ? " " + std::to_string(*wanted.port) : ""));
+  target.unclear = true;
+  give_nobody(target, name + " has " + std::to_string(count) +
+                          " TCP ports, none of that number; write destination.port.number");
+}
+
+void find_subset(const Inventory& inventory, const Wanted& wanted, Target& target) {
+  if (wanted.subset.empty() || !target.service) return;
+  const auto* rule = oldest_of<DestinationRuleObject>(inventory.rules_for(*target.key));
+  if (rule)
+    for (const auto& subset : rule->subsets)
+      if (subset.name == wanted.subset) target.subset = &subset;
+  if (target.subset) return;
+  give_nobody(target,
+              (rule ? "DestinationRule " + key_of(rule->meta).to_text() + in_file(rule->meta.origin)
+                    : "no DestinationRule of Service " + target.key->to_text()) +
+                  " has " + (rule ? "no" : "a") + " subset \"" + wanted.subset + "\"");
+}
+
+}  // namespace
+
+Target find_target(const Inventory& inventory, const Wanted& wanted) {
+  Target target;
+  target.key = host_to_key(wanted.host, wanted.namespace_name);
+  target.service = target.key ? inventory.service(*target.key) : nullptr;
+  if (!target.service) {
+    give_nobody(target, "there is no Service for the destination \"" + wanted.host + "\"");
+  } else if (target.service->unserved_type) {
+    give_nobody(target,
+                "destination Service " + target.key->to_text() + " is of type ExternalName");
+  } else {
+    find_port(wanted, target);
+    find_subset(inventory, wanted, target);
+  }
+  return target;
+}
+
+std::vector<Endpoint> endpoints_of(const Target& target, const Inventory& inventory,
+                                   std::set<Address>& strangers) {
+  if (!target.service) return {};
+  const EndpointSources sources(*target.service, inventory);
+  if (!target.subset) return sources.endpoints(*target.port);
+  return sources.endpoints(*target.port, *target.subset, strangers);
+}
+
+}  // namespace weft::model
