@@ -396,6 +396,7 @@ class App {
   void publish() {
     snapshot_.workloads = workloads_now();
     snapshot_.proxy = proxy_.status();
+    snapshot_.proxy_report = proxy_.report();
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
     snapshot_.sources.clear();

@@ -183,8 +183,9 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   hooks.welcome = [this](proxy::Generation& one) { welcome(one); };
   hooks.up = [this](bool up) { kernel::set_proxy_up(datapath_.maps(), up); };
   hooks.clear = [this](std::uint32_t column) { kernel::clear_requests(datapath_.maps(), column); };
-  hooks.said = [this](proxy::Generation&, const weft::v1::FromProxy& message) {
+  hooks.said = [this](proxy::Generation& one, const weft::v1::FromProxy& message) {
     if (message.has_transition()) events_.transition(to_abi(message.transition()));
+    if (message.has_report()) reports_.take(one.number(), message.report());
   };
   hooks.changed = [this] { events_.changed(); };
   return hooks;
@@ -311,6 +312,20 @@ void Proxy::beat() {
   workloads_->retry();
   if (options_.enrol != "labelled" && !pods_.empty()) workloads_->identify_again();
   supervisor_->reload_if_changed();
+  ask_for_reports();
+}
+
+// What they answered to the last question is shown; a beat old at most.
+void Proxy::ask_for_reports() {
+  weft::v1::ToProxy message;
+  message.mutable_ask()->set_number(++asked_);
+  std::set<std::uint32_t> living;
+  for (const auto& one : supervisor_->generations()) {
+    living.insert(one->number());
+    one->send(message);
+  }
+  reports_.keep(living);
+  report_ = reports_.total();
 }
 
 absl::Status Proxy::reload() {

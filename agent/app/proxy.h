@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/app/options.h"
+#include "agent/app/proxy_reports.h"
 #include "agent/kernel/datapath.h"
 #include "agent/node/workloads.h"
 #include "agent/observe/snapshot.h"
@@ -46,6 +47,8 @@ class Proxy {
   absl::Status reload();
 
   observe::ProxyStatus status() const;
+  // As of the last beat.
+  std::shared_ptr<const observe::ProxyReport> report() const { return report_; }
 
  private:
   absl::Status try_to_start();
@@ -63,6 +66,7 @@ class Proxy {
   void tell_news();
   void tell(proxy::Generation& generation);
   void listeners_changed();
+  void ask_for_reports();
   bool is_off() const { return options_.proxy == "off"; }
   bool is_external() const { return options_.proxy.starts_with("external:"); }
 
@@ -74,6 +78,9 @@ class Proxy {
   proxy::PodIndex pods_;
   std::map<std::string, std::string> uids_;  // by cgroup, of enrolled pods
   base::Fd own_sockets_;
+  ProxyReports reports_;
+  std::shared_ptr<const observe::ProxyReport> report_ = std::make_shared<observe::ProxyReport>();
+  std::uint64_t asked_ = 0;
   bool wanted_ = false, started_ = false;
   std::chrono::steady_clock::time_point sockets_started_{};
   std::string error_;
