@@ -54,13 +54,24 @@ Json collect(const Context& context, const kernel::Maps& maps,
           {"features", of("features", Json::array())},
           {"neighbours", of("neighbours", Json::array())},
           {"maps", maps_json(summaries)},
-          {"proxy", {{"state", "off"}, {"pid", 0}, {"connections", 0}}},
+          {"proxy", of("proxy", {{"state", "off"}, {"pid", 0}, {"connections", 0}})},
           {"last_apply", of("last_apply", nullptr)},
           {"held_back", of("held_back", nullptr)},
           {"refused", of("refused", Json::array())},
           {"rejected", count(notices, "rejected")},
           {"not_enforced", count(notices, "not_enforced")},
           {"notices", notices}};
+}
+
+void print_proxy(const Json& proxy) {
+  if (proxy["state"] == "off") return;
+  std::printf("proxy    %s", proxy["state"].get<std::string>().c_str());
+  if (proxy["pid"] != 0)
+    std::printf(", pid %s, %s connections of %s workloads", proxy["pid"].dump().c_str(),
+                proxy["connections"].dump().c_str(), proxy["captured"].dump().c_str());
+  if (proxy["draining"] != 0) std::printf(", %s draining", proxy["draining"].dump().c_str());
+  const auto error = proxy["error"].get<std::string>();
+  std::printf("%s%s\n", error.empty() ? "" : "  ", error.c_str());
 }
 
 void print(const Json& s) {
@@ -86,6 +97,8 @@ void print(const Json& s) {
     std::printf("REFUSED: %s\n", line.get<std::string>().c_str());
   if (!s["last_apply"].is_null() && !s["last_apply"]["error"].get<std::string>().empty())
     std::printf("WRITING FAILS: %s\n", s["last_apply"]["error"].get<std::string>().c_str());
+
+  print_proxy(s["proxy"]);
 
   std::printf("\n");
   std::vector<std::vector<std::string>> rows;

@@ -15,6 +15,7 @@
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
+#include "agent/app/proxy.h"
 #include "agent/kernel/affinity.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/breaker.h"
@@ -85,7 +86,7 @@ class App {
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
-                    {options_.region, options_.zone, options_.node_name}) {
+                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off") {
     snapshot_.version = WEFT_VERSION;
     snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();
@@ -147,6 +148,7 @@ class App {
   void listen_to_sources() {
     feed_.listen({[this](const auto& name, const auto& unit) {
                     pods_.set_unit(name, unit);
+                    proxy_.set_unit(name, unit);
                     pods_changed_ = true;
                   },
                   [this](const auto& uri, auto first_event) { on_batch(uri, first_event); }});
@@ -234,6 +236,7 @@ class App {
     }
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
+    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed());  // before it starts: it begins whole
     if (!attached_ && !attach()) return;
     const bool first = !snapshot_.ready;
     if (first) malloc_trim(0);  // reading and the first plan took far more than what stays
@@ -283,6 +286,7 @@ class App {
       log::error("breakers", {{"error", base::message_of(status)},
                               {"lost", "events; the kernel's decisions go on"}});
     log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
+    proxy_.start();
     look_for_neighbours();
     return true;
   }
@@ -391,6 +395,8 @@ class App {
 
   void publish() {
     snapshot_.workloads = workloads_now();
+    snapshot_.proxy = proxy_.status();
+    snapshot_.proxy_report = proxy_.report();
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
     snapshot_.sources.clear();
@@ -420,7 +426,9 @@ class App {
   // A list that is shared by snapshots until a pod changes.
   observe::WorkloadsPtr workloads_now() {
     if (!std::exchange(pods_changed_, false)) return snapshot_.workloads;
-    return std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
+    auto list = std::make_shared<const std::vector<node::Workload>>(pods_.workloads().list());
+    if (options_.enrol == "labelled") proxy_.set_pods(*list);
+    return list;
   }
 
   // Where a service has priorities, its traffic moves with the breakers of its endpoints.
@@ -435,6 +443,7 @@ class App {
   void beat() {
     pods_.retry();
     pods_.look_up_cookies();
+    proxy_.beat();
     heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
@@ -502,6 +511,9 @@ class App {
         else
           audits_.push_back(std::move(answer));
       });
+    };
+    handlers.proxy_reload = [this](observe::AdminHandlers::ConfirmDone done) {
+      asio::post(control_, [this, done = std::move(done)] { done(proxy_.reload()); });
     };
     handlers.handover = [this](observe::AdminHandlers::HandoverDone done) {
       asio::post(control_, [this, done = std::move(done)] {
@@ -588,6 +600,10 @@ class App {
                pods_changed_ = true;
                publish();
              }};
+  Proxy proxy_{control_,
+               options_,
+               *datapath_,
+               {[this] { publish(); }, [this](const auto& told) { breakers_.hear(told); }}};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -76,6 +76,13 @@ void Breakers::read() {
   touched_(touched);
 }
 
+void Breakers::hear(const weft_transition& told) {
+  const auto event = note(told);
+  if (!event) return;
+  answer_waiting();
+  touched_({{event->namespace_name, event->service}});
+}
+
 // Nothing where the endpoint has gone since.
 std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told) {
   if (told.endpoint >= maps_.endpoints.size()) return std::nullopt;

@@ -34,6 +34,9 @@ class Breakers {
   const std::set<std::uint32_t>& ejected();
   const observe::BreakerLog& log() const { return log_; }
 
+  // What a proxy has done to a breaker; the kernel tells of its own.
+  void hear(const weft_transition& told);
+
   // As an operator or the control plane says. NotFound where an id is in use by nobody.
   absl::StatusOr<std::vector<observe::BreakerEvent>> carry_out(const observe::BreakerOrder& order);
 

@@ -1,6 +1,7 @@
 #include "agent/app/start.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -8,12 +9,14 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 #include "agent/app/app.h"
 #include "agent/app/feed.h"
 #include "agent/app/handover.h"
 #include "agent/app/lock.h"
 #include "agent/kernel/datapath.h"
+#include "agent/proxy/process.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
 
@@ -31,6 +34,7 @@ kernel::DatapathOptions datapath_options(const Options& options) {
   result.limits = compile::Limits::of(options.max_services, options.max_endpoints);
   result.labelled_only = options.enrol == "labelled";
   result.affinity_entries = options.max_connections;
+  result.proxy = options.proxy != "off";
   return result;
 }
 
@@ -123,6 +127,20 @@ absl::StatusOr<Outcome> serve_once(const Options& options) {
   return serve_on({options, control, feed, listener});
 }
 
+// All that runs in the proxy's cgroup, and the cgroup.
+void end_proxies(const std::string& cgroup) {
+  if (cgroup.empty()) return;
+  for (int look = 0; look < 100; ++look) {
+    const auto pids = proxy::processes_in(cgroup);
+    for (const auto pid : pids)
+      if (const auto process = proxy::open_process(pid); process.ok())
+        proxy::kill(*process, SIGKILL);
+    if (pids.empty()) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  rmdir(cgroup.c_str());
+}
+
 }  // namespace
 
 int run(const Options& options) {
@@ -152,7 +170,9 @@ int uninstall(const Options& options) {
   if (std::filesystem::exists(options.bpffs, ignored)) lock = lock_bpffs(options.bpffs);
   if (!lock.ok()) return refuse(lock.status());
   const kernel::Pins pins{options.bpffs};
+  const auto proxy = kernel::cgroup_path(kernel::read_proxy_hook(pins).cgroup_id);
   if (auto status = kernel::uninstall(pins); !status.ok()) return refuse(status);
+  end_proxies(proxy);  // captured by nobody any more
   std::filesystem::remove(options.run_dir + "/weftd.sock", ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);

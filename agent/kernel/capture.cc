@@ -18,6 +18,22 @@ void set_proxy_up(const Maps& maps, bool up) { store(maps.proxy_state.at(0).up, 
 
 bool proxy_is_up(const Maps& maps) { return load(maps.proxy_state.at(0).up) != 0; }
 
+absl::StatusOr<base::Fd> open_own_sockets(const Pins& pins) {
+  auto map = internal::open_map(pins.map("weft_own_sockets"), sizeof(int), sizeof(std::uint32_t),
+                                Access::kReadWrite);
+  if (!map.ok()) return map.status();
+  return std::move(map->fd);
+}
+
+void clear_requests(const Maps& maps, std::uint32_t column) {
+  for (std::uint32_t id = 0; id < maps.endpoint_states.size(); ++id) {
+    auto& requests = maps.endpoint_states.at(id).requests[column % WEFT_PROXY_GENERATIONS];
+    // Read first: writing every page of an array that is mostly unused would make it resident.
+    if (__atomic_load_n(&requests, __ATOMIC_RELAXED))
+      __atomic_store_n(&requests, 0, __ATOMIC_RELAXED);
+  }
+}
+
 absl::StatusOr<std::size_t> sweep_originals(Maps& maps, std::chrono::nanoseconds age) {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);  // bpf_ktime_get_ns() of the programs

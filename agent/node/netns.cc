@@ -1,9 +1,12 @@
 #include "agent/node/netns.h"
 
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -50,7 +53,41 @@ std::optional<std::uint64_t> cookie_below(const std::string& cgroup) {
   return std::nullopt;
 }
 
+// Of the calling thread's namespace.
+std::vector<model::Address> addresses_here() {
+  std::vector<model::Address> found;
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all)) return found;
+  for (const auto* at = all; at; at = at->ifa_next) {
+    if (!at->ifa_addr) continue;
+    model::Address address;
+    if (at->ifa_addr->sa_family == AF_INET) {
+      sockaddr_in v4;
+      std::memcpy(&v4, at->ifa_addr, sizeof v4);
+      address.bytes[10] = address.bytes[11] = 0xff;  // v4-mapped
+      std::memcpy(&address.bytes[12], &v4.sin_addr, sizeof v4.sin_addr);
+    } else if (at->ifa_addr->sa_family == AF_INET6) {
+      sockaddr_in6 v6;
+      std::memcpy(&v6, at->ifa_addr, sizeof v6);
+      std::memcpy(address.bytes.data(), &v6.sin6_addr, sizeof v6.sin6_addr);
+    } else {
+      continue;
+    }
+    found.push_back(address);
+  }
+  freeifaddrs(all);
+  return found;
+}
+
 }  // namespace
+
+std::vector<model::Address> addresses_in_netns(int netns) {
+  std::vector<model::Address> found;
+  std::thread([&] {
+    if (setns(netns, CLONE_NEWNET) == 0) found = addresses_here();
+  }).join();
+  return found;
+}
 
 std::optional<std::uint64_t> netns_cookie_of_cgroup(const std::string& cgroup_path) {
   std::optional<std::uint64_t> cookie;

@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "mesh/model/address.h"
 
 namespace weft::node {
 
@@ -14,5 +17,9 @@ namespace weft::node {
 // process may join the cgroup before it joins the pod's namespace, and then has the node's for a
 // moment: ask again where the answer is the node's own.
 std::optional<std::uint64_t> netns_cookie_of_cgroup(const std::string& cgroup_path);
+
+// Of all its interfaces, as they are now. `netns`: a descriptor of the namespace. Empty where it
+// cannot be entered.
+std::vector<model::Address> addresses_in_netns(int netns);
 
 }  // namespace weft::node

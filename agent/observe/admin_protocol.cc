@@ -50,6 +50,14 @@ json neighbours_of(const Snapshot& snapshot) {
   return list;
 }
 
+json proxy_of(const ProxyStatus& proxy) {
+  return {{"state", proxy.state},           {"pid", proxy.pid},
+          {"generation", proxy.generation}, {"connections", proxy.connections},
+          {"requests", proxy.requests},     {"draining", proxy.draining},
+          {"restarts", proxy.restarts},     {"workloads", proxy.workloads},
+          {"captured", proxy.captured},     {"error", proxy.error}};
+}
+
 // Warnings and worse, the worst first; the second value: how many had no room.
 std::pair<json, std::size_t> notices_of(const Snapshot& snapshot) {
   using model::Severity;
@@ -81,6 +89,7 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "handover") return AdminCommand::kHandover;
   if (name == "breaker") return AdminCommand::kBreaker;
   if (name == "events") return AdminCommand::kEvents;
+  if (name == "proxy") return AdminCommand::kProxyReload;
   return std::nullopt;
 }
 
@@ -136,6 +145,8 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   AdminRequest parsed;
   parsed.command = *command;
   parsed.service = text_at("service");
+  if (*command == AdminCommand::kProxyReload && text_at("action") != "reload")
+    return absl::InvalidArgumentError("the command proxy needs \"action\":\"reload\"");
   if (*command == AdminCommand::kBreaker) {
     auto order = breaker_order(request);
     if (!order.ok()) return order.status();
@@ -149,7 +160,7 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
 
 bool changes_something(AdminCommand command) {
   return command == AdminCommand::kConfirm || command == AdminCommand::kHandover ||
-         command == AdminCommand::kBreaker;
+         command == AdminCommand::kBreaker || command == AdminCommand::kProxyReload;
 }
 
 std::string error_reply(std::string_view message) {
@@ -170,6 +181,7 @@ std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point no
       {"sources", sources_of(snapshot, now)},
       {"features", features_of(snapshot)},
       {"neighbours", neighbours_of(snapshot)},
+      {"proxy", proxy_of(snapshot.proxy)},
       {"notices", std::move(notices)},
       {"notices_omitted", omitted},
       {"held_back", held_back},
@@ -186,6 +198,7 @@ std::string audit_reply(const std::vector<std::string>& differences) {
 }
 
 std::string confirm_reply() { return ok_reply({{"applied", true}}); }
+std::string proxy_reply() { return ok_reply({{"reloading", true}}); }
 
 std::string handover_request() {
   return line_of({{"version", kAdminVersion}, {"command", "handover"}});

@@ -16,6 +16,7 @@
 //       byte the listening socket of /metrics (SCM_RIGHTS); the agent then lets go of the node
 //   {"version":1,"command":"breaker","action":"open"|"close"|"reset","endpoints":[ID, ...],
 //    "expires_ms":N, "reason":"operator"|"cluster","epoch":N}  (root) -> result as of events
+//   {"version":1,"command":"proxy","action":"reload"}  (root) -> result {"reloading":true}
 //   {"version":1,"command":"events","after":N} -> result {"last":N,"events":[{sequence, time_ms,
 //       service, port, endpoint, id, from, to, reason, ejections, for_ms}]}, at once where there
 //       are events after N, else with the next or, after some seconds, with none; without "after"
@@ -24,6 +25,8 @@
 //
 // The result of status: {pid, node, version, uptime_seconds, generation, ready,
 //   sources:[{uri, state, age_seconds|null, error}], features:[{name, enabled, reason}],
+//   proxy:{state, pid, generation, connections, requests, draining, restarts, workloads, captured,
+//   error},
 //   notices:[{severity, file, line, object, message}], notices_omitted, held_back: text|null,
 //   refused:[text], last_apply:{writes, duration_seconds, error}}. Texts that say nothing are "".
 #pragma once
@@ -54,7 +57,8 @@ enum class AdminCommand {
   kHealth,
   kHandover,
   kBreaker,
-  kEvents
+  kEvents,
+  kProxyReload
 };
 
 // Of kBreaker: what an operator or the control plane says of breakers.
@@ -84,6 +88,7 @@ std::string error_reply(std::string_view message);
 std::string status_reply(const Snapshot& snapshot, int pid, Clock::time_point now);
 std::string audit_reply(const std::vector<std::string>& differences);
 std::string confirm_reply();
+std::string proxy_reply();
 std::string handover_reply(bool listener);
 std::string workloads_reply(const Snapshot& snapshot);
 std::string health_reply(const Snapshot& snapshot);

@@ -42,6 +42,7 @@ Snapshot example(Clock::time_point now) {
   snapshot.sources.push_back({.uri = "dir:b", .state = "starting"});
   snapshot.features = {{"set_retval", false, "refusals are EPERM"}};
   snapshot.neighbours = {{"NodeLocal DNS", "goes on"}};
+  snapshot.proxy = {"serving", 77, 3, 9, 2, 1, 0, 5, 4, ""};
   snapshot.mesh = mesh;
   snapshot.refused = {"shop/big: no room"};
   snapshot.apply.last_writes = 12;
@@ -59,6 +60,8 @@ TEST(AdminProtocol, StatusSaysEverything) {
                {"uri":"dir:b","state":"starting","age_seconds":null,"error":""}],
     "features":[{"name":"set_retval","enabled":false,"reason":"refusals are EPERM"}],
     "neighbours":[{"name":"NodeLocal DNS","what":"goes on"}],
+    "proxy":{"state":"serving","pid":77,"generation":3,"connections":9,"requests":2,"draining":1,
+             "restarts":0,"workloads":5,"captured":4,"error":""},
     "notices":[{"severity":"rejected","file":"mesh/web.yaml","line":9,"object":"Service shop/db",
                 "message":"port 70000"},
                {"severity":"warning","file":"mesh/web.yaml","line":2,"object":"Service shop/web",
@@ -132,8 +135,8 @@ TEST(AdminProtocol, RefusesWhatItDoesNotUnderstand) {
 }
 
 TEST(AdminProtocol, WhatChangesSomethingIsForRootOnly) {
-  for (const auto command :
-       {AdminCommand::kConfirm, AdminCommand::kHandover, AdminCommand::kBreaker})
+  for (const auto command : {AdminCommand::kConfirm, AdminCommand::kHandover,
+                             AdminCommand::kBreaker, AdminCommand::kProxyReload})
     EXPECT_TRUE(changes_something(command));
   for (const auto command :
        {AdminCommand::kStatus, AdminCommand::kAudit, AdminCommand::kService, AdminCommand::kEvents})

@@ -253,6 +253,12 @@ struct AdminServer::State {
     });
   };
 
+  const Question proxy_question = [this](auto done) {
+    handlers.proxy_reload([done](absl::Status status) {
+      done(status.ok() ? proxy_reply() : error_reply(base::message_of(status)));
+    });
+  };
+
   struct Reply {
     std::string text;
     bool handover = false;
@@ -305,6 +311,8 @@ struct AdminServer::State {
         co_return co_await asked(audit_question);
       case AdminCommand::kConfirm:
         co_return co_await asked(confirm_question);
+      case AdminCommand::kProxyReload:
+        co_return co_await asked(proxy_question);
       case AdminCommand::kBreaker: {
         const Question question = [this, order = request.breaker](auto done) {
           handlers.breaker(order, [done](absl::StatusOr<std::vector<BreakerEvent>> events) {

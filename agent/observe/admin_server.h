@@ -29,6 +29,7 @@ struct AdminHandlers {
   using ConfirmDone = std::function<void(absl::Status)>;
   std::function<void(AuditDone)> audit;
   std::function<void(ConfirmDone)> confirm;  // apply what is held back
+  std::function<void(ConfirmDone)> proxy_reload;
   // The listening socket of /metrics, for the agent that takes over; -1: none. It stays the
   // caller's.
   using HandoverDone = std::function<void(absl::StatusOr<int>)>;

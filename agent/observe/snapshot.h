@@ -67,6 +67,18 @@ struct ProbeCounts {
   std::uint64_t ok = 0, failed = 0, not_asked = 0;  // since start
 };
 
+// The node's L7 proxy.
+struct ProxyStatus {
+  std::string state = "off";  // "off", "down", "starting", "serving"
+  int pid = 0;                // of the one that serves
+  std::uint32_t generation = 0;
+  std::uint64_t connections = 0, requests = 0;  // of all that live
+  std::size_t draining = 0;                     // how many end
+  std::uint64_t restarts = 0;                   // since weftd began, after deaths
+  std::size_t workloads = 0, captured = 0;      // network namespaces found, and captured
+  std::string error;                            // why it could not be started; empty: it could
+};
+
 using WorkloadsPtr = std::shared_ptr<const std::vector<node::Workload>>;
 
 struct Snapshot {
@@ -87,6 +99,7 @@ struct Snapshot {
       std::make_shared<TransitionCounts>();                                           // never null
   std::shared_ptr<const ProxyReport> proxy_report = std::make_shared<ProxyReport>();  // never null
   std::vector<node::Neighbour> neighbours;  // who else has a hand in service addresses
+  ProxyStatus proxy;
   ApplyStatus apply;
   Histogram apply_seconds;        // weft_config_apply_duration_seconds
   Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event to kernel

@@ -20,6 +20,7 @@ struct Namespaces::Shared {
   base::Fd wake{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
   std::mutex mutex;
   std::vector<std::string> cgroups;
+  bool asked = false;    // once there is a set, if only an empty one
   bool changed = false;  // `cgroups`, since the last look
   bool stop = false;
 };
@@ -46,7 +47,7 @@ Namespaces::~Namespaces() {
 void Namespaces::set_cgroups(std::vector<std::string> cgroups) {
   {
     const std::lock_guard lock(shared_->mutex);
-    if (shared_->cgroups == cgroups) return;
+    if (std::exchange(shared_->asked, true) && shared_->cgroups == cgroups) return;
     shared_->cgroups = std::move(cgroups);
     shared_->changed = true;
   }

@@ -167,6 +167,16 @@ TEST_F(NamespacesTest, GoAWhileAfterTheirLastProcess) {
   EXPECT_GE(Clock::now() - begin, 200ms);
 }
 
+TEST_F(NamespacesTest, OfNoCgroupAreLookedForToo) {
+  Namespaces::Events events;
+  events.looked = [this] { ++looks; };
+  namespaces.emplace(io, excluded, std::move(events));
+  io.run_for(50ms);
+  EXPECT_EQ(looks, 0) << "nobody has said yet where";
+  namespaces->set_cgroups({});
+  EXPECT_TRUE(wait([&] { return looks == 1; }));
+}
+
 TEST_F(NamespacesTest, FollowTheSetOfCgroups) {
   const auto a = make_below("a"), b = make_below("b");
   const Guest in_a(a), in_b(b);

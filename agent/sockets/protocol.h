@@ -7,7 +7,8 @@
 
 namespace weft::sockets {
 
-// Descriptors that weftd starts weft-sockets with. It ends when the control socket is closed.
+// Descriptors that weftd starts weft-sockets with. It ends when the control socket is
+// closed and no proxy is left: what an earlier weftd started serves until its successor does.
 inline constexpr int kControlDescriptor = 3;
 inline constexpr int kOwnSocketsDescriptor = 4;  // map weft_own_sockets
 

@@ -62,8 +62,8 @@ void Server::wake(int fd, bool readable) {
     if (readable)
       serve_control();
     else if (!control_.settle())
-      done_ = true;
-    if (!done_) watch(EPOLL_CTL_MOD, fd, control_.owes());
+      lose_control();
+    if (!orphan_) watch(EPOLL_CTL_MOD, fd, control_.owes());
     return;
   }
   const auto at = proxies_.find(fd);
@@ -79,14 +79,21 @@ void Server::serve_control() {
   if (error == EAGAIN) return;
   ControlRequest request;
   if (error) {
-    done_ = true;
+    lose_control();
   } else if (datagram.cut || !datagram.read(request)) {
     log::error("control", {{"error", "a datagram of another length, or cut"},
                            {"bytes", datagram.bytes.size()}});
-    done_ = true;
+    lose_control();
   } else {
     carry_out(request, std::move(datagram.descriptors));
   }
+}
+
+// weftd has gone. Its proxies serve on until its successor's do, and need sockets for that.
+void Server::lose_control() {
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, control_.socket(), nullptr);
+  orphan_ = true;
+  done_ = proxies_.empty();
 }
 
 void Server::carry_out(const ControlRequest& request, std::vector<base::Fd> descriptors) {
@@ -111,7 +118,7 @@ void Server::carry_out(const ControlRequest& request, std::vector<base::Fd> desc
     answer.error = EINVAL;
   }
   ControlAnswer without{.tag = request.tag, .error = EAGAIN};
-  if (!control_.answer(bytes_of(answer), listeners, bytes_of(without))) done_ = true;
+  if (!control_.answer(bytes_of(answer), listeners, bytes_of(without))) lose_control();
 }
 
 void Server::listen_in(std::uint64_t cookie, ControlAnswer& answer,
@@ -174,6 +181,7 @@ void Server::drop_proxy(int fd, const char* why) {
   const auto at = proxies_.find(fd);
   log::info("proxy", {{"generation", at->second.generation}, {"end", why}});
   proxies_.erase(at);
+  done_ = done_ || (orphan_ && proxies_.empty());
 }
 
 }  // namespace weft::sockets

@@ -18,7 +18,7 @@ class Server {
  public:
   Server(base::Fd control, base::Fd own_sockets_map, Namespaces namespaces);
 
-  // Until the control socket is closed.
+  // Until the control socket is closed and no proxy is left that asks.
   absl::Status run();
 
  private:
@@ -29,6 +29,7 @@ class Server {
 
   int watch(int operation, int fd, bool owes);
   void serve_control();
+  void lose_control();
   void carry_out(const ControlRequest& request, std::vector<base::Fd> descriptors);
   void listen_in(std::uint64_t cookie, ControlAnswer& answer, std::vector<base::Fd>& listeners);
   int add_proxy(std::uint64_t generation, base::Fd socket);
@@ -42,6 +43,7 @@ class Server {
   Namespaces namespaces_;
   base::Fd epoll_;
   std::map<int, Proxy> proxies_;  // by descriptor
+  bool orphan_ = false;           // the control socket is closed
   bool done_ = false;
 };
 

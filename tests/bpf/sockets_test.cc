@@ -324,6 +324,16 @@ TEST_F(Sockets, HoldsOneCapabilityAndNoMore) {
 
 TEST_F(Sockets, EndsWhenWeftdDoes) { EXPECT_EQ(stop(), 0); }
 
+TEST_F(Sockets, ServesTheProxiesThatAreLeftWhenWeftdHasGone) {
+  auto proxy = add_proxy();
+  control_ = base::Fd();
+  std::vector<base::Fd> got;
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(ask(proxy, sockets::kOwnNamespace, 2, got).count, 2) << "question " << i;
+  proxy = base::Fd();
+  EXPECT_EQ(stop(), 0) << "and ends with the last";
+}
+
 TEST_F(Sockets, EndsAtOnceWithoutItsDescriptors) {
   const pid_t child = fork();
   if (child == 0) {

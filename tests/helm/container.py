@@ -19,6 +19,10 @@ import sys
 # linux/capability.h, those that the chart may name; all others are dropped.
 CAPABILITIES = {
     "DAC_READ_SEARCH": 2,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
     "NET_ADMIN": 12,
     "SYS_PTRACE": 19,
     "SYS_ADMIN": 21,

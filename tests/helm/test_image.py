@@ -19,7 +19,7 @@ from container import Container
 from harness import LONG, NodeTest, main, weftlab
 
 ROOT = os.path.abspath(f"{tools.HERE}/../..")
-PROGRAMS = ("weftd", "weftctl")
+PROGRAMS = ("weftd", "weftctl", "weft-proxy", "weft-sockets")
 # In every Debian image already, because apt needs them.
 IN_THE_BASE = {"libc6", "libgcc-s1", "libstdc++6", "zlib1g"}
 

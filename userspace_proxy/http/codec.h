@@ -112,7 +112,8 @@ class ResponseReader {
   State state_ = State::kIdle;
   bool head_only_ = false, is_connect_ = false, asked_upgrade_ = false;
   bool reusable_ = true;
-  bool interim_ = false;  // the head was a 1xx: the shared one may be another's by the message's end
+  bool interim_ =
+      false;  // the head was a 1xx: the shared one may be another's by the message's end
   bool line_checked_ = false;
   const char* why_ = "";
   LineScanner lines_;

@@ -38,6 +38,12 @@ securityContext:
       # open_by_handle_at(): the cgroup that a program hangs on, whose id is all the kernel tells.
       # Without it weftctl in the pod does not know which processes are served.
       - DAC_READ_SEARCH
+      # weft-proxy is started as an unprivileged user that can become no other: setgroups and setgid,
+      # setuid, dropping the bounding set; and ended, which is a signal to another user's process.
+      - SETGID
+      - SETUID
+      - SETPCAP
+      - KILL
       # Kernels before 5.11 charge maps to RLIMIT_MEMLOCK, which weftd then raises.
       - SYS_RESOURCE
   seccompProfile:

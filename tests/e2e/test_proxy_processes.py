@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+"""weftd's side of the proxy: it runs, is watched, is replaced; workloads are found and captured."""
+
+import os
+import signal
+import time
+
+from harness import NodeTest, client, main, wait_until
+
+WEB = "10.96.0.10"
+
+
+def routes(where, host):
+    """A VirtualService whose one rule sends every request to the host."""
+    namespace, name = where.split("/")
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "hosts": [host],
+            "http": [{"route": [{"destination": {"host": host}}]}],
+        },
+    }
+
+
+def proxy_status(weftd):
+    return weftd.ctl("status")["proxy"]
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+class ProxyTest(NodeTest):
+    @classmethod
+    def prepare(cls):
+        cls.write_service("test/web", [WEB], ["a", "b", "c"])
+        cls.mesh.write("routes.yaml", routes("test/web", "web"))
+
+    def setUp(self):
+        if not self.weftd.running():
+            self.weftd.start()
+        self.weftd.wait_service("test/web", 3)
+        self.wait_serving()
+
+    def proxy(self):
+        return proxy_status(self.weftd)
+
+    def wait_serving(self, but_not=0):
+        def serves():
+            now = self.proxy()
+            return now["state"] == "serving" and now["pid"] != but_not and now["captured"] >= 4
+
+        wait_until(serves, 30, "a proxy serves the node's pods")
+        return self.proxy()["pid"]
+
+    def served_by_proxy(self):
+        return self.weftd.metrics().sum("istio_requests_total")
+
+
+class Processes(ProxyTest):
+    def test_the_proxy_is_unprivileged_and_in_its_own_cgroup(self):
+        status = status_of(self.proxy()["pid"])
+        self.assertEqual(set(status["Uid"].split()), {"65534"})
+        self.assertEqual(int(status["CapEff"], 16) | int(status["CapBnd"], 16), 0)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertEqual(status["Seccomp"], "2")
+        with open(f"/proc/{self.proxy()['pid']}/cgroup", encoding="ascii") as file:
+            self.assertTrue(file.read().rstrip().endswith("/weft-proxy"))
+
+    def test_every_namespace_with_a_process_is_captured(self):
+        proxy = self.proxy()
+        self.assertEqual(proxy["workloads"], proxy["captured"])
+        self.assertGreaterEqual(proxy["captured"], len(self.PODS))
+
+    def test_requests_to_a_service_with_rules_go_through_it(self):
+        before = self.served_by_proxy()
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+        wait_until(lambda: self.served_by_proxy() >= before + 30, 10, "30 requests are counted")
+
+    def test_a_proxy_that_dies_is_replaced_at_once(self):
+        pid = self.proxy()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        begin = time.monotonic()
+        self.wait_serving(but_not=pid)
+        self.assertLess(time.monotonic() - begin, 2)
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+
+    def test_a_proxy_that_stalls_is_killed_and_replaced(self):
+        pid = self.proxy()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        self.wait_serving(but_not=pid)
+        self.assertFalse(os.path.exists(f"/proc/{pid}/cmdline"))
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+
+    def test_reloads_under_traffic_lose_no_request(self):
+        job = self.client.start(client.traffic, WEB, 80)
+        job.receive()
+        for _ in range(5):
+            pid = self.proxy()["pid"]
+            self.weftd.ctl("proxy", "reload")
+            self.wait_serving(but_not=pid)
+        traffic = job.stop()
+        self.assertEqual(traffic["failures"], [])
+        self.assertGreater(traffic["requests"], 0)
+        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old ones have ended")
+
+    def test_weft_sockets_is_replaced_and_the_proxy_with_it(self):
+        pid = self.proxy()["pid"]
+        procs = f"{self.node.cgroup}/weft-proxy/cgroup.procs"
+        with open(procs, encoding="ascii") as file:
+            others = [int(line) for line in file if int(line) != pid]
+        names = {p: status_of(p)["Name"] for p in others}
+        os.kill(next(p for p, name in names.items() if name == "weft-sockets"), signal.SIGKILL)
+        self.wait_serving(but_not=pid)
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+
+    def test_a_proxy_outlives_its_weftd_and_is_replaced_by_the_next(self):
+        pid = self.proxy()["pid"]
+        job = self.client.start(client.traffic, WEB, 80)
+        job.receive()
+        self.weftd.kill9()
+        time.sleep(0.5)
+        self.assertTrue(os.path.exists(f"/proc/{pid}"))
+        self.weftd.start()
+        self.wait_serving(but_not=pid)
+        traffic = job.stop()
+        self.assertEqual(traffic["failures"], [])
+        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old one has ended")
+
+    def test_a_new_pod_is_captured_soon(self):
+        captured = self.proxy()["captured"]
+        begin = time.monotonic()
+        self.node.pod("late")
+        self.addCleanup(self.node.remove_pod, "late")
+        wait_until(lambda: self.proxy()["captured"] > captured, 10, "it is captured", 0.005)
+        window = time.monotonic() - begin
+        print(f"captured {window * 1000:.0f} ms after it was asked for, its making included")
+        self.assertLess(window, 3)
+
+
+HAPROXY = """
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend captured
+  bind "${{WEFT_HAPROXY_BIND}}"
+  http-request return status 200 content-type text/plain string haproxy if {{ path /haproxy }}
+  default_backend web
+backend web
+{servers}
+"""
+
+
+class ThirdParty(NodeTest):
+    START = False
+
+    @classmethod
+    def prepare(cls):
+        cls.write_service("test/web", [WEB], ["a", "b", "c"])
+        cls.mesh.write("routes.yaml", routes("test/web", "web"))
+        servers = "\n".join(f"  server {n} {cls.node[n].v4}:8080" for n in cls.BACKENDS)
+        config = f"{cls.node.dir}/haproxy.cfg"
+        with open(config, "w", encoding="ascii") as file:
+            file.write(HAPROXY.format(servers=servers))
+        os.chmod(cls.node.dir, 0o755)
+        cls.weftd.flags += ["--proxy", f"external:exec haproxy -db -f {config}"]
+
+    def test_haproxy_serves_what_is_captured(self):
+        self.weftd.start()
+        self.weftd.wait_service("test/web", 3)
+        wait_until(
+            lambda: proxy_status(self.weftd)["state"] == "serving", 30, "HAProxy runs"
+        )
+        wait_until(
+            lambda: self.client.run(client.http_get, WEB, 80, "/haproxy") == (200, "haproxy"),
+            10,
+            "HAProxy itself answers",
+        )
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+        pid = proxy_status(self.weftd)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: proxy_status(self.weftd)["pid"] not in (0, pid), 10, "another HAProxy runs"
+        )
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+
+
+if __name__ == "__main__":
+    main()
