@@ -374,6 +374,7 @@ void Client::respond_end(bool chunked, const http::Fields& trailers) {
 }
 
 void Client::finished(bool keep) {
+  answered_ = true;
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
   if (!is_open()) return;
@@ -436,7 +437,9 @@ void Client::read_tunnel() {
 
 void Client::drain() {
   draining_ = true;
-  if (!stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start()) linger();
+  // One that was just accepted has its request on the way.
+  if (answered_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start())
+    linger();
 }
 
 }  // namespace weft::net

@@ -88,6 +88,7 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;
+  bool answered_ = false;  // a request; before that a drain waits for the first
   std::uint32_t place_ = 0;
   friend class Worker;
 };

@@ -73,7 +73,15 @@ class Worker::Listener final : public Loop::Watcher {
   void on_ready(std::uint32_t) override { worker_.accept_from(*this); }
   int fd() const { return fd_.get(); }
   const CallerPtr& caller() const { return caller_; }
-  void stop() { fd_ = base::Fd(); }
+  // No more wake-ups. Closing alone would not do: weftd and the next generation have the same
+  // socket, and a poll that is registered lives as long as that does.
+  void look_away() {
+    if (fd_) worker_.loop().remove(fd_.get());
+  }
+  void stop() {
+    look_away();
+    fd_ = base::Fd();
+  }
   // Without descriptors accepting fails at once, again and again: better to look away for a while.
   void pause() {
     worker_.loop().remove(fd_.get());
@@ -175,6 +183,9 @@ void Worker::forget(std::uint64_t netns_cookie) {
 void Worker::drain() {
   draining_ = true;
   for (auto& listener : listeners_) {
+    // A wake-up goes to one of those who listen: what this one was woken for nobody else looks at.
+    listener->look_away();
+    while (accept_from(*listener)) continue;
     listener->stop();
     loop_.bury(std::move(listener));
   }
@@ -184,7 +195,7 @@ void Worker::drain() {
   for (auto* client : clients) client->drain();
 }
 
-void Worker::accept_from(Listener& listener) {
+bool Worker::accept_from(Listener& listener) {
   for (int i = 0; i < kAcceptsARound && listener.fd() >= 0; ++i) {
     base::Fd fd(accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
@@ -192,10 +203,11 @@ void Worker::accept_from(Listener& listener) {
         ++metrics_.accept_failed;
         listener.pause();
       }
-      return;
+      return false;
     }
     admit(std::move(fd), listener);
   }
+  return listener.fd() >= 0;
 }
 
 void Worker::admit(base::Fd fd, const Listener& listener) {

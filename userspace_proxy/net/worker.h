@@ -113,7 +113,7 @@ class Worker {
 
  private:
   class Listener;
-  void accept_from(Listener& listener);
+  bool accept_from(Listener& listener);  // whether there may be more
   void admit(base::Fd fd, const Listener& listener);
   std::uint32_t& upstreams_of(std::uint64_t owner);
 
