@@ -259,7 +259,15 @@ class Proxy:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def clients(self):
+        """Connections of clients that the proxy has not closed."""
+        with open("/proc/self/net/tcp", encoding="ascii") as file:
+            rows = [line.split() for line in file][1:]
+        port = f":{self.address[1]:04X}"
+        return sum(r[1].endswith(port) and r[3] != "0A" and r[9] != "0" for r in rows)
+
     def sockets(self):
+        """All it has: listeners, clients, connections to endpoints."""
         folder = f"/proc/{self.process.pid}/fd"
         count = 0
         for name in os.listdir(folder):

@@ -362,6 +362,7 @@ class Bounds(ProxyTest):
         self.assertEqual(self.proxy.get().status, 200)
         for client in clients:
             client.reset()
+        wait_until(lambda: self.proxy.clients() == 0, 5)
         wait_until(lambda: self.proxy.sockets() <= 2, 5)
 
     def test_an_endpoint_that_does_not_read_holds_its_client_up(self):

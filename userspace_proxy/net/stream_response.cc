@@ -396,7 +396,7 @@ void Stream::on_tunnel_data(std::string_view data) {
   if (data.empty()) return;
   bytes_out_ += data.size();
   client_->tunnel(data);
-  if (upstream_ && client_->waiting()) upstream_->pause_tunnel(true);
+  if (upstream_ && client_->waiting()) upstream_->pause_tunnel();
 }
 
 void Stream::on_tunnel_end() {
