@@ -228,6 +228,7 @@ class Proxy:
         os.unlink(self.log.name)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         wait_until(self._listens, 20, "weft-proxy listens")
+        self.own_sockets = self.sockets()
 
     def _listens(self):
         if self.process.poll() is not None:
@@ -267,13 +268,16 @@ class Proxy:
         return sum(r[1].endswith(port) and r[3] != "0A" and r[9] != "0" for r in rows)
 
     def sockets(self):
-        """All it has: listeners, clients, connections to endpoints."""
         folder = f"/proc/{self.process.pid}/fd"
         count = 0
         for name in os.listdir(folder):
             with contextlib.suppress(OSError):
                 count += os.readlink(f"{folder}/{name}").startswith("socket:")
         return count
+
+    def endpoints(self):
+        """Connections to endpoints, used or waiting."""
+        return self.sockets() - self.own_sockets - self.clients()
 
     def stop(self):
         """Drains; returns how long that took. Whatever a sanitizer said fails the test."""
@@ -340,5 +344,5 @@ def main():
         enter_namespace()
     except weftlab.LabError as error:
         sys.exit(f"{sys.argv[0]}: {error}")
-    result = unittest.main(module="__main__", verbosity=2, exit=False).result
+    result = unittest.main(module="__main__", verbosity=2, exit=False, warnings="ignore").result
     sys.exit(0 if result.wasSuccessful() and not result.skipped else 1)

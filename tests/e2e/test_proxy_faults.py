@@ -51,7 +51,7 @@ def parallel(count, call):
 class AnyByte(ProxyTest):
     def left_alone(self):
         wait_until(lambda: self.proxy.clients() == 0, 10)
-        self.assertEqual(self.proxy.get().body, b"ok")
+        self.assertEqual(self.proxy.get().status, 200)
 
     def test_a_client_may_go_at_any_byte_of_its_request(self):
         for how in ("close", "reset"):
@@ -143,14 +143,14 @@ class AnyByte(ProxyTest):
             with self.assertRaises(ConnectionError):
                 for _ in range(100000):
                     client.send(b"y" * 1000)
-        wait_until(lambda: self.proxy.sockets() <= 1, 10)
+        wait_until(lambda: self.proxy.clients() + self.proxy.endpoints() == 0, 10)
 
     def test_clients_that_reset_while_they_are_refused_cost_nothing(self):
         self.backend.stop_listening()
         for _ in range(300):
             self.proxy.connect().send(request() + request("POST", "/", "Content-Length: 2")).reset()
         parallel(100, lambda _: [self.proxy.connect().send(request()).reset() for _ in range(5)])
-        wait_until(lambda: self.proxy.sockets() <= 1, 10)
+        wait_until(lambda: self.proxy.clients() + self.proxy.endpoints() == 0, 10)
 
 
 class Retries(ProxyTest):
@@ -247,9 +247,7 @@ class Shortages(ProxyTest):
         for client in clients:
             with contextlib.suppress(OSError, EOFError):
                 served += client.ask(request()).status == 200
-                if served == 10:
-                    break
-        self.assertEqual(served, 10)
+        self.assertGreater(served, 10)
         for client in clients:
             client.close()
         began = time.monotonic()
