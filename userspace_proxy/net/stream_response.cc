@@ -302,7 +302,7 @@ void Stream::reply(std::uint16_t status, Flags flags, std::string_view text,
   const bool bodiless = head_only_ || status == 204 || status == 304;
   client_->respond(line, head.fields, bodiless ? http::Framing::kNone : http::Framing::kLength,
                    body.size());
-  if (!bodiless) client_->respond_data(body, false);
+  if (!bodiless) client_->respond_copy(body);
   bytes_out_ += bodiless ? 0 : body.size();
   finish();
 }
