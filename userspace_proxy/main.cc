@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <random>
@@ -134,16 +135,27 @@ void block_signals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
-void raise_descriptors() {
+// How many descriptors there may be.
+rlim_t raise_descriptors() {
   rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_max;
+}
+
+// Of a worker: a client without a descriptor left for its endpoint would only be told so.
+std::uint32_t most_clients(std::uint32_t wished, rlim_t descriptors, unsigned workers) {
+  constexpr rlim_t kOwn = 16, kOwnOfWorker = 8;
+  const auto own = kOwn + kOwnOfWorker * workers;
+  const auto share = descriptors > own ? (descriptors - own) / 2 / workers : 0;
+  return static_cast<std::uint32_t>(std::clamp<rlim_t>(share, 1, wished));
 }
 
 class Proxy {
  public:
-  explicit Proxy(const Options& options) : options_(options) {}
+  Proxy(const Options& options, rlim_t descriptors)
+      : options_(options), descriptors_(descriptors) {}
 
   int run() {
     const bool standalone = !options_.listen.empty();
@@ -203,9 +215,10 @@ class Proxy {
   }
 
  private:
-  void start_workers(const net::WorkerOptions& worker, bool standalone) {
+  void start_workers(net::WorkerOptions worker, bool standalone) {
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     const unsigned count = options_.workers ? options_.workers : std::min(processors, 4u);
+    worker.max_clients = most_clients(worker.max_clients, descriptors_, count);
     std::random_device seed;
     for (unsigned i = 0; i < count; ++i) {
       auto sockets = [this, standalone](net::Loop& loop) -> std::unique_ptr<net::SocketSource> {
@@ -251,6 +264,7 @@ class Proxy {
   }
 
   const Options& options_;
+  const rlim_t descriptors_;
   net::Loop loop_;
   std::unique_ptr<net::SocketHub> hub_;  // null: sockets are made here
   std::vector<Thread> threads_;
@@ -271,6 +285,5 @@ int main(int argc, char** argv) {
     return 2;
   }
   block_signals();
-  raise_descriptors();
-  return Proxy(options).run();
+  return Proxy(options, raise_descriptors()).run();
 }

@@ -228,6 +228,7 @@ class Proxy:
         os.unlink(self.log.name)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         wait_until(self._listens, 20, "weft-proxy listens")
+        self.own_sockets = self.sockets()
 
     def _listens(self):
         if self.process.poll() is not None:
@@ -259,6 +260,13 @@ class Proxy:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def clients(self):
+        """Connections of clients that the proxy has not closed."""
+        with open("/proc/self/net/tcp", encoding="ascii") as file:
+            rows = [line.split() for line in file][1:]
+        port = f":{self.address[1]:04X}"
+        return sum(r[1].endswith(port) and r[3] != "0A" and r[9] != "0" for r in rows)
+
     def sockets(self):
         folder = f"/proc/{self.process.pid}/fd"
         count = 0
@@ -266,6 +274,10 @@ class Proxy:
             with contextlib.suppress(OSError):
                 count += os.readlink(f"{folder}/{name}").startswith("socket:")
         return count
+
+    def endpoints(self):
+        """Connections to endpoints, used or waiting."""
+        return self.sockets() - self.own_sockets - self.clients()
 
     def stop(self):
         """Drains; returns how long that took. Whatever a sanitizer said fails the test."""
@@ -332,5 +344,5 @@ def main():
         enter_namespace()
     except weftlab.LabError as error:
         sys.exit(f"{sys.argv[0]}: {error}")
-    result = unittest.main(module="__main__", verbosity=2, exit=False).result
+    result = unittest.main(module="__main__", verbosity=2, exit=False, warnings="ignore").result
     sys.exit(0 if result.wasSuccessful() and not result.skipped else 1)

@@ -313,7 +313,7 @@ class Patience(ProxyTest):
     def test_a_client_that_left_a_silent_endpoint_is_forgotten(self):
         self.backend.script = lambda peer: (peer.request(), peer.rest())
         self.client().send(get()).close()
-        wait_until(lambda: self.proxy.sockets() <= 1 + 1, 5)
+        wait_until(lambda: self.proxy.clients() + self.proxy.endpoints() == 0, 5)
 
 
 class Bounds(ProxyTest):
@@ -362,7 +362,8 @@ class Bounds(ProxyTest):
         self.assertEqual(self.proxy.get().status, 200)
         for client in clients:
             client.reset()
-        wait_until(lambda: self.proxy.sockets() <= 2, 5)
+        wait_until(lambda: self.proxy.clients() == 0, 5)
+        wait_until(lambda: self.proxy.endpoints() <= 1, 5)
 
     def test_an_endpoint_that_does_not_read_holds_its_client_up(self):
         self.backend.script = lambda peer: (peer.head(), go_on.wait(20))
@@ -421,8 +422,8 @@ class Bounds(ProxyTest):
         self.backend.script = self.flood_of_answers
         with proxy.connect(receive_buffer=4096) as client:
             client.send(get())
-            wait_until(lambda: proxy.sockets() >= 3, 5)
-            wait_until(lambda: proxy.sockets() <= 2, 5)
+            wait_until(lambda: proxy.endpoints() >= 1, 5)
+            wait_until(lambda: proxy.clients() + proxy.endpoints() == 0, 5)
 
 
 if __name__ == "__main__":

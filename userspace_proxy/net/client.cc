@@ -358,6 +358,14 @@ void Client::respond_data(std::string_view data, bool chunked) {
   write(pieces);
 }
 
+void Client::respond_copy(std::string_view text) {
+  auto& gather = worker_.gather();
+  if (!gather.collects_for(*this)) return write({&text, 1});
+  const auto from = gather.text().size();
+  gather.text().append(text);
+  gather.add_text(from);
+}
+
 void Client::respond_end(bool chunked, const http::Fields& trailers) {
   if (!chunked) return;
   auto& gather = worker_.gather();

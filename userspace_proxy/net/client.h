@@ -29,6 +29,7 @@ class Client final : public Socket {
   void respond(const http::WriteResponse& line, const http::Fields& fields, http::Framing framing,
                std::uint64_t content_length);
   void respond_data(std::string_view data, bool chunked);
+  void respond_copy(std::string_view text);  // the same for what goes before gather() ends
   void respond_end(bool chunked, const http::Fields& trailers);
   void write(std::span<const std::string_view> pieces);
   void tunnel(std::string_view bytes);

@@ -302,7 +302,7 @@ void Stream::reply(std::uint16_t status, Flags flags, std::string_view text,
   const bool bodiless = head_only_ || status == 204 || status == 304;
   client_->respond(line, head.fields, bodiless ? http::Framing::kNone : http::Framing::kLength,
                    body.size());
-  if (!bodiless) client_->respond_data(body, false);
+  if (!bodiless) client_->respond_copy(body);
   bytes_out_ += bodiless ? 0 : body.size();
   finish();
 }
@@ -397,7 +397,7 @@ void Stream::on_tunnel_data(std::string_view data) {
   if (data.empty()) return;
   bytes_out_ += data.size();
   client_->tunnel(data);
-  if (upstream_ && client_->waiting()) upstream_->pause_tunnel(true);
+  if (upstream_ && client_->waiting()) upstream_->pause_tunnel();
 }
 
 void Stream::on_tunnel_end() {

@@ -110,7 +110,7 @@ void Upstream::push() {
 }
 
 void Upstream::resume() {
-  if (state_ == State::kBusy || state_ == State::kTunnel) want_read(true);
+  if ((state_ == State::kBusy || state_ == State::kTunnel) && !eof_) want_read(true);
 }
 
 void Upstream::on_writable() {
@@ -133,8 +133,10 @@ void Upstream::on_writable() {
 }
 
 void Upstream::tunnel(std::string_view bytes) {
-  // Where it fails, reading tells: what the endpoint said before it closed comes first.
-  if (!send(bytes)) want_write(false);
+  if (write_failed_ || send(bytes)) return;
+  // Reading tells: what the endpoint said before it closed comes first.
+  write_failed_ = true;
+  want_write(false);
 }
 
 void Upstream::end_tunnel_writing() {
@@ -144,8 +146,11 @@ void Upstream::end_tunnel_writing() {
     shutdown(fd(), SHUT_WR);
 }
 
-// What it sent before it broke off is still there to be read, when the client has taken the rest.
-void Upstream::on_broken() { look_away(); }
+void Upstream::on_broken() {
+  if (eof_) return failed(ECONNRESET);
+  // What it sent before it broke off is still there to be read, when the client has taken the rest.
+  look_away();
+}
 
 void Upstream::on_time() {
   if (state_ == State::kIdle) return abandon();
@@ -220,6 +225,8 @@ void Upstream::read_tunnel() {
   if (got < 0 && errno == EAGAIN) return;
   if (got < 0) return failed(errno);
   if (got == 0) {
+    if (write_failed_) return failed(ECONNRESET);  // that took the error; this is no orderly end
+    eof_ = true;
     want_read(false);
     return stream_->on_tunnel_end();
   }

@@ -36,7 +36,7 @@ class Upstream final : public Socket {
   void become_tunnel() { state_ = State::kTunnel; }
   void tunnel(std::string_view bytes);
   void end_tunnel_writing();
-  void pause_tunnel(bool pause) { want_read(!pause); }
+  void pause_tunnel() { want_read(false); }
   std::size_t tunnel_backlog() const { return backlog(); }
 
   bool is_idle() const { return state_ == State::kIdle; }
@@ -66,7 +66,7 @@ class Upstream final : public Socket {
   std::string in_;  // what could not be read to its end yet
   Timer timer_;     // to connect, or to be idle
   State state_ = State::kNew;
-  bool shut_after_backlog_ = false;
+  bool shut_after_backlog_ = false, eof_ = false, write_failed_ = false;  // of a tunnel
   bool interim_ = false;             // the head that was read last is a 1xx
   bool extra_ = false;               // more came than the response
   std::shared_ptr<Upstream*> self_;  // for whoever makes its socket: is it still there?
