@@ -123,7 +123,7 @@ def _measure(bench):
     running = {name: bench.peers.start(name) for name in names}
     measured["keep_alive"] = bench.compare("keep-alive, 1 KB", running, "/1k")
     measured["latency_rate"], measured["latency"] = _latency(bench, running, measured["keep_alive"])
-    running["haproxy splice"] = bench.peers.start("haproxy splice")
+    running |= {name: bench.peers.start(name) for name in ("haproxy splice-auto", "haproxy splice")}
     measured["large"] = bench.compare("1 MB", running, "/1m", connections=LARGE_CONNECTIONS)
     _stop(running)
     names = bench.names("weft 1 route", *(f"weft {kind}" for kind in ("exact", "prefix", "header", "regex")))

@@ -106,7 +106,7 @@ def report(measured, routes, idle_connections):
     figures = _Figures()
     _cpu(figures, measured["keep_alive"])
     _added(figures, measured["latency"])
-    for peer in ("haproxy", "haproxy splice"):
+    for peer in ("haproxy", "haproxy splice-auto", "haproxy splice"):
         figures.add(f"1 MB, throughput against {peer}", _ratios(measured["large"], "weft", peer, "rate"), "x", least=1)
         figures.add(f"... CPU, against {peer}", _ratios(measured["large"], "weft", peer, "cpu_ns_per_op"), "x")
     memory = measured["memory"]
