@@ -182,14 +182,17 @@ class Hostile(ProxyTest):
     def test_what_is_passed_on_has_one_framing_and_is_written_anew(self):
         odd = [
             (post("content-LENGTH:   2  ", body=b"ok"), b"Content-Length: 2\r\n"),
-            (post("transfer-encoding:\tChunked", body=b"02;a=b\r\nok\r\n0\r\n\r\n"), b"Transfer-Encoding: chunked\r\n"),
+            (
+                post("transfer-encoding:\tChunked", body=b"02;a=b\r\nok\r\n0\r\n\r\n"),
+                b"Transfer-Encoding: chunked\r\n",
+            ),
             (post("Content-Length: 002", body=b"ok"), b"Content-Length: 2\r\n"),
             (post("Content-Length: 2", "Connection: content-length", body=b"ok"), b"Content-Length: 2\r\n"),
         ]
         for data, wanted in odd:
             with self.subTest(data):
                 self.assertEqual(self.client().ask(data).status, 200)
-                raw = self.backend.received[0].split(b"POST ")[-1]
+                raw = max(self.backend.received, key=len).split(b"POST ")[-1]
                 self.assertEqual(framings(raw), 1)
                 self.assertIn(wanted, raw)
                 self.assertNotIn(b";a=b", raw)
@@ -216,8 +219,8 @@ class Hostile(ProxyTest):
         ):
             with self.subTest(path):
                 self.client().ask(get(path))
-                line = self.backend.received[0].split(CRLF2)[-2].split(b"\r\n")[0]
-                self.assertEqual(line.decode(), f"GET {seen} HTTP/1.1")
+                lines = b"".join(self.backend.received).decode()
+                self.assertIn(f"GET {seen} HTTP/1.1\r\n", lines)
 
     def test_an_absolute_target_names_the_host_for_everybody(self):
         self.client().ask(get("http://other:8080/a"))

@@ -5,7 +5,7 @@ import hashlib
 import os
 import threading
 
-from proxy_harness import CRLF2, OK, Backend, ProxyTest, answer, chunk, main, request, wait_until
+from proxy_harness import CRLF2, OK, WORKERS, Backend, ProxyTest, answer, chunk, main, request, wait_until
 
 UPGRADE = ["Connection: Upgrade", "Upgrade: websocket"]
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -200,7 +200,7 @@ class Messages(ProxyTest):
             client.ask(request())
         for _ in range(20):
             self.proxy.get()
-        self.assertEqual(len(self.backend.peers), 1)
+        self.assertLessEqual(len(self.backend.peers), int(WORKERS))
 
     def test_connect_is_refused(self):
         client = self.client()
@@ -228,8 +228,10 @@ class Messages(ProxyTest):
 
         self.backend.script = script
         client = self.client(timeout=60)
-        answered = client.ask(request("POST", body=body))
-        self.assertEqual(hashlib.sha256(answered.body).digest(), hashlib.sha256(body).digest())
+        for _ in range(3):
+            answered = client.ask(request("POST", body=body))
+            self.assertEqual(hashlib.sha256(answered.body).digest(), hashlib.sha256(body).digest())
+            self.assertFalse(answered.closes)
         pieces = b"".join(chunk(body[at : at + 50000]) for at in range(0, len(body), 50000))
         head = request("POST", "/", "Transfer-Encoding: chunked")
         self.assertEqual(client.ask(head + pieces + b"0\r\n\r\n").body, body)

@@ -401,7 +401,8 @@ void Client::finished(bool keep) {
 void Client::resume() {
   if (!is_open()) return;
   if (mode_ == Mode::kTunnel) return want_read(!eof_);
-  if ((!in_.empty() || eof_) && takes()) return process(in_, true);
+  // Also with nothing left to read: the end of the body may still have to be told.
+  if (takes()) return process(in_, true);
   want_read(wants_input());
 }
 
