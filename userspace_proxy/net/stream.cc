@@ -31,15 +31,21 @@ void edit(http::Fields& fields, const model::HeaderEdits& edits) {
   for (const auto& [name, value] : edits.add) fields.add(name, value, http::Known::kOther);
 }
 
+constexpr char kNoRule[] = "no rule of this service matches the request (NR)";
+
 // A version 4 UUID, as Envoy makes them.
 std::string make_request_id(Random& random) {
   const auto high = (random.next() & ~0xf000ull) | 0x4000;
   const auto low = (random.next() & ~(3ull << 62)) | 2ull << 62;
-  char text[40];
-  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx", static_cast<unsigned>(high >> 32),
-                static_cast<unsigned>(high >> 16 & 0xffff), static_cast<unsigned>(high & 0xffff),
-                static_cast<unsigned>(low >> 48),
-                static_cast<unsigned long long>(low & 0xffffffffffffull));
+  // Not snprintf: that was 23 % of the instructions of a request (callgrind).
+  static constexpr char kHex[] = "0123456789abcdef";
+  std::string text(36, '-');
+  std::size_t at = 0;
+  for (const auto half : {high, low})
+    for (int shift = 60; shift >= 0; shift -= 4) {
+      if (at == 8 || at == 13 || at == 18 || at == 23) ++at;
+      text[at++] = kHex[half >> shift & 15];
+    }
   return text;
 }
 
@@ -110,6 +116,8 @@ void Stream::begin(Client& client, std::shared_ptr<LocalService> service, http::
   }
   if (head.is_connect)
     return reply(405, flag(FlagBit::kDownstreamProtocol), "CONNECT is not offered here");
+  if (!head.expects_continue && head.fields.find(http::Known::kExpect))
+    return reply(417, flag(FlagBit::kDownstreamProtocol), "only 100-continue can be expected");
   if (!normalize(head)) return;
   routes::Request request;
   request.method = head.method;
@@ -142,7 +150,7 @@ void Stream::act(http::RequestHead& head, routes::Match match) {
   if (match.rule == routes::kNone) {
     if (routes.otherwise == model::HttpRoutes::Otherwise::kService)
       return forward(head, match, nullptr);
-    return reply(404, flag(FlagBit::kNoRoute), "no rule of this service matches the request (NR)");
+    return reply(404, flag(FlagBit::kNoRoute), kNoRule);
   }
   rule_ = &routes.rules[match.rule];
   if (log_) log_->route = rule_->object + (rule_->name.empty() ? "" : "/" + rule_->name);
@@ -173,6 +181,8 @@ bool Stream::answer_preflight(const http::RequestHead& head) {
 }
 
 void Stream::reply_direct(const model::DirectResponse& direct) {
+  if (rule_->name == model::kNothingMatched)
+    return reply(direct.status, flag(FlagBit::kNoRoute), kNoRule);
   reply(direct.status, 0, direct.body, direct.content_type);
 }
 
@@ -213,8 +223,11 @@ void Stream::forward(http::RequestHead& head, routes::Match match, const model::
     destination_ = &to->destinations[chosen];
     cluster_ = service_->clusters[destination_->cluster];
   }
-  if (!cluster_)
-    return reply(503, flag(FlagBit::kNoHealthyUpstream), "the rule's destination does not exist");
+  // Gateway API answers 500 for a backend that is nobody, Istio 503 (docs/proxy.md).
+  if (!cluster_ || !cluster_->config().who->missing.empty())
+    return reply(rule_ && rule_->object.starts_with("HTTPRoute") ? 500 : 503,
+                 flag(FlagBit::kNoHealthyUpstream),
+                 cluster_ ? cluster_->config().who->missing : "the destination is not known here");
   if (const auto most = cluster_->config().limits.max_requests; most && cluster_->requests >= most)
     return reply(503, flag(FlagBit::kUpstreamOverflow), "as many requests are under way as may be");
   ++cluster_->requests;
@@ -233,6 +246,13 @@ void Stream::write_request(http::RequestHead& head, routes::Match match, const m
   line.query = head.query;
   line.has_query = head.has_query;
   line.authority = head.authority;
+  if (line.authority.empty()) {  // HTTP/1.0 may leave it out, an endpoint may not
+    dialled_ = client_->dialled().address.to_text();
+    if (client_->dialled().address.family() == model::Family::kIpv6)
+      dialled_ = "[" + dialled_ + "]";
+    dialled_ += ":" + std::to_string(client_->dialled().port);
+    line.authority = dialled_;
+  }
   line.upgrade = head.upgrade;
   std::string path;
   if (to) {

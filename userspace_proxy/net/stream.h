@@ -47,7 +47,7 @@ class Stream {
   bool wants_body() const { return backlog() < kMaxBacklogBytes; }
   bool request_done() const { return request_done_; }
   bool upstream_ended() const { return upstream_ended_; }  // a tunnel's
-  bool is_tunnel() const { return tunnel_; }  // from its beginning
+  bool is_tunnel() const { return tunnel_; }               // from its beginning
 
   // --- from the upstream ---
   bool is_head_only() const { return head_only_; }
@@ -127,6 +127,7 @@ class Stream {
   std::size_t sent_ = 0;
   std::string path_;      // normalized, where that changed it
   std::string origin_;    // of the request, where the rule has CORS
+  std::string dialled_;   // in place of an authority
   std::string grown_id_;  // x-request-id that was made here
 
   std::uint64_t started_ns_ = 0, tried_ns_ = 0;

@@ -75,8 +75,7 @@ void Stream::on_response_head(http::ResponseHead& head) {
     framing = minor_ ? http::Framing::kChunked : http::Framing::kUntilClose;
   chunked_response_ = framing == http::Framing::kChunked;
   // An answer before the request was whole: neither side can be used for another.
-  response_keep_ =
-      framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
+  response_keep_ = framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
   line.keep_alive = response_keep_;
   if (head.framing == http::Framing::kTunnel) {
     upgraded_ = true;
@@ -113,7 +112,7 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
   if (response_started_ || !replayable_ || tunnel_ || asked_upgrade_) return false;
   const auto* wish = rule_ && rule_->retries ? &*rule_->retries : nullptr;
   if (attempts_ >= (wish ? wish->attempts : kDefaultRetries)) return false;
-  if (!wish) {
+  if (!wish || !wish->on) {
     if (failure == Failure::kConnect) return true;
     return failure == Failure::kReset && idempotent_;
   }

@@ -73,6 +73,7 @@ class Worker::Listener final : public Loop::Watcher {
   void on_ready(std::uint32_t) override { worker_.accept_from(*this); }
   int fd() const { return fd_.get(); }
   const CallerPtr& caller() const { return caller_; }
+  void rename(CallerPtr caller) { caller_ = std::move(caller); }
   // No more wake-ups. Closing alone would not do: weftd and the next generation have the same
   // socket, and a poll that is registered lives as long as that does.
   void look_away() {
@@ -164,6 +165,12 @@ void Worker::apply(ConfigPtr config) {
 void Worker::listen(base::Fd listener, CallerPtr caller) {
   metrics_.hold(caller);
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(listener), std::move(caller)));
+}
+
+void Worker::rename(const CallerPtr& caller) {
+  metrics_.hold(caller);
+  for (auto& listener : listeners_)
+    if (listener->caller()->netns_cookie == caller->netns_cookie) listener->rename(caller);
 }
 
 void Worker::forget(std::uint64_t netns_cookie) {
@@ -269,7 +276,7 @@ Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
     pool->owner_count = &upstreams_of(key.owner);
   }
   if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
-                            *pool->owner_count >= options_.max_upstreams_per_caller))
+                                       *pool->owner_count >= options_.max_upstreams_per_caller))
     return nullptr;
   return &pool->take(fresh);
 }

@@ -83,6 +83,7 @@ class Worker {
   // All of these are called on the worker's thread (loop().post).
   void apply(ConfigPtr config);
   void listen(base::Fd listener, CallerPtr caller);
+  void rename(const CallerPtr& caller);  // of its namespace; for connections from here on
   void forget(std::uint64_t netns_cookie);
   void drain();  // no new connections; the others end when their request has
   std::size_t clients() const { return clients_.size(); }
