@@ -298,7 +298,17 @@ void Client::close_now() {
   }
 }
 
+void Client::start_shadow(std::shared_ptr<LocalService> service,
+                          std::shared_ptr<LocalCluster> cluster, std::string request,
+                          bool head_only) {
+  shadow_ = true;
+  service_ = std::move(service);
+  stream_ = worker_.new_stream();
+  stream_->begin_shadow(*this, service_, std::move(cluster), std::move(request), head_only);
+}
+
 void Client::abort() {
+  if (shadow_) return finished(false);
   if (!is_open()) return;
   worker_.gather().drop(*this);
   // A reset and no clean end: what was sent of the response must not pass for all of it.
@@ -385,6 +395,7 @@ void Client::finished(bool keep) {
   answered_ = true;
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
+  if (shadow_) return worker_.remove_shadow(*this);
   if (!is_open()) return;
   const bool over = !keep || draining_ || worker_.draining();
   if (over || !in_.empty() || eof_) {

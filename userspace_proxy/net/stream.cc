@@ -31,6 +31,8 @@ void edit(http::Fields& fields, const model::HeaderEdits& edits) {
   for (const auto& [name, value] : edits.add) fields.add(name, value, http::Known::kOther);
 }
 
+constexpr std::uint64_t kShadowMs = 15000;
+
 constexpr char kNoRule[] = "no rule of this service matches the request (NR)";
 
 // A version 4 UUID, as Envoy makes them.
@@ -87,7 +89,7 @@ void Stream::reset() {
   head_only_ = asked_upgrade_ = tunnel_ = upgraded_ = response_started_ = false;
   response_keep_ = true;
   retrying_ = stale_retry_ = in_flight_ = client_ended_ = upstream_ended_ = waits_ = false;
-  connected_tunnel_ = bodiless_ = counted_ = false;
+  connected_tunnel_ = bodiless_ = counted_ = shadow_ = false;
   tried_.clear();
   log_.reset();
 }
@@ -296,6 +298,38 @@ void Stream::on_body(std::string_view data) {
 void Stream::on_body_end(const http::Fields& trailers) {
   request_done_ = true;
   if (chunked_request_) http::write_last_chunk(trailers, request_);
+  if (rule_ && !asked_upgrade_) mirror();
+}
+
+// At the end of the request, when it is known whole: bodies that are too large to be kept are not
+// mirrored.
+void Stream::mirror() {
+  const auto* forward = std::get_if<model::Forward>(&rule_->action);
+  if (!forward || forward->mirrors.empty()) return;
+  for (const auto& mirror : forward->mirrors) {
+    const auto& to = service_->clusters[mirror.cluster];
+    if (!to || worker_.random().below(1000000) >= mirror.parts_per_million) continue;
+    if (replayable_)
+      worker_.mirror(*client_, service_, to, request_, head_only_);
+    else
+      ++worker_.metrics().mirrors_dropped;
+  }
+}
+
+void Stream::begin_shadow(Client& client, std::shared_ptr<LocalService> service,
+                          std::shared_ptr<LocalCluster> cluster, std::string request,
+                          bool head_only) {
+  client_ = &client;
+  service_ = std::move(service);
+  cluster_ = std::move(cluster);
+  request_ = std::move(request);
+  started_ns_ = worker_.loop().now_ns();
+  head_only_ = head_only;
+  shadow_ = request_done_ = in_flight_ = counted_ = true;
+  ++worker_.metrics().in_flight;
+  ++cluster_->requests;
+  worker_.loop().set(deadline_, kShadowMs);  // nobody is there to lose patience
+  attempt();
 }
 
 void Stream::on_input_pause() {

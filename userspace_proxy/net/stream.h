@@ -35,6 +35,8 @@ class Stream {
 
   // --- from the client ---
   void begin(Client& client, std::shared_ptr<LocalService> service, http::RequestHead& head);
+  void begin_shadow(Client& client, std::shared_ptr<LocalService> service,
+                    std::shared_ptr<LocalCluster> cluster, std::string request, bool head_only);
   void begin_tunnel(Client& client, std::shared_ptr<LocalService> service);
   void on_body(std::string_view data);
   void on_body_end(const http::Fields& trailers);
@@ -88,6 +90,7 @@ class Stream {
   void attempt_tunnel();
   void attempt();
   void start_timers();
+  void mirror();
   bool may_retry(Failure failure, std::uint16_t status) const;
   bool reserve_retry();
   void retry(Failure failure);
@@ -141,7 +144,7 @@ class Stream {
   bool head_only_ = false, asked_upgrade_ = false, tunnel_ = false, upgraded_ = false;
   bool response_started_ = false, response_keep_ = true, retrying_ = false, stale_retry_ = false;
   bool in_flight_ = false, client_ended_ = false, upstream_ended_ = false, waits_ = false;
-  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false;
+  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false, shadow_ = false;
   std::vector<const Shares*> tried_;
   std::unique_ptr<LogEntry> log_;  // where this request is to be logged
   Timer deadline_, try_deadline_, backoff_;

@@ -111,6 +111,10 @@ class Worker {
   std::unique_ptr<Stream> new_stream();
   void recycle(std::unique_ptr<Stream> stream);
   void remove(Client& client);
+  // A copy of a request for another cluster; nobody waits for its answer.
+  void mirror(const Client& of, std::shared_ptr<LocalService> service,
+              std::shared_ptr<LocalCluster> cluster, std::string request, bool head_only);
+  void remove_shadow(Client& client);
 
  private:
   class Listener;
@@ -145,6 +149,7 @@ class Worker {
   std::vector<std::unique_ptr<Pool>> retired_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Client>> shadows_;
   std::vector<std::unique_ptr<Stream>> spare_streams_;
   std::array<char, 64 * 1024> scratch_;
   http::RequestHead request_head_;
