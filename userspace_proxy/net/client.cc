@@ -48,8 +48,10 @@ void Client::set_timer() {
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
+  else if (!stream_ && !backlog() && !(reader_.at_start() && in_.empty()))
+    wait = options.head_timeout;
   else if (!stream_ && !backlog())
-    wait = reader_.at_start() && in_.empty() ? options.idle_timeout : options.head_timeout;
+    wait = draining_ ? std::chrono::milliseconds(kLingerMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
 
@@ -457,9 +459,9 @@ void Client::read_tunnel() {
 
 void Client::drain() {
   draining_ = true;
-  // One that was just accepted has its request on the way.
-  if (answered_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start())
-    linger();
+  if (stream_ || mode_ == Mode::kLinger || !in_.empty() || !reader_.at_start()) return;
+  // One that was just accepted has its request on the way, but not for ever.
+  answered_ ? linger() : set_timer();
 }
 
 }  // namespace weft::net
