@@ -85,7 +85,8 @@ class Client final : public Socket {
   std::unique_ptr<Stream> stream_;
   Timer timer_;
   Mode mode_ = Mode::kSniff;
-  bool eof_ = false, keep_ = true, working_ = false, again_ = false, draining_ = false, shut_after_backlog_ = false;
+  bool eof_ = false, keep_ = true, working_ = false, again_ = false, draining_ = false,
+       shut_after_backlog_ = false;
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;

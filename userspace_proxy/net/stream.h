@@ -47,7 +47,7 @@ class Stream {
   bool wants_body() const { return backlog() < kMaxBacklogBytes; }
   bool request_done() const { return request_done_; }
   bool upstream_ended() const { return upstream_ended_; }  // a tunnel's
-  bool is_tunnel() const { return tunnel_; }  // from its beginning
+  bool is_tunnel() const { return tunnel_; }               // from its beginning
 
   // --- from the upstream ---
   bool is_head_only() const { return head_only_; }

@@ -269,7 +269,7 @@ Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
     pool->owner_count = &upstreams_of(key.owner);
   }
   if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
-                            *pool->owner_count >= options_.max_upstreams_per_caller))
+                                       *pool->owner_count >= options_.max_upstreams_per_caller))
     return nullptr;
   return &pool->take(fresh);
 }
