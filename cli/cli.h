@@ -70,6 +70,7 @@ void add_wait(CLI::App& root, Context& context);
 void add_check(CLI::App& root, Context& context);
 void add_confirm(CLI::App& root, Context& context);
 void add_proxy(CLI::App& root, Context& context);
+void add_route(CLI::App& root, Context& context);
 void add_breaker(CLI::App& root, Context& context);
 void add_event(CLI::App& root, Context& context);
 void add_workload(CLI::App& root, Context& context);

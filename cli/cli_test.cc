@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/collect.h"
+#include "cli/routing.h"
 
 namespace weft::cli {
 namespace {
@@ -97,6 +98,53 @@ TEST(Endpoints, HaveHealthWhereTheAgentChecksThem) {
   EXPECT_EQ(json[0]["health"], "unhealthy");
   EXPECT_EQ(json[0]["health_reason"], "HTTP 503");
   EXPECT_FALSE(json[1].contains("health"));
+}
+
+Json routing() {
+  return Json::parse(R"({"service":"shop/web","port":80,"kind":"VirtualService","otherwise":"404",
+    "method":"GET","authority":"web.shop","path":"/api","refused":"","rule":1,"rules":[
+      {"number":0,"object":"VirtualService shop/web","name":"old","file":"r.yaml","line":7,
+       "matches":["path /old"],"action":"redirect 301","won":false,"why":"path /api is not /old"},
+      {"number":1,"object":"VirtualService shop/web","name":"","file":"r.yaml","line":9,
+       "matches":[],"action":"shop/web:80","won":true,"why":""}],
+    "clusters":[{"name":"shop/web:80","service":"shop/web","weight":1,"missing":"","endpoints":[
+       {"address":"10.0.0.1","port":8080,"state":"ready"},
+       {"address":"10.0.0.2","port":8080,"state":"ready"}]}]})");
+}
+
+TEST(Routing, SaysWhichRuleWonAndWhyTheOtherDidNot) {
+  EXPECT_EQ(routing_text(routing()), R"(request     GET web.shop /api
+rule        1, VirtualService shop/web, r.yaml:9
+action      shop/web:80
+
+RULE  DESCRIBED                                MATCHES     WHY NOT
+0     VirtualService shop/web "old", r.yaml:7  path /old   path /api is not /old
+1     VirtualService shop/web, r.yaml:9        everything  (it won)
+
+CLUSTER      WEIGHT  ENDPOINT            STATE
+shop/web:80  1       10.0.0.1 port 8080  ready
+shop/web:80  1       10.0.0.2 port 8080  ready
+)");
+}
+
+TEST(Routing, SaysWhatBecomesOfARequestThatNoRuleMatches) {
+  auto none = routing();
+  none["rule"] = nullptr;
+  none["clusters"] = Json::array();
+  EXPECT_NE(routing_text(none).find("rule        none matches: 404\n"), std::string::npos);
+  none["refused"] = "400: odd path";
+  EXPECT_NE(routing_text(none).find("rule        400: odd path\n"), std::string::npos);
+}
+
+TEST(Routing, EndpointsHaveTheBreakersState) {
+  auto json = routing();
+  add_states(json, one_service(), [](std::uint32_t id) {
+    weft_endpoint_state state{};
+    if (id == 1) state.breaker = weft_breaker_make(WEFT_BREAKER_OPEN, 0, 0, 0, 0);
+    return state;
+  });
+  EXPECT_EQ(json["clusters"][0]["endpoints"][0]["state"], "ejected");
+  EXPECT_EQ(json["clusters"][0]["endpoints"][1]["state"], "draining");
 }
 
 }  // namespace

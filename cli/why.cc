@@ -12,6 +12,7 @@
 #include "cli/admin_client.h"
 #include "cli/cli.h"
 #include "cli/collect.h"
+#include "cli/routing.h"
 #include "mesh/base/fd.h"
 #include "mesh/base/text.h"
 
@@ -22,8 +23,7 @@ struct Question {
   std::string from, to;
   bool udp = false;
   bool v6only = false;
-  std::string method, path;
-  std::vector<std::string> headers;
+  HttpQuestion http;
 };
 
 // The cookie by which programs know the network namespace of a process; 0 where it cannot be had.
@@ -177,11 +177,15 @@ void print(const Json& json) {
     std::printf("routed      by VirtualService %s, %s:%d\n",
                 route.value("virtual_service", "").c_str(), route.value("file", "").c_str(),
                 route.value("line", 0));
+  if (json["path"] == "proxy") std::printf("path        proxy\n");
   std::printf("verdict     %s: %s\n", text("verdict").c_str(), text("explanation").c_str());
   if (json["affinity"]) std::printf("affinity    this client keeps that endpoint\n");
   for (const auto& note : json["notes"])
     std::printf("note        %s\n", note.get<std::string>().c_str());
-  if (json["candidates"].empty()) return;
+  if (const auto& routing = json["routing"]; !routing.is_null())
+    return (void)std::fputs(routing_text(routing).c_str(), stdout);
+  // Where the proxy chooses, none of these is what connect() would take.
+  if (json["candidates"].empty() || json["path"] == "proxy") return;
   std::printf("\n");
   std::vector<std::vector<std::string>> rows;
   for (const auto& c : json["candidates"])
@@ -262,6 +266,59 @@ std::string not_served(const Context& context, const kernel::Maps& maps, const s
   return "";
 }
 
+// The cookie of a PID, or of a pod that the agent knows by this name; 0 where there is none.
+std::uint64_t cookie_of(const Context& context, const std::string& from) {
+  if (base::parse_number<int>(from)) return netns_cookie_of(from);
+  const auto pods = ask_agent(context.run_dir, "workloads");
+  if (!pods.ok()) return 0;
+  for (const auto& pod : *pods)
+    if (from == pod.value("namespace", "") + "/" + pod.value("name", "") ||
+        from == pod.value("name", ""))
+      return pod.value("netns_cookie", std::uint64_t{0});
+  return 0;
+}
+
+bool is_proxys(unsigned verdict) {
+  return verdict == WEFT_VERDICT_CAPTURE || verdict == WEFT_VERDICT_REFUSE_PROXY_DOWN;
+}
+
+// What the proxy would do; null, and a note, where nobody can say.
+Json routing_of(const Context& context, const Question& question, const Found& found,
+                std::uint64_t netns_cookie, Json& notes) {
+  auto routing = ask_routing(context, found.service->key.to_text(), found.port->key.port,
+                             question.to, question.http, netns_cookie);
+  if (routing.ok()) return *std::move(routing);
+  notes.push_back((absl::IsUnavailable(routing.status())
+                       ? "the HTTP rules are only known with the agent up: "
+                       : "") +
+                  base::message_of(routing.status()));
+  return nullptr;
+}
+
+struct Known {
+  const kernel::Maps& maps;
+  const compile::MapState& state;
+  std::uint64_t netns_cookie;
+};
+
+// The service's part of the answer.
+void describe(const Context& context, const Question& question, const Found& found,
+              const Known& known, Json& json, Json& notes) {
+  json["service"] = found.service->key.to_text();
+  json["generation"] = found.port->generation;
+  json["balancer"] = balancer_text(found.port->selector);
+  if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text());
+      agent.ok()) {
+    json["rule"] = {{"file", agent->value("file", "")}, {"line", agent->value("line", 0)}};
+    for (const auto& route : agent->value("routes", Json::array()))
+      if (route.value("port", 0) == found.port->key.port) json["route"] = route;
+  }
+  json["candidates"] = candidates_json(*found.port, known.maps);
+  if (json["path"] == "kernel") return;
+  json["routing"] = routing_of(context, question, found, known.netns_cookie, notes);
+  if (!json["routing"].is_null()) add_states(json["routing"], known.state, state_of(known.maps));
+}
+
 void why(Context& context, const Question& question) {
   const auto to = parse_host_port(question.to);
   if (!to)
@@ -280,16 +337,14 @@ void why(Context& context, const Question& question) {
   auto query = query_of(question, *address, to->port);
   Json notes = Json::array();
   const bool is_pid = base::parse_number<int>(question.from).has_value();
-  if (is_pid) query.netns_cookie = netns_cookie_of(question.from);
+  query.netns_cookie = cookie_of(context, question.from);
   if (is_pid && !query.netns_cookie)
     return fail(context, "--from " + question.from +
                              ": no such process, or its network namespace cannot be entered");
-  if (!is_pid)
+  if (!query.netns_cookie)
     notes.push_back(
         "a pod's name is not known to be any process here: give a PID to have its affinity and "
         "hash");
-  if (!question.method.empty() || !question.path.empty() || !question.headers.empty())
-    notes.push_back("--method, --path and --header play no part: no rule of this build needs L7");
   auto answer = kernel::ask(context.pins(), query);
   if (!answer.ok()) return fail(context, answer.status());
   const auto unserved =
@@ -311,7 +366,7 @@ void why(Context& context, const Question& question) {
             {"balancer", nullptr},
             {"rule", nullptr},
             {"route", nullptr},
-            {"path", answer->verdict == WEFT_VERDICT_CAPTURE ? "proxy" : "kernel"},
+            {"path", is_proxys(answer->verdict) ? "proxy" : "kernel"},
             {"verdict", verdict_name(answer->verdict)},
             {"explanation", unserved.empty()
                                 ? verdict_text(answer->verdict, endpoint)
@@ -319,19 +374,13 @@ void why(Context& context, const Question& question) {
             {"endpoint", nullptr},
             {"affinity", answer->affinity != 0},
             {"candidates", Json::array()},
-            {"notes", notes}};
-  if (found.service) {
-    json["service"] = found.service->key.to_text();
-    json["generation"] = found.port->generation;
-    json["balancer"] = balancer_text(found.port->selector);
-    if (const auto agent = ask_agent(context.run_dir, "service", found.service->key.to_text());
-        agent.ok()) {
-      json["rule"] = {{"file", agent->value("file", "")}, {"line", agent->value("line", 0)}};
-      for (const auto& route : agent->value("routes", Json::array()))
-        if (route.value("port", 0) == found.port->key.port) json["route"] = route;
-    }
-    json["candidates"] = candidates_json(*found.port, *maps);
-  }
+            {"routing", nullptr},
+            {"notes", Json::array()}};
+  if (found.service)
+    describe(context, question, found, {*maps, *state, query.netns_cookie}, json, notes);
+  if (json["path"] == "kernel" && !question.http.empty())
+    notes.push_back("--method, --path and --header play no part: no HTTP rule decides this call");
+  json["notes"] = notes;
   if (chosen)
     json["endpoint"] = {{"id", answer->endpoint},
                         {"address", compile::from_abi(answer->addr).to_text()},
@@ -354,9 +403,16 @@ void add_why(CLI::App& root, Context& context) {
       ->required();
   command.add_flag("--udp", question->udp, "A UDP socket instead of TCP");
   command.add_flag("--v6only", question->v6only, "An IPv6 socket that is V6ONLY");
-  command.add_option("--method", question->method, "HTTP method");
-  command.add_option("--path", question->path, "HTTP path");
-  command.add_option("--header", question->headers, "HTTP header K=V; repeatable");
+  command.add_option("--method", question->http.method,
+                     "HTTP method, for a port with HTTP rules (GET)");
+  command.add_option("--path", question->http.path, "HTTP path and query (/)");
+  command
+      .add_option("--header", question->http.headers,
+                  "HTTP header K=V; repeatable. host=NAME is what is asked for")
+      ->check([](const std::string& text) {
+        const auto equals = text.find('=');
+        return equals && equals != std::string::npos ? "" : text + " is not NAME=VALUE";
+      });
 }
 
 }  // namespace weft::cli

@@ -515,6 +515,9 @@ class App {
     handlers.proxy_reload = [this](observe::AdminHandlers::ConfirmDone done) {
       asio::post(control_, [this, done = std::move(done)] { done(proxy_.reload()); });
     };
+    handlers.caller = [this](std::uint64_t cookie, observe::AdminHandlers::CallerDone done) {
+      asio::post(control_, [this, cookie, done = std::move(done)] { done(proxy_.caller(cookie)); });
+    };
     handlers.handover = [this](observe::AdminHandlers::HandoverDone done) {
       asio::post(control_, [this, done = std::move(done)] {
         // Only whoever knows what the kernel holds can say that another may have it.

@@ -244,6 +244,11 @@ proxy::Identity Proxy::identify(const proxy::Namespace& found) const {
   return pod ? proxy::identity_of(*pod) : proxy::Identity{};
 }
 
+routes::Caller Proxy::caller(std::uint64_t netns_cookie) const {
+  const auto* identity = workloads_ ? workloads_->identity_of(netns_cookie) : nullptr;
+  return identity ? routes::Caller{identity->namespace_name, identity->labels} : routes::Caller{};
+}
+
 // --- what proxies are told ---
 
 void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed) {

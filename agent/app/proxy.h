@@ -23,6 +23,7 @@
 #include "agent/proxy/supervisor.h"
 #include "agent/proxy/workloads.h"
 #include "agent/publish/publisher.h"
+#include "userspace_proxy/routes/table.h"
 
 namespace weft::app {
 
@@ -47,6 +48,7 @@ class Proxy {
   absl::Status reload();
 
   observe::ProxyStatus status() const;
+  routes::Caller caller(std::uint64_t netns_cookie) const;  // empty where nobody knows it
   // As of the last beat.
   std::shared_ptr<const observe::ProxyReport> report() const { return report_; }
 

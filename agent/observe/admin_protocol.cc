@@ -1,24 +1,13 @@
 #include "agent/observe/admin_protocol.h"
 
-#include <nlohmann/json.hpp>
-
 #include <optional>
+
+#include "agent/observe/reply.h"
 
 namespace weft::observe {
 namespace {
 
 using nlohmann::json;
-
-std::string line_of(const json& reply) {
-  // Messages quote files, and files hold any bytes: what is not UTF-8 is replaced.
-  return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-}
-
-std::string ok_reply(json result) {
-  return line_of({{"version", kAdminVersion}, {"ok", true}, {"result", std::move(result)}});
-}
-
-std::string file_of(const model::Origin& origin) { return origin.file ? *origin.file : ""; }
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -90,6 +79,8 @@ std::optional<AdminCommand> command_of(const std::string& name) {
   if (name == "breaker") return AdminCommand::kBreaker;
   if (name == "events") return AdminCommand::kEvents;
   if (name == "proxy") return AdminCommand::kProxyReload;
+  if (name == "routes") return AdminCommand::kRoutes;
+  if (name == "explain") return AdminCommand::kExplain;
   return std::nullopt;
 }
 
@@ -124,6 +115,27 @@ absl::StatusOr<BreakerOrder> breaker_order(const json& request) {
   return order;
 }
 
+absl::StatusOr<RouteQuestion> route_question(const json& request) {
+  RouteQuestion question;
+  const auto port = number_at(request, "port").value_or(0);
+  if (!port || port > 0xffff)
+    return absl::InvalidArgumentError("the command explain needs \"port\":N");
+  question.port = static_cast<std::uint16_t>(port);
+  const std::pair<const char*, std::string*> texts[] = {{"method", &question.method},
+                                                        {"authority", &question.authority},
+                                                        {"target", &question.target}};
+  for (const auto& [key, text] : texts)
+    if (const auto at = request.find(key); at != request.end() && at->is_string())
+      *text = at->get<std::string>();
+  for (const auto& field : request.value("headers", json::array())) {
+    if (!field.is_array() || field.size() != 2 || !field[0].is_string() || !field[1].is_string())
+      return absl::InvalidArgumentError("\"headers\" are [[\"name\",\"value\"], ...]");
+    question.headers.emplace_back(field[0].get<std::string>(), field[1].get<std::string>());
+  }
+  question.netns_cookie = number_at(request, "netns_cookie").value_or(0);
+  return question;
+}
+
 }  // namespace
 
 absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
@@ -141,7 +153,7 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
   if (!command)
     return absl::InvalidArgumentError(
         "unknown command; known are status, audit, confirm, service, workloads, health, handover, "
-        "breaker and events");
+        "breaker, events, proxy, routes and explain");
   AdminRequest parsed;
   parsed.command = *command;
   parsed.service = text_at("service");
@@ -152,9 +164,17 @@ absl::StatusOr<AdminRequest> parse_request(std::string_view text) {
     if (!order.ok()) return order.status();
     parsed.breaker = *std::move(order);
   }
+  if (*command == AdminCommand::kExplain) {
+    auto question = route_question(request);
+    if (!question.ok()) return question.status();
+    parsed.route = *std::move(question);
+  }
   parsed.after = number_at(request, "after");
-  if (*command == AdminCommand::kService && !model::ServiceKey::parse(parsed.service))
-    return absl::InvalidArgumentError("the command service needs \"service\":\"NAMESPACE/NAME\"");
+  const bool needs_service =
+      *command == AdminCommand::kService || *command == AdminCommand::kExplain;
+  if (needs_service && !model::ServiceKey::parse(parsed.service))
+    return absl::InvalidArgumentError("the command " + text_at("command") +
+                                      " needs \"service\":\"NAMESPACE/NAME\"");
   return parsed;
 }
 

@@ -21,6 +21,7 @@
 //       service, port, endpoint, id, from, to, reason, ejections, for_ms}]}, at once where there
 //       are events after N, else with the next or, after some seconds, with none; without "after"
 //       only the newest number, at once
+//   {"version":1,"command":"routes"}, {"version":1,"command":"explain"}: agent/observe/routes.h
 //   anything else                                         -> {"version":1,"ok":false,"error":"..."}
 //
 // The result of status: {pid, node, version, uptime_seconds, generation, ready,
@@ -40,6 +41,7 @@
 #include <vector>
 
 #include "agent/observe/breaker_log.h"
+#include "agent/observe/routes.h"
 #include "agent/observe/snapshot.h"
 
 namespace weft::observe {
@@ -58,7 +60,9 @@ enum class AdminCommand {
   kHandover,
   kBreaker,
   kEvents,
-  kProxyReload
+  kProxyReload,
+  kRoutes,
+  kExplain,
 };
 
 // Of kBreaker: what an operator or the control plane says of breakers.
@@ -72,7 +76,8 @@ struct BreakerOrder {
 
 struct AdminRequest {
   AdminCommand command = AdminCommand::kStatus;
-  std::string service;  // of kService: "ns/name"
+  std::string service;  // of kService and kExplain: "ns/name"; of kRoutes that, or empty
+  RouteQuestion route;  // of kExplain
   BreakerOrder breaker;
   std::optional<std::uint64_t> after;  // of kEvents; absent: no events, only the newest number
 };

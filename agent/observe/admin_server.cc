@@ -295,6 +295,19 @@ struct AdminServer::State {
     co_return reply;
   }
 
+  // Rules are compiled here and not on the control thread, which is asked for the caller only.
+  asio::awaitable<std::string> explain(const AdminRequest& request) {
+    const auto caller = std::make_shared<std::optional<routes::Caller>>();
+    const Question question = [this, caller, cookie = request.route.netns_cookie](auto done) {
+      handlers.caller(cookie, [done, caller](routes::Caller known) {
+        *caller = std::move(known);
+        done("");
+      });
+    };
+    if (auto late = co_await asked(question); !late.empty()) co_return late;
+    co_return explain_reply(*board.read(), request.service, request.route, **caller);
+  }
+
   asio::awaitable<std::string> answer_to(const AdminRequest& request) {
     switch (request.command) {
       case AdminCommand::kHandover:
@@ -307,6 +320,10 @@ struct AdminServer::State {
         co_return workloads_reply(*board.read());
       case AdminCommand::kHealth:
         co_return health_reply(*board.read());
+      case AdminCommand::kRoutes:
+        co_return routes_reply(*board.read(), request.service);
+      case AdminCommand::kExplain:
+        co_return co_await explain(request);
       case AdminCommand::kAudit:
         co_return co_await asked(audit_question);
       case AdminCommand::kConfirm:

@@ -37,6 +37,9 @@ struct AdminHandlers {
   std::function<void()> handed_over;  // the successor has been answered: let go of the node
   using BreakerDone = std::function<void(absl::StatusOr<std::vector<BreakerEvent>>)>;
   std::function<void(const BreakerOrder&, BreakerDone)> breaker;
+  // Who lives in a network namespace, as the proxy knows it; empty where it does not.
+  using CallerDone = std::function<void(routes::Caller)>;
+  std::function<void(std::uint64_t netns_cookie, CallerDone)> caller;
   using EventsDone = std::function<void(std::vector<BreakerEvent>, std::uint64_t last)>;
   std::function<void(std::optional<std::uint64_t> after, EventsDone)>
       events;  // waits for the next one

@@ -121,6 +121,11 @@ std::vector<Workloads::Listener> Workloads::listeners() const {
   return all;
 }
 
+const Identity* Workloads::identity_of(std::uint64_t cookie) const {
+  const auto at = known_.find(cookie);
+  return at == known_.end() ? nullptr : &at->second.identity;
+}
+
 weft::v1::ToProxy Workloads::message_of(const Workload& workload) {
   weft::v1::ToProxy message;
   auto& one = *message.mutable_workload();

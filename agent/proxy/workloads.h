@@ -62,6 +62,7 @@ class Workloads {
 
   std::size_t size() const { return known_.size(); }
   std::size_t captured() const;
+  const Identity* identity_of(std::uint64_t cookie) const;  // null: no such namespace
   struct Listener {
     std::uint64_t cookie;
     std::uint32_t family;  // one bit of enum weft_listening

@@ -23,20 +23,6 @@ std::string to_text(const char* what, const FieldMatch& match) {
   return std::string(match.inverted ? "not " : "") + what + " " + match.name + to_text(match.value);
 }
 
-std::string to_text(const HttpMatch& match) {
-  std::string text;
-  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
-  if (match.path) add(to_text(*match.path));
-  if (match.method) add("method" + to_text(*match.method));
-  if (match.authority) add("authority" + to_text(*match.authority));
-  if (match.scheme) add("scheme" + to_text(*match.scheme));
-  for (const auto& header : match.headers) add(to_text("header", header));
-  for (const auto& query : match.query) add(to_text("query", query));
-  for (const auto& [key, value] : match.source_labels) add("caller " + key + "=" + value);
-  if (!match.source_namespace.empty()) add("caller in " + match.source_namespace);
-  return text.empty() ? "everything" : text;
-}
-
 std::string to_text(const PathEdit& edit) {
   switch (edit.kind) {
     case PathEdit::Kind::kWhole:
@@ -96,7 +82,7 @@ std::string to_text(const Redirect& redirect) {
   return text;
 }
 
-std::string action_text(const HttpRule& rule, const HttpRoutes& routes) {
+std::string chosen_text(const HttpRule& rule, const HttpRoutes& routes) {
   if (const auto* forward = std::get_if<Forward>(&rule.action)) return to_text(*forward, routes);
   if (const auto* redirect = std::get_if<Redirect>(&rule.action)) return to_text(*redirect);
   const auto& response = std::get<DirectResponse>(rule.action);
@@ -150,6 +136,28 @@ std::string policy_text(const HttpRule& rule) {
 
 }  // namespace
 
+std::string to_text(const HttpMatch& match) {
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
+  if (match.path) add(to_text(*match.path));
+  if (match.method) add("method" + to_text(*match.method));
+  if (match.authority) add("authority" + to_text(*match.authority));
+  if (match.scheme) add("scheme" + to_text(*match.scheme));
+  for (const auto& header : match.headers) add(to_text("header", header));
+  for (const auto& query : match.query) add(to_text("query", query));
+  for (const auto& [key, value] : match.source_labels) add("caller " + key + "=" + value);
+  if (!match.source_namespace.empty()) add("caller in " + match.source_namespace);
+  return text.empty() ? "everything" : text;
+}
+
+std::string action_text(const HttpRule& rule, const HttpRoutes& routes) {
+  return chosen_text(rule, routes) + policy_text(rule);
+}
+
+std::string otherwise_text(const HttpRoutes& routes) {
+  return routes.otherwise == HttpRoutes::Otherwise::kNotFound ? "404" : cluster_text(routes, 0);
+}
+
 std::string HttpCluster::name() const {
   return namespace_name + "/" + service + ":" + (port ? std::to_string(port) : "?") +
          (subset.empty() ? "" : "/" + subset);
@@ -160,15 +168,13 @@ std::string to_text(const HttpRoutes& routes) {
   for (std::size_t i = 0; i < routes.rules.size(); ++i) {
     const auto& rule = routes.rules[i];
     const auto origin = rule.origin.to_text();
-    const std::string rest = " -> " + action_text(rule, routes) + policy_text(rule) + " [" +
-                             rule.object + (rule.name.empty() ? "" : " \"" + rule.name + "\"") +
+    const std::string rest = " -> " + action_text(rule, routes) + " [" + rule.object +
+                             (rule.name.empty() ? "" : " \"" + rule.name + "\"") +
                              (origin.empty() ? "" : " " + origin) + "]\n";
     if (rule.matches.empty()) text += std::to_string(i) + " everything" + rest;
     for (const auto& match : rule.matches) text += std::to_string(i) + " " + to_text(match) + rest;
   }
-  return text + "otherwise -> " +
-         (routes.otherwise == HttpRoutes::Otherwise::kNotFound ? "404" : cluster_text(routes, 0)) +
-         "\n";
+  return text + "otherwise -> " + otherwise_text(routes) + "\n";
 }
 
 }  // namespace weft::model

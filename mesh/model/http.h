@@ -222,7 +222,11 @@ struct HttpRoutes {
 // matched.
 inline constexpr char kNothingMatched[] = "nothing matched";
 
-// One line a rule and match, in the order of trial; for golden tests and `route list`.
+// One line a rule and match, in the order of trial; for golden tests.
 std::string to_text(const HttpRoutes& routes);
+// Parts of such a line: "prefix /a, method=GET", and "shop/web:80 timeout=2000ms".
+std::string to_text(const HttpMatch& match);
+std::string action_text(const HttpRule& rule, const HttpRoutes& routes);
+std::string otherwise_text(const HttpRoutes& routes);  // "404", or the service
 
 }  // namespace weft::model

@@ -231,6 +231,7 @@ class Cli(NodeTest):
             ["prog", "help"],
             ["status", "help"],
             ["why", "help"],
+            ["route", "help"],
             ["audit", "help"],
             ["wait", "help"],
             ["check", "help"],

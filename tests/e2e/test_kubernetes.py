@@ -355,6 +355,41 @@ class Routes(RoutesTest):
         self.weftd.restart()
 
 
+class HttpRoutes(RoutesTest):
+    """Rules of the proxy's; what a rule does is another file's matter."""
+
+    API = {"tls": True, "istio": True, "gateway": True}
+
+    def rules(self):
+        ports = self.weftd.ctl("route", "list", "--service", "test/web")
+        return [rule["object"] for port in ports for rule in port["rules"]]
+
+    def put(self, api_version, kind, spec):
+        meta = {"name": kind.lower(), "namespace": "test"}
+        self.api.put({"apiVersion": api_version, "kind": kind, "metadata": meta, "spec": spec})
+        self.addCleanup(self.api.delete, kind, "test", meta["name"])
+
+    def test_an_http_route_comes_and_goes(self):
+        self.assertEqual(self.rules(), [])
+        spec = {
+            "parentRefs": [{"kind": "Service", "group": "", "name": "web"}],
+            "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+        }
+        self.put("gateway.networking.k8s.io/v1", "HTTPRoute", spec)
+        wanted = ["HTTPRoute test/httproute"]
+        wait_until(lambda: self.rules() == wanted, GUARD, "its rule is in force")
+        self.doCleanups()
+        wait_until(lambda: self.rules() == [], GUARD, "its rule is gone")
+        self.assertEqual(self.source_error(), "")
+
+    def test_an_http_route_to_a_subset_has_the_labels_of_all_pods_watched(self):
+        to = {"destination": {"host": "web", "subset": "v2"}}
+        spec = {"hosts": ["web"], "http": [{"route": [to]}]}
+        self.put("networking.istio.io/v1", "VirtualService", spec)
+        wait_until(lambda: self.rules() == ["VirtualService test/virtualservice"], GUARD, "rules")
+        self.assertNotEqual(self.asked_for_labels(), [])
+
+
 class FirstRoute(RoutesTest):
     """The first VirtualService comes when weftd has long been ready."""
 

@@ -1,5 +1,6 @@
 #include "control_plane/sources/kubernetes/kubernetes_source.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -37,19 +38,27 @@ std::vector<Resource> resources_of(const std::string& node) {
           {"", "v1", "nodes", "Node", "fieldSelector=metadata.name%3D" + node},
           {"", "v1", "pods", "Pod", "fieldSelector=spec.nodeName%3D" + node},
           {"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true},
-          {"networking.istio.io", "v1", "virtualservices", "VirtualService", "", true}};
+          {"networking.istio.io", "v1", "virtualservices", "VirtualService", "", true},
+          {"gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", "", true}};
 }
 
 // Pods of this node included: there is no selector for "other than".
 const Resource kPodLabels{"", "v1", "pods", "Pod", "", false, true};
 
+bool names_a_subset(const model::VirtualServiceObject& routes) {
+  const auto named = [](const auto& to) { return !to.subset.empty(); };
+  return std::any_of(routes.backends.begin(), routes.backends.end(), named) ||
+         std::any_of(routes.tcp.begin(), routes.tcp.end(), [&](const auto& rule) {
+           return std::any_of(rule.destinations.begin(), rule.destinations.end(), named);
+         });
+}
+
+// An HTTPRoute has no subsets.
 bool names_a_subset(const model::Unit& unit) {
-  for (const auto& object : unit.objects)
-    if (const auto* routes = std::get_if<model::VirtualServiceObject>(object.get()))
-      for (const auto& rule : routes->tcp)
-        for (const auto& destination : rule.destinations)
-          if (!destination.subset.empty()) return true;
-  return false;
+  return std::any_of(unit.objects.begin(), unit.objects.end(), [](const auto& object) {
+    const auto* routes = std::get_if<model::VirtualServiceObject>(object.get());
+    return routes && names_a_subset(*routes);
+  });
 }
 
 bool equal(const model::Unit& a, const model::Unit& b) {

@@ -10,8 +10,9 @@
 
 It serves get, list and watch of Service, Pod, Node, Namespace (core v1), EndpointSlice
 (discovery.k8s.io/v1) and, with `istio`, DestinationRule and VirtualService (networking.istio.io/v1),
-whole or as metadata alone: paging with tokens that expire, resourceVersion unset, "0" and exact,
-selectors, bookmarks, 410 as status or in the stream. Every fault is a method that may be called at
+with `gateway`, HTTPRoute (gateway.networking.k8s.io/v1), whole or as metadata alone: paging with
+tokens that expire, resourceVersion unset, "0" and exact, selectors, bookmarks, 410 as status or in
+the stream. Every fault is a method that may be called at
 any time from any thread; wait_...() lets tests follow what clients do without sleeping.
 
 As a process: kube_api.py --port 6443 --tls --dir DIR [--services 10000 --endpoints 10]
@@ -48,7 +49,7 @@ from weftlab.kube_objects import (
     service_port,
     slice_port,
 )
-from weftlab.kube_store import ApiError, Store, resource_of
+from weftlab.kube_store import GATEWAY, ISTIO, ApiError, Store, resource_of
 from weftlab.waiting import Hang
 
 __all__ = [
@@ -87,6 +88,7 @@ class KubeApi(Faults, Access):
         folder=None,
         names=NAMES,
         istio=False,
+        gateway=False,
     ):
         self.store = Store(history)
         self.host, self.port, self.netns = host, port, netns
@@ -96,7 +98,11 @@ class KubeApi(Faults, Access):
         self.gone = gone  # how a version that is too old is told: "status" or "event"
         self.watch_list = watch_list  # sendInitialEvents is known
         self.bookmark_seconds = bookmark_seconds
-        self.istio = istio  # its custom resources are installed
+        # Whose custom resources are not installed.
+        self.missing_groups = {
+            *(() if istio else (ISTIO,)),
+            *(() if gateway else (GATEWAY,)),
+        }
         self.chunk_bytes = 0  # 0: a chunk is an event
         self.on_request = None  # called as (verb, plural, path) before such a request is answered
         self.lists = collections.Counter()  # first pages by plural

@@ -9,7 +9,7 @@ import socket
 import time
 import urllib.parse
 
-from .kube_store import ISTIO, RESOURCES, ApiError, event_line, to_bytes
+from .kube_store import RESOURCES, ApiError, event_line, to_bytes
 
 _PATH = re.compile(
     r"^(?P<prefix>/api/v1|/apis/[^/]+/v1)(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]))?"
@@ -31,6 +31,7 @@ _FIELDS = {
     "endpointslices": ("metadata.name", "metadata.namespace"),
     "destinationrules": ("metadata.name", "metadata.namespace"),
     "virtualservices": ("metadata.name", "metadata.namespace"),
+    "httproutes": ("metadata.name", "metadata.namespace"),
 }
 
 
@@ -106,7 +107,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         resource = RESOURCES.get(found["plural"]) if found else None
         if resource and resource.prefix != found["prefix"]:
             resource = None
-        if resource and resource.group == ISTIO and not self.server.istio:
+        if resource and resource.group in self.server.missing_groups:
             resource = None
         if resource and found["namespace"] and not resource.namespaced:
             resource = None

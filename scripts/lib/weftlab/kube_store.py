@@ -17,7 +17,9 @@ import uuid
 from dataclasses import dataclass
 
 FIRST_REVISION = 1000
-ISTIO = "networking.istio.io"  # custom resources: not every cluster has them
+# Custom resources: not every cluster has them.
+ISTIO = "networking.istio.io"
+GATEWAY = "gateway.networking.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ RESOURCES = {
         Resource("endpointslices", "EndpointSlice", "discovery.k8s.io", True),
         Resource("destinationrules", "DestinationRule", ISTIO, True),
         Resource("virtualservices", "VirtualService", ISTIO, True),
+        Resource("httproutes", "HTTPRoute", GATEWAY, True),
     )
 }
 _BY_KIND = {r.kind: r for r in RESOURCES.values()}
