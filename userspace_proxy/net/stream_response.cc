@@ -75,8 +75,7 @@ void Stream::on_response_head(http::ResponseHead& head) {
     framing = minor_ ? http::Framing::kChunked : http::Framing::kUntilClose;
   chunked_response_ = framing == http::Framing::kChunked;
   // An answer before the request was whole: neither side can be used for another.
-  response_keep_ =
-      framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
+  response_keep_ = framing != http::Framing::kUntilClose && client_->may_keep() && request_whole();
   line.keep_alive = response_keep_;
   if (head.framing == http::Framing::kTunnel) {
     upgraded_ = true;
@@ -349,8 +348,8 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
 }
 
 void Stream::attempt_tunnel() {
-  const auto picked =
-      cluster_->pick(tried_, worker_.breaker(), worker_.random(), worker_.loop().now_ms());
+  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
+                                     worker_.random(), worker_.loop().now_ms());
   if (!picked.endpoint) {
     flags_ |= flag(FlagBit::kNoHealthyUpstream);
     return finish_tunnel();
