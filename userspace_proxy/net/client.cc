@@ -12,6 +12,7 @@ namespace weft::net {
 namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
+constexpr std::uint64_t kDrainQuietMs = 1000;
 constexpr std::size_t kHeldMost = 64 * 1024;  // of requests that wait behind one that is under way
 
 bool is_token_byte(unsigned char c) {
@@ -55,6 +56,7 @@ void Client::set_timer() {
 
 void Client::on_time() {
   if (broken_) return gone(FlagBit::kDownstreamClosed);
+  if (draining_ && is_idle() && !backlog()) return linger();
   if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
   if (!stream_) {
@@ -446,9 +448,13 @@ void Client::read_tunnel() {
 
 void Client::drain() {
   draining_ = true;
-  // One that was just accepted has its request on the way.
-  if (answered_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start())
-    linger();
+  // One that was just accepted has its request on the way, and one that is in use may have its next
+  // one: that is answered, and the answer says that the connection ends.
+  if (is_idle()) loop_.set(timer_, kDrainQuietMs);
+}
+
+bool Client::is_idle() const {
+  return answered_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start();
 }
 
 }  // namespace weft::net

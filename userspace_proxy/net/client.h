@@ -49,8 +49,8 @@ class Client final : public Socket {
   std::size_t waiting() const { return backlog(); }
   bool is_open() const { return Socket::is_open(); }
 
-  void drain();  // this process goes: after the request that is under way, or at once where there
-                 // is none
+  void drain();  // this process goes: after the request that is under way or comes within a second,
+                 // without one after that
 
  private:
   void close_now();
@@ -73,6 +73,7 @@ class Client final : public Socket {
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
   bool wants_input() const;
+  bool is_idle() const;  // between two requests
 
   Worker& worker_;
   Dialled dialled_;
@@ -85,7 +86,8 @@ class Client final : public Socket {
   std::unique_ptr<Stream> stream_;
   Timer timer_;
   Mode mode_ = Mode::kSniff;
-  bool eof_ = false, keep_ = true, working_ = false, again_ = false, draining_ = false, shut_after_backlog_ = false;
+  bool eof_ = false, keep_ = true, working_ = false, again_ = false, draining_ = false,
+       shut_after_backlog_ = false;
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;
