@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
 constexpr std::uint64_t kDrainQuietMs = 1000;
+constexpr std::uint64_t kLookMs = 10;
+constexpr std::uint8_t kMostLooks = 100;
 constexpr std::size_t kHeldMost = 64 * 1024;  // of requests that wait behind one that is under way
 
 bool is_token_byte(unsigned char c) {
@@ -34,12 +36,24 @@ Client::Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t 
 Client::~Client() { worker_.gather().drop(*this); }
 
 void Client::start(base::Fd fd) {
+  if (!open(std::move(fd))) return worker_.remove(*this);
+  look_for_service();
+}
+
+// The kernel captures for a service that is new a moment before this process is told of it.
+void Client::look_for_service() {
   service_ = worker_.service(dialled_);
   epoch_ = worker_.epoch();
-  if (!open(std::move(fd))) return worker_.remove(*this);
-  if (!service_) return worker_.remove(*this);
+  want_read(service_ != nullptr);
+  if (!service_) return look_again();
   if (!service_->config->tunnel) mode_ = Mode::kHttp;
   set_timer();
+}
+
+void Client::look_again() {
+  if (looks_++ < kMostLooks) return loop_.set(timer_, kLookMs);
+  ++worker_.metrics().without_origin;
+  worker_.remove(*this);
 }
 
 // One timer for whatever is waited for; moving it on costs a store.
@@ -55,6 +69,7 @@ void Client::set_timer() {
 }
 
 void Client::on_time() {
+  if (!service_) return look_for_service();
   if (broken_) return gone(FlagBit::kDownstreamClosed);
   if (draining_ && is_idle() && !backlog()) return linger();
   if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))

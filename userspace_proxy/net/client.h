@@ -69,6 +69,8 @@ class Client final : public Socket {
   void read_tunnel();
   void linger();
   void gone(FlagBit why);
+  void look_for_service();
+  void look_again();
   void set_timer();
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
@@ -91,7 +93,8 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;
-  bool answered_ = false;  // a request; before that a drain waits for the first
+  bool answered_ = false;   // a request; before that a drain waits for the first
+  std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;
 };

@@ -221,8 +221,7 @@ void Worker::admit(base::Fd fd, const Listener& listener) {
     origin = Origin{*options_.assume, listener.caller()->netns_cookie};
   else
     origin = origin_of(fd.get(), *listener.caller());
-  if (!origin || !service(origin->dialled)) {
-    // Nobody captured it, or what it dialled has no rules (any more): it is closed, and counted.
+  if (!origin) {  // nobody captured it
     ++metrics_.without_origin;
     return;
   }
@@ -269,7 +268,7 @@ Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
     pool->owner_count = &upstreams_of(key.owner);
   }
   if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
-                            *pool->owner_count >= options_.max_upstreams_per_caller))
+                                       *pool->owner_count >= options_.max_upstreams_per_caller))
     return nullptr;
   return &pool->take(fresh);
 }
