@@ -200,14 +200,12 @@ class Changes(RoutesTest):
     def prepare(cls):
         cls.write_pods()
         cls.write_ballast()
-        cls.write_service("test/web", [WEB], ["a", "b"])
-        cls.write_service("test/direct", [DIRECT], ["c"])
         cls.mesh.write("rules.yaml", everything_to("test/web"), everything_to("test/direct"))
 
     def setUp(self):
         super().setUp()
-        self.weftd.wait_service("test/web", 2)
-        self.weftd.wait_service("test/direct", 1)
+        self.serve_service("test/web", [WEB], ["a", "b"])
+        self.serve_service("test/direct", [DIRECT], ["c"])
 
     def test_a_kept_connection_outlives_changes_of_endpoints_and_of_other_rules(self):
         jobs = [self.client.start(held, address) for address in (WEB, DIRECT)]

@@ -399,7 +399,6 @@ void Client::respond_end(bool chunked, const http::Fields& trailers) {
 }
 
 void Client::finished(bool keep) {
-  answered_ = true;
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
   if (!is_open()) return;
@@ -469,7 +468,7 @@ void Client::drain() {
 }
 
 bool Client::is_idle() const {
-  return answered_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start();
+  return service_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start();
 }
 
 }  // namespace weft::net

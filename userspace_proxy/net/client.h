@@ -93,7 +93,6 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false;
-  bool answered_ = false;   // a request; before that a drain waits for the first
   std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;
