@@ -43,6 +43,7 @@ void Client::start(base::Fd fd) {
 // The kernel captures for a service that is new a moment before this process is told of it.
 void Client::look_for_service() {
   service_ = worker_.service(dialled_);
+  if (!service_ && (service_ = worker_.service_that_went(dialled_))) draining_ = true;
   epoch_ = worker_.epoch();
   want_read(service_ != nullptr);
   if (!service_) return look_again();
