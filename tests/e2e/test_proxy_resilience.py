@@ -176,13 +176,12 @@ class Replaced(RoutesTest):
         jobs.append(self.other.start(client.traffic, WEB, 80))
         for job in jobs:
             job.receive()
-        for _ in range(20):
+        before, share = self.requests(), 10_500 if LONG else 0
+        for number in range(1, 21):
             pid = self.proxy()["pid"]
             self.weftd.ctl("proxy", "reload")
             self.wait_serving(but_not=pid)
-        until = time.monotonic() + (600 if LONG else 0)
-        while time.monotonic() < until and self.requests() < 205_000:
-            time.sleep(1)
+            wait_until(lambda n=number: self.requests() - before >= n * share, 300, "its share")
         opened = jobs.pop().stop()
         kept = [job.stop() for job in jobs]
         total = sum(count for count, _ in kept) + opened["requests"]
