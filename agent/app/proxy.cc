@@ -62,6 +62,7 @@ void Proxy::start() {
   if (!status.ok() && error_ != error)
     log::error("proxy", {{"error", error}, {"now", "tried again every second"}});
   error_ = error;
+  set_report();
   events_.changed();
 }
 
@@ -330,7 +331,17 @@ void Proxy::ask_for_reports() {
     one->send(message);
   }
   reports_.keep(living);
-  report_ = reports_.total();
+  set_report();
+}
+
+// What proxies say of themselves, and what only weftd can say of them.
+void Proxy::set_report() {
+  const bool up = supervisor_ && supervisor_->serving();
+  const auto restarts = supervisor_ ? supervisor_->restarts() : 0;
+  auto report = reports_.total();
+  report->gauges.push_back({"weft_proxy_up", {}, up ? 1.0 : 0.0});
+  report->counters.push_back({"weft_proxy_restarts_total", {}, static_cast<double>(restarts)});
+  report_ = std::move(report);
 }
 
 absl::Status Proxy::reload() {

@@ -69,6 +69,7 @@ class Proxy {
   void tell(proxy::Generation& generation);
   void listeners_changed();
   void ask_for_reports();
+  void set_report();
   bool is_off() const { return options_.proxy == "off"; }
   bool is_external() const { return options_.proxy.starts_with("external:"); }
 

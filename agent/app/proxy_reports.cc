@@ -91,10 +91,10 @@ void ProxyReports::keep(const std::set<std::uint32_t>& living) {
   }
 }
 
-std::shared_ptr<const ProxyReport> ProxyReports::total() const {
+std::shared_ptr<ProxyReport> ProxyReports::total() const {
   std::vector<const ProxyReport*> all = {&gone_};
   for (const auto& [generation, report] : living_) all.push_back(&report);
-  return std::make_shared<const ProxyReport>(sum_of(all));
+  return std::make_shared<ProxyReport>(sum_of(all));
 }
 
 }  // namespace weft::app

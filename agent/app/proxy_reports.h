@@ -18,7 +18,7 @@ class ProxyReports {
   void take(std::uint32_t generation, const weft::v1::Report& report);
   // All others are no more: their last word stands. Gauges go with who told them.
   void keep(const std::set<std::uint32_t>& living);
-  std::shared_ptr<const observe::ProxyReport> total() const;
+  std::shared_ptr<observe::ProxyReport> total() const;
 
  private:
   std::map<std::uint32_t, observe::ProxyReport> living_;

@@ -12,6 +12,9 @@ namespace weft::net {
 namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
+constexpr std::uint64_t kDrainQuietMs = 1000;
+constexpr std::uint64_t kLookMs = 10;
+constexpr std::uint8_t kMostLooks = 100;
 constexpr std::size_t kHeldMost = 64 * 1024;  // of requests that wait behind one that is under way
 
 bool is_token_byte(unsigned char c) {
@@ -33,12 +36,25 @@ Client::Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t 
 Client::~Client() { worker_.gather().drop(*this); }
 
 void Client::start(base::Fd fd) {
-  service_ = worker_.service(dialled_);
-  epoch_ = worker_.epoch();
   if (!open(std::move(fd))) return worker_.remove(*this);
-  if (!service_) return worker_.remove(*this);
+  look_for_service();
+}
+
+// The kernel captures for a service that is new a moment before this process is told of it.
+void Client::look_for_service() {
+  service_ = worker_.service(dialled_);
+  if (!service_ && (service_ = worker_.service_that_went(dialled_))) draining_ = true;
+  epoch_ = worker_.epoch();
+  want_read(service_ != nullptr);
+  if (!service_) return look_again();
   if (!service_->config->tunnel) mode_ = Mode::kHttp;
   set_timer();
+}
+
+void Client::look_again() {
+  if (looks_++ < kMostLooks) return loop_.set(timer_, kLookMs);
+  ++worker_.metrics().without_origin;
+  worker_.remove(*this);
 }
 
 // One timer for whatever is waited for; moving it on costs a store.
@@ -56,7 +72,9 @@ void Client::set_timer() {
 }
 
 void Client::on_time() {
+  if (!service_) return look_for_service();
   if (broken_) return gone(FlagBit::kDownstreamClosed);
+  if (draining_ && is_idle() && !backlog()) return linger();
   if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
   if (!stream_) {
@@ -394,7 +412,6 @@ void Client::respond_end(bool chunked, const http::Fields& trailers) {
 }
 
 void Client::finished(bool keep) {
-  answered_ = true;
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
   if (shadow_) return worker_.remove_shadow(*this);
@@ -459,9 +476,13 @@ void Client::read_tunnel() {
 
 void Client::drain() {
   draining_ = true;
-  if (stream_ || mode_ == Mode::kLinger || !in_.empty() || !reader_.at_start()) return;
-  // One that was just accepted has its request on the way, but not for ever.
-  answered_ ? linger() : set_timer();
+  // One that was just accepted has its request on the way, and one that is in use may have its next
+  // one: that is answered, and the answer says that the connection ends.
+  if (is_idle()) loop_.set(timer_, kDrainQuietMs);
+}
+
+bool Client::is_idle() const {
+  return service_ && !stream_ && mode_ != Mode::kLinger && in_.empty() && reader_.at_start();
 }
 
 }  // namespace weft::net

@@ -53,8 +53,8 @@ class Client final : public Socket {
   std::size_t waiting() const { return backlog(); }
   bool is_open() const { return Socket::is_open(); }
 
-  void drain();  // this process goes: after the request that is under way, or at once where there
-                 // is none
+  void drain();  // this process goes: after the request that is under way or comes within a second,
+                 // without one after that
 
  private:
   void close_now();
@@ -73,10 +73,13 @@ class Client final : public Socket {
   void read_tunnel();
   void linger();
   void gone(FlagBit why);
+  void look_for_service();
+  void look_again();
   void set_timer();
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
   bool wants_input() const;
+  bool is_idle() const;  // between two requests
 
   Worker& worker_;
   Dialled dialled_;
@@ -94,7 +97,7 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false, shadow_ = false;
-  bool answered_ = false;  // a request; before that a drain waits for the first
+  std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;
 };

@@ -1,6 +1,7 @@
 #include "userspace_proxy/net/local_cluster.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <numeric>
 
@@ -9,11 +10,21 @@ namespace {
 
 constexpr std::uint32_t kMostSlots = 4096;  // a group's, where weights are large
 
+// Of a family, or of both where it has none.
+std::vector<std::uint32_t> members_of(model::Family family, const std::vector<Endpoint>& all) {
+  std::vector<std::uint32_t> every(all.size()), own;
+  std::iota(every.begin(), every.end(), 0);
+  std::copy_if(every.begin(), every.end(), std::back_inserter(own),
+               [&](auto i) { return all[i].address.family() == family; });
+  return own.empty() ? every : own;
+}
+
 // Ready ones, or, while there are none, those that are terminating but still serving (KEP-1669).
-std::map<std::uint8_t, std::vector<std::uint32_t>> serving(const std::vector<Endpoint>& all) {
+std::map<std::uint8_t, std::vector<std::uint32_t>> serving(
+    const std::vector<Endpoint>& all, const std::vector<std::uint32_t>& members) {
   std::map<std::uint8_t, std::vector<std::uint32_t>> by_priority;
   for (const auto wanted : {model::EndpointState::kReady, model::EndpointState::kDraining}) {
-    for (std::uint32_t i = 0; i < all.size(); ++i)
+    for (const auto i : members)
       if (all[i].state == wanted && all[i].weight) by_priority[all[i].priority].push_back(i);
     if (!by_priority.empty()) break;
   }
@@ -45,9 +56,17 @@ std::vector<std::uint32_t> spread(const std::vector<Endpoint>& all,
 
 }  // namespace
 
-LocalCluster::LocalCluster(ClusterPtr config) : config_(std::move(config)) {
-  for (const auto& [priority, members] : serving(config_->endpoints))
-    groups_.push_back({spread(config_->endpoints, members)});
+LocalCluster::LocalCluster(ClusterPtr config)
+    : config_(std::move(config)),
+      v4_(groups_of(model::Family::kIpv4)),
+      v6_(groups_of(model::Family::kIpv6)) {}
+
+LocalCluster::Groups LocalCluster::groups_of(model::Family family) const {
+  const auto& all = config_->endpoints;
+  Groups groups;
+  for (const auto& [priority, members] : serving(all, members_of(family, all)))
+    groups.push_back({spread(all, members)});
+  return groups;
 }
 
 std::uint64_t LocalCluster::load_of(std::uint32_t index) const {
@@ -78,14 +97,14 @@ std::uint32_t LocalCluster::candidate(Group& group, Random& random) const {
   }
 }
 
-Picked LocalCluster::pick(std::span<const Shares* const> tried, const Breaker& breaker,
-                          Random& random, std::uint64_t now_ms) {
+Picked LocalCluster::pick(model::Family family, std::span<const Shares* const> tried,
+                          const Breaker& breaker, Random& random, std::uint64_t now_ms) {
   const auto is_tried = [&](const Endpoint& endpoint) {
     return std::find(tried.begin(), tried.end(), endpoint.shares.get()) != tried.end();
   };
   Picked picked;
   const Endpoint* again = nullptr;
-  for (auto& group : groups_) {
+  for (auto& group : family == model::Family::kIpv4 ? v4_ : v6_) {
     const auto count = static_cast<std::uint32_t>(group.slots.size());
     const auto first = random.below(count);
     // A few as the policy draws them, then everybody once.

@@ -42,10 +42,11 @@ class LocalCluster {
   const Cluster& config() const { return *config_; }
   const ClusterPtr& pointer() const { return config_; }
 
-  // Of the best priority that has one whose breaker lets the request pass. `tried`: endpoints that
-  // failed this request already; they come last.
-  Picked pick(std::span<const Shares* const> tried, const Breaker& breaker, Random& random,
-              std::uint64_t now_ms);
+  // Of the best priority that has one whose breaker lets the request pass. `family` is the dialled
+  // address's: as in the kernel, endpoints of the other are for those who have none of this.
+  // `tried`: endpoints that failed this request already; they come last.
+  Picked pick(model::Family family, std::span<const Shares* const> tried, const Breaker& breaker,
+              Random& random, std::uint64_t now_ms);
 
   std::uint32_t requests = 0;  // in flight, of this worker
   std::uint32_t retries = 0;   // of them, retries that wait or are under way
@@ -55,11 +56,13 @@ class LocalCluster {
     std::vector<std::uint32_t> slots;  // indexes of endpoints, as often as their weight asks for
     std::uint32_t cursor = 0;
   };
+  using Groups = std::vector<Group>;  // by priority
+  Groups groups_of(model::Family family) const;
   std::uint32_t candidate(Group& group, Random& random) const;
   std::uint64_t load_of(std::uint32_t endpoint) const;
 
   ClusterPtr config_;
-  std::vector<Group> groups_;  // by priority
+  Groups v4_, v6_;
 };
 
 }  // namespace weft::net

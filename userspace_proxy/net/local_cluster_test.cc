@@ -7,6 +7,8 @@
 namespace weft::net {
 namespace {
 
+constexpr auto kV4 = model::Family::kIpv4;
+
 struct Fleet {
   std::shared_ptr<Cluster> cluster = std::make_shared<Cluster>();
   Breaker breaker{nullptr};
@@ -39,7 +41,7 @@ struct Fleet {
     LocalCluster local(cluster);
     std::map<std::uint16_t, int> counts;
     for (int i = 0; i < times; ++i)
-      if (const auto picked = local.pick({}, breaker, random, now); picked.endpoint)
+      if (const auto picked = local.pick(kV4, {}, breaker, random, now); picked.endpoint)
         ++counts[picked.endpoint->port];
     return counts;
   }
@@ -86,7 +88,7 @@ TEST(LocalCluster, AllOpenIsSaid) {
   fleet.add(1);
   fleet.open(fleet.cluster->endpoints[0], fleet.now + 1000);
   LocalCluster local(fleet.cluster);
-  const auto picked = local.pick({}, fleet.breaker, fleet.random, fleet.now);
+  const auto picked = local.pick(kV4, {}, fleet.breaker, fleet.random, fleet.now);
   EXPECT_EQ(picked.endpoint, nullptr);
   EXPECT_TRUE(picked.all_ejected);
 }
@@ -98,7 +100,7 @@ TEST(LocalCluster, WhenItsTimeIsOverExactlyOneIsTheProbe) {
   LocalCluster local(fleet.cluster);
   int probes = 0;
   for (int i = 0; i < 100; ++i)
-    probes += local.pick({}, fleet.breaker, fleet.random, fleet.now).probe;
+    probes += local.pick(kV4, {}, fleet.breaker, fleet.random, fleet.now).probe;
   EXPECT_EQ(probes, 1);
 }
 
@@ -118,9 +120,31 @@ TEST(LocalCluster, OneThatFailedTheRequestComesLast) {
   LocalCluster local(fleet.cluster);
   const Shares* tried[] = {fleet.cluster->endpoints[0].shares.get()};
   for (int i = 0; i < 50; ++i)
-    EXPECT_EQ(local.pick(tried, fleet.breaker, fleet.random, fleet.now).endpoint->port, 2);
+    EXPECT_EQ(local.pick(kV4, tried, fleet.breaker, fleet.random, fleet.now).endpoint->port, 2);
   const Shares* both[] = {tried[0], fleet.cluster->endpoints[1].shares.get()};
-  EXPECT_NE(local.pick(both, fleet.breaker, fleet.random, fleet.now).endpoint, nullptr);
+  EXPECT_NE(local.pick(kV4, both, fleet.breaker, fleet.random, fleet.now).endpoint, nullptr);
+}
+
+TEST(LocalCluster, ADialledAddressGetsEndpointsOfItsOwnFamily) {
+  Fleet fleet;
+  fleet.add(1);
+  fleet.add(2).address = *model::Address::parse("fd00::1");
+  LocalCluster both(fleet.cluster);
+  for (int i = 0; i < 20; ++i) {
+    const auto v4 = both.pick(kV4, {}, fleet.breaker, fleet.random, fleet.now);
+    const auto v6 = both.pick(model::Family::kIpv6, {}, fleet.breaker, fleet.random, fleet.now);
+    EXPECT_EQ(v4.endpoint->port, 1);
+    EXPECT_EQ(v6.endpoint->port, 2);
+  }
+}
+
+TEST(LocalCluster, WhereAFamilyHasNoEndpointsThoseOfTheOtherServe) {
+  Fleet fleet;
+  fleet.add(1);
+  LocalCluster local(fleet.cluster);
+  const auto picked = local.pick(model::Family::kIpv6, {}, fleet.breaker, fleet.random, fleet.now);
+  ASSERT_NE(picked.endpoint, nullptr);
+  EXPECT_EQ(picked.endpoint->port, 1);
 }
 
 TEST(LocalCluster, LeastRequestAvoidsTheBusyOne) {

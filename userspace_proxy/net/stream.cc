@@ -354,7 +354,8 @@ void Stream::attempt() {
   auto& loop = worker_.loop();
   tried_ns_ = loop.now_ns();
   sent_ = 0;
-  const auto picked = cluster_->pick(tried_, worker_.breaker(), worker_.random(), loop.now_ms());
+  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
+                                     worker_.random(), loop.now_ms());
   if (!picked.endpoint)
     return reply(503, flag(FlagBit::kNoHealthyUpstream) | flags_,
                  picked.all_ejected ? "every endpoint's circuit breaker is open (UH)"

@@ -348,8 +348,8 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
 }
 
 void Stream::attempt_tunnel() {
-  const auto picked =
-      cluster_->pick(tried_, worker_.breaker(), worker_.random(), worker_.loop().now_ms());
+  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
+                                     worker_.random(), worker_.loop().now_ms());
   if (!picked.endpoint) {
     flags_ |= flag(FlagBit::kNoHealthyUpstream);
     return finish_tunnel();

@@ -17,6 +17,7 @@ constexpr int kAcceptsARound = 64;
 constexpr std::size_t kMostShadows = 1024;  // mirrored requests under way
 constexpr std::size_t kSpareStreams = 256;
 constexpr std::uint64_t kLogFlushMs = 500;
+constexpr std::uint64_t kLateMs = 1000;  // from a connect() to its accept()
 
 }  // namespace
 
@@ -139,6 +140,7 @@ void Worker::apply(ConfigPtr config) {
       local->clusters.push_back(found == clusters.end() ? nullptr : found->second);
     }
   }
+  keep_for_late_comers(*config);
   clusters_ = std::move(clusters);
   services_ = std::move(services);
   config_ = std::move(config);
@@ -161,6 +163,21 @@ void Worker::apply(ConfigPtr config) {
   }
   std::erase_if(retired_, [](const auto& pool) { return pool->size() == 0; });
   for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
+}
+
+// Services that the next configuration does not have.
+void Worker::keep_for_late_comers(const Config& next) {
+  const auto now = loop_.now_ms();
+  absl::erase_if(gone_, [&](const auto& entry) { return entry.second.until_ms <= now; });
+  for (const auto& [dialled, config] : config_->services)
+    if (!next.services.contains(dialled))
+      if (auto known = service(dialled)) gone_[dialled] = {std::move(known), now + kLateMs};
+}
+
+std::shared_ptr<LocalService> Worker::service_that_went(const Dialled& dialled) {
+  const auto found = gone_.find(dialled);
+  return found != gone_.end() && loop_.now_ms() < found->second.until_ms ? found->second.service
+                                                                         : nullptr;
 }
 
 void Worker::listen(base::Fd listener, CallerPtr caller) {
@@ -229,8 +246,7 @@ void Worker::admit(base::Fd fd, const Listener& listener) {
     origin = Origin{*options_.assume, listener.caller()->netns_cookie};
   else
     origin = origin_of(fd.get(), *listener.caller());
-  if (!origin || !service(origin->dialled)) {
-    // Nobody captured it, or what it dialled has no rules (any more): it is closed, and counted.
+  if (!origin) {  // nobody captured it
     ++metrics_.without_origin;
     return;
   }

@@ -105,6 +105,8 @@ class Worker {
   std::uint64_t epoch() const { return epoch_; }
   bool draining() const { return draining_; }
   std::shared_ptr<LocalService> service(const Dialled& dialled);
+  // One that went a moment ago, for connections that were captured before and accepted after that.
+  std::shared_ptr<LocalService> service_that_went(const Dialled& dialled);
   // A connection to the endpoint for a caller, `fresh`: that nobody used; null: a limit is reached.
   Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const CallerPtr& caller,
                        std::uint64_t owner, bool fresh);
@@ -117,6 +119,7 @@ class Worker {
   void remove_shadow(Client& client);
 
  private:
+  void keep_for_late_comers(const Config& next);
   class Listener;
   bool accept_from(Listener& listener);  // whether there may be more
   void admit(base::Fd fd, const Listener& listener);
@@ -143,6 +146,11 @@ class Worker {
   ConfigPtr config_ = std::make_shared<Config>();
   std::uint64_t epoch_ = 1;
   absl::flat_hash_map<const Service*, std::shared_ptr<LocalService>> services_;
+  struct Gone {
+    std::shared_ptr<LocalService> service;
+    std::uint64_t until_ms = 0;
+  };
+  absl::flat_hash_map<Dialled, Gone> gone_;
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters_;
   absl::flat_hash_map<PoolKey, std::unique_ptr<Pool>> pools_;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<std::uint32_t>> upstreams_of_;  // by owner
