@@ -55,6 +55,7 @@ enum class Family {
   kProxyBadHeads,
   kProxyRetries,
   kProxyRetryOverflow,
+  kProxyMirrorsDropped,
   kProxyUpstreamOpened,
   kProxyUpstreamReused,
   kProxyUpstreamFailed,

@@ -55,19 +55,20 @@ std::uint32_t smaller_of(std::uint32_t a, std::uint32_t b) {
   return std::min(a, b);
 }
 
-// Counts of HTTP answers need weft-proxy. Unless sockets have a threshold of their own their
-// failures count towards these two, so that such a rule does half of what it says.
+// HTTP answers are seen by weft-proxy, so on ports with HTTP rules alone. Unless sockets have a
+// threshold of their own their failures count towards these two, so that elsewhere such a rule does
+// half of what it says.
 void say_what_counts(Decoder& decoder, Value value, const std::string& path, bool sockets_apart) {
   for (const char* field : {"consecutive5xxErrors", "consecutiveGatewayErrors"}) {
     const Value at = value[field];
     if (!at.present() || at.text() == "0") continue;
     const auto where = join_path(path, field);
     if (sockets_apart)
-      decoder.not_enforced(at, where, "HTTP answers are not seen without weft-proxy");
+      decoder.warn(at, where + " counts where HTTP answers are seen: on ports with HTTP rules");
     else
       decoder.warn(at, where +
-                           " counts connections that fail: HTTP answers are not seen without "
-                           "weft-proxy, which this build does not have");
+                           " counts connections that fail, and HTTP answers where they are seen: "
+                           "on ports with HTTP rules");
   }
 }
 

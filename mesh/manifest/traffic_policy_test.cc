@@ -143,15 +143,16 @@ TEST(ManifestOutlier, SocketsCountTowardsTheSmallerThresholdUnlessTheyAreSplitOf
             5u);
 }
 
-TEST(ManifestOutlier, SaysThatHttpAnswersAreNotSeen) {
-  EXPECT_EQ(notices(outlier("consecutive5xxErrors: 7")),
-            "f:4: warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
-            "consecutive5xxErrors counts connections that fail: HTTP answers are not seen without "
-            "weft-proxy, which this build does not have\n");
+TEST(ManifestOutlier, SaysWhereHttpAnswersAreSeen) {
+  EXPECT_EQ(
+      notices(outlier("consecutive5xxErrors: 7")),
+      "f:4: warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
+      "consecutive5xxErrors counts connections that fail, and HTTP answers where they are seen: "
+      "on ports with HTTP rules\n");
   EXPECT_EQ(notices(outlier("consecutiveGatewayErrors: 7, consecutiveLocalOriginFailures: 3")),
-            kNot +
-                "outlierDetection.consecutiveGatewayErrors is NOT ENFORCED: HTTP answers are not "
-                "seen without weft-proxy\n");
+            "f:4: warning: DestinationRule shop/r: spec.trafficPolicy.outlierDetection."
+            "consecutiveGatewayErrors counts where HTTP answers are seen: on ports with HTTP "
+            "rules\n");
   EXPECT_EQ(notices(outlier("consecutive5xxErrors: 0, consecutiveLocalOriginFailures: 3")), "");
 }
 

@@ -218,6 +218,10 @@ struct HttpRoutes {
   bool operator==(const HttpRoutes&) const = default;
 };
 
+// The name of a rule that ends what is meant for some callers only: its 404 is as if nothing had
+// matched.
+inline constexpr char kNothingMatched[] = "nothing matched";
+
 // One line a rule and match, in the order of trial; for golden tests and `route list`.
 std::string to_text(const HttpRoutes& routes);
 

@@ -81,7 +81,7 @@ bool restrict_to(const std::string& callers, HttpRule& rule) {
 // The rule behind all others of a layer that is not the last.
 HttpRule rest_of(const HttpLayer& layer) {
   HttpRule rest;
-  rest.name = "nothing matched";
+  rest.name = kNothingMatched;
   if (layer.rules.empty()) {
     rest.object = layer.kind;
   } else {

@@ -20,7 +20,7 @@ from weftlab import (
 )
 
 SERVICE = "shop/web"
-V4, V6, EMPTY = "10.96.0.10", "fd00:96::10", "10.96.0.11"
+V4, V6, EMPTY, DOCS = "10.96.0.10", "fd00:96::10", "10.96.0.11", "10.96.0.12"
 BACKENDS = ["backend-1", "backend-2", "backend-3"]
 
 
@@ -160,6 +160,77 @@ def show_breaker(report, node, weftd, mesh, servers):
     )
 
 
+def http_routes():
+    """Path /docs leads to another service, /old is moved, everything else to the one dialled."""
+
+    def rule(prefix, **action):
+        return {"match": [{"uri": {"prefix": prefix}}], **action}
+
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {
+            "hosts": ["web"],
+            "http": [
+                rule("/docs", route=[{"destination": {"host": "docs"}}]),
+                rule("/old", redirect={"uri": "/new"}),
+                {"route": [{"destination": {"host": "web"}}], "retries": {"attempts": 2}},
+            ],
+        },
+    }
+
+
+def show_routes(report, node, weftd, mesh):
+    report.step(
+        "HTTP routes: a VirtualService sends /docs of shop/web to another service; only such ports go "
+        "through\nthe node's shared proxy"
+    )
+    mesh.write(
+        "docs.yaml",
+        manifests.service("shop/docs", [DOCS], [manifests.service_port(80, 8080)]),
+        manifests.endpoint_slice("shop/docs", [manifests.endpoint(node["caller"].v4)], [8080]),
+    )
+    mesh.write("routes.yaml", http_routes())
+    caller = node["caller"].serve(server.http, "docs", 8080)
+
+    def ask(path):
+        return node["client"].run(client.http_get, V4, 80, path)
+
+    def served():
+        status = weftd.ctl("status")["proxy"]
+        return status["state"] == "serving" and "docs" in str(ask("/docs/start"))
+
+    wait_until(served, 30, "the proxy serves the client's namespace")
+    answers = [str(ask(path)) for path in ("/docs", "/", "/other")]
+    report.check(
+        "/docs is answered by the other service, the rest by the one dialled",
+        "docs" in answers[0] and all("backend-" in answer for answer in answers[1:]),
+        "docs, backend, backend" if "docs" in answers[0] else answers,
+    )
+    moved = ask("/old")
+    report.check("/old is redirected by the proxy itself", moved[0] == 301, f"status {moved[0]}")
+    status = weftd.ctl("status")["proxy"]
+    report.check(
+        "one unprivileged process serves the whole node",
+        status["state"] == "serving",
+        f"pid {status['pid']}, {status['captured']} namespaces captured",
+    )
+    mesh.remove("routes.yaml")
+    wait_until(
+        lambda: weftd.ctl("service", "list")
+        and all(p["path"] == "kernel" for s in weftd.ctl("service", "list") for p in s["ports"]),
+        30,
+        "the rules are gone",
+    )
+    report.check(
+        "without its rules the service is the kernel's again",
+        "backend-" in str(ask("/docs")),
+        "path kernel",
+    )
+    caller.stop()
+
+
 def links(weftd):
     return {hook["name"]: hook["link_id"] for hook in weftd.ctl("status")["hooks"]}
 
@@ -237,6 +308,7 @@ def run(report):
         show_health(report, node, weftd, mesh)
         show_refusal(report, node)
         show_breaker(report, node, weftd, mesh, servers)
+        show_routes(report, node, weftd, mesh)
         show_crash(report, node, weftd)
         show_uninstall(report, weftd)
 

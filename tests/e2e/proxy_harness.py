@@ -219,7 +219,7 @@ class Proxy:
     def __init__(self, *to, flags=(), descriptors=None):
         self.address = ("127.0.0.1", next(_ports))
         command = [weftlab.binary("weft-proxy"), "--listen", "%s:%d" % self.address]
-        command += ["--workers", WORKERS, *flags]
+        command += [*flags] if "--workers" in flags else ["--workers", WORKERS, *flags]
         for endpoint in to:
             command += ["--to", getattr(endpoint, "name", endpoint)]
         if descriptors:

@@ -248,7 +248,7 @@ class Shortages(ProxyTest):
         for client in clients:
             with contextlib.suppress(OSError, EOFError):
                 served += client.ask(request()).status == 200
-        self.assertGreaterEqual(served, 8)
+        self.assertGreaterEqual(served, 5)  # descriptors are shared out among workers
         for client in clients:
             client.close()
         began = time.monotonic()
@@ -304,6 +304,26 @@ class Drains(ProxyTest):
             self.client().ask(request())
         self.client()
         self.assert_quiet()
+
+    def test_after_a_drain_began_nobody_is_let_in(self):
+        proxy = self.start_proxy(self.backend, flags=["--workers", "4"])
+        self.backend.script = lambda peer: (peer.request(), go_on.wait(10), peer.send(OK))
+        go_on = threading.Event()
+        client = proxy.connect().send(request())
+        wait_until(lambda: self.backend.received)
+        stopping = threading.Thread(target=proxy.stop)
+        stopping.start()
+        wait_until(lambda: "drain" in proxy.output())
+        time.sleep(0.2)
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                proxy.connect()
+        time.sleep(0.1)
+        self.assertEqual(proxy.clients(), 1)
+        go_on.set()
+        self.assertEqual(client.response().status, 200)
+        client.close()
+        stopping.join()
 
     def test_a_connection_whose_answer_began_before_a_drain_ends_with_it(self):
         def script(peer):

@@ -192,10 +192,11 @@ class Hostile(ProxyTest):
         for data, wanted in odd:
             with self.subTest(data):
                 self.assertEqual(self.client().ask(data).status, 200)
-                raw = max(self.backend.received, key=len).split(b"POST ")[-1]
-                self.assertEqual(framings(raw), 1)
-                self.assertIn(wanted, raw)
-                self.assertNotIn(b";a=b", raw)
+                seen = b"".join(self.backend.received)
+                self.assertIn(wanted, seen)
+                self.assertNotIn(b";a=b", seen)
+                heads = [part.split(CRLF2)[0] for part in seen.split(b"POST ")[1:]]
+                self.assertEqual({framings(head) for head in heads}, {1})
 
     def test_a_second_request_is_read_where_the_first_ends(self):
         """What smuggling would hide stands in the open, as a request of its own."""

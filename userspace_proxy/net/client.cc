@@ -64,8 +64,10 @@ void Client::set_timer() {
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
+  else if (!stream_ && !backlog() && !(reader_.at_start() && in_.empty()))
+    wait = options.head_timeout;
   else if (!stream_ && !backlog())
-    wait = reader_.at_start() && in_.empty() ? options.idle_timeout : options.head_timeout;
+    wait = draining_ ? std::chrono::milliseconds(kDrainQuietMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
 
@@ -316,7 +318,17 @@ void Client::close_now() {
   }
 }
 
+void Client::start_shadow(std::shared_ptr<LocalService> service,
+                          std::shared_ptr<LocalCluster> cluster, std::string request,
+                          bool head_only) {
+  shadow_ = true;
+  service_ = std::move(service);
+  stream_ = worker_.new_stream();
+  stream_->begin_shadow(*this, service_, std::move(cluster), std::move(request), head_only);
+}
+
 void Client::abort() {
+  if (shadow_) return finished(false);
   if (!is_open()) return;
   worker_.gather().drop(*this);
   // A reset and no clean end: what was sent of the response must not pass for all of it.
@@ -402,6 +414,7 @@ void Client::respond_end(bool chunked, const http::Fields& trailers) {
 void Client::finished(bool keep) {
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
+  if (shadow_) return worker_.remove_shadow(*this);
   if (!is_open()) return;
   const bool over = !keep || draining_ || worker_.draining();
   if (over || !in_.empty() || eof_) {
@@ -465,7 +478,7 @@ void Client::drain() {
   draining_ = true;
   // One that was just accepted has its request on the way, and one that is in use may have its next
   // one: that is answered, and the answer says that the connection ends.
-  if (is_idle()) loop_.set(timer_, kDrainQuietMs);
+  if (is_idle()) set_timer();
 }
 
 bool Client::is_idle() const {

@@ -14,6 +14,7 @@
 namespace weft::net {
 
 class Stream;
+class LocalCluster;
 class Worker;
 struct LocalService;
 
@@ -23,6 +24,9 @@ class Client final : public Socket {
   ~Client() override;
 
   void start(base::Fd fd);
+  // Nobody at all, for a request that is mirrored: what it is answered is thrown away.
+  void start_shadow(std::shared_ptr<LocalService> service, std::shared_ptr<LocalCluster> cluster,
+                    std::string request, bool head_only);
 
   // --- for its stream ---
   // Pieces of the response; views that are valid until the worker's gather() ends.
@@ -92,7 +96,7 @@ class Client final : public Socket {
        shut_after_backlog_ = false;
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
-  bool removed_ = false;
+  bool removed_ = false, shadow_ = false;
   std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;

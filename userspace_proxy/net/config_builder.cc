@@ -101,8 +101,10 @@ absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message)
   base.subset.clear();
   const auto policy = policy_of(*told);
   for (const auto& each : told->endpoints)
-    cluster->endpoints.push_back({each.address, each.port, each.weight, each.priority, each.state,
-                                  shares_of(base.name(), each, policy, told->service_index)});
+    cluster->endpoints.push_back(
+        {each.address, each.port, each.weight, each.priority, each.state,
+         shares_of(base.name(), each, policy,
+                   each.service_index ? each.service_index : told->service_index)});
   return cluster;
 }
 

@@ -133,6 +133,9 @@ void Control::on_workload(const weft::v1::Workload& message) {
   caller->app = label("app");
   caller->version = label("version");
   caller->host_network = message.host_network();
+  // What is known of a workload may come after its listeners.
+  if (!message.listeners())
+    return workers_.each([caller](Worker& worker) { worker.rename(caller); });
   for (std::uint32_t i = 0; i < message.listeners() && !descriptors_.empty(); ++i) {
     auto listener = std::make_shared<base::Fd>(std::move(descriptors_.front()));
     descriptors_.pop_front();

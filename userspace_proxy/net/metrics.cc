@@ -16,8 +16,9 @@ void Metrics::add(const Metrics& other) {
   for (auto number :
        {&Metrics::accepted, &Metrics::accept_failed, &Metrics::refused_full,
         &Metrics::without_origin, &Metrics::refused_heads, &Metrics::retries,
-        &Metrics::retry_overflow, &Metrics::upstream_opened, &Metrics::upstream_reused,
-        &Metrics::upstream_failed, &Metrics::clients, &Metrics::in_flight, &Metrics::upstreams})
+        &Metrics::retry_overflow, &Metrics::mirrors_dropped, &Metrics::upstream_opened,
+        &Metrics::upstream_reused, &Metrics::upstream_failed, &Metrics::clients,
+        &Metrics::in_flight, &Metrics::upstreams})
     this->*number += other.*number;
 }
 

@@ -128,6 +128,7 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
   counter(report, "weft_proxy_requests_refused_total", {}, static_cast<double>(sum.refused_heads));
   counter(report, "weft_proxy_retries_total", {}, static_cast<double>(sum.retries));
   counter(report, "weft_proxy_retry_overflow_total", {}, static_cast<double>(sum.retry_overflow));
+  counter(report, "weft_proxy_mirrors_dropped_total", {}, static_cast<double>(sum.mirrors_dropped));
   counter(report, "weft_proxy_upstream_connections_opened_total", {},
           static_cast<double>(sum.upstream_opened));
   counter(report, "weft_proxy_upstream_connections_reused_total", {},

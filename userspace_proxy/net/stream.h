@@ -35,6 +35,8 @@ class Stream {
 
   // --- from the client ---
   void begin(Client& client, std::shared_ptr<LocalService> service, http::RequestHead& head);
+  void begin_shadow(Client& client, std::shared_ptr<LocalService> service,
+                    std::shared_ptr<LocalCluster> cluster, std::string request, bool head_only);
   void begin_tunnel(Client& client, std::shared_ptr<LocalService> service);
   void on_body(std::string_view data);
   void on_body_end(const http::Fields& trailers);
@@ -47,7 +49,7 @@ class Stream {
   bool wants_body() const { return backlog() < kMaxBacklogBytes; }
   bool request_done() const { return request_done_; }
   bool upstream_ended() const { return upstream_ended_; }  // a tunnel's
-  bool is_tunnel() const { return tunnel_; }  // from its beginning
+  bool is_tunnel() const { return tunnel_; }               // from its beginning
 
   // --- from the upstream ---
   bool is_head_only() const { return head_only_; }
@@ -88,6 +90,7 @@ class Stream {
   void attempt_tunnel();
   void attempt();
   void start_timers();
+  void mirror();
   bool may_retry(Failure failure, std::uint16_t status) const;
   bool reserve_retry();
   void retry(Failure failure);
@@ -127,6 +130,7 @@ class Stream {
   std::size_t sent_ = 0;
   std::string path_;      // normalized, where that changed it
   std::string origin_;    // of the request, where the rule has CORS
+  std::string dialled_;   // in place of an authority
   std::string grown_id_;  // x-request-id that was made here
 
   std::uint64_t started_ns_ = 0, tried_ns_ = 0;
@@ -140,7 +144,7 @@ class Stream {
   bool head_only_ = false, asked_upgrade_ = false, tunnel_ = false, upgraded_ = false;
   bool response_started_ = false, response_keep_ = true, retrying_ = false, stale_retry_ = false;
   bool in_flight_ = false, client_ended_ = false, upstream_ended_ = false, waits_ = false;
-  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false;
+  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false, shadow_ = false;
   std::vector<const Shares*> tried_;
   std::unique_ptr<LogEntry> log_;  // where this request is to be logged
   Timer deadline_, try_deadline_, backoff_;

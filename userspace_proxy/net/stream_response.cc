@@ -112,7 +112,7 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
   if (response_started_ || !replayable_ || tunnel_ || asked_upgrade_) return false;
   const auto* wish = rule_ && rule_->retries ? &*rule_->retries : nullptr;
   if (attempts_ >= (wish ? wish->attempts : kDefaultRetries)) return false;
-  if (!wish) {
+  if (!wish || !wish->on) {
     if (failure == Failure::kConnect) return true;
     return failure == Failure::kReset && idempotent_;
   }

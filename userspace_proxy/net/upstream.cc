@@ -12,6 +12,8 @@
 namespace weft::net {
 namespace {
 
+constexpr std::uint32_t kMostInterims = 32;  // of one response; more is an endpoint gone wrong
+
 socklen_t fill(const Endpoint& endpoint, sockaddr_storage& storage) {
   if (endpoint.address.family() == model::Family::kIpv4) {
     auto& address = reinterpret_cast<sockaddr_in&>(storage);
@@ -48,6 +50,7 @@ std::string Upstream::peer_text() const {
 void Upstream::begin(Stream& stream) {
   stream_ = &stream;
   ++served_;
+  interims_ = 0;
   if (state_ == State::kIdle) {
     timer_.cancel();
     state_ = State::kBusy;
@@ -197,6 +200,7 @@ bool Upstream::handle(const http::Event& event) {
   switch (event.kind) {
     case http::Event::Kind::kHead:
       interim_ = reader_.head().status < 200 && reader_.head().status != 101;
+      if (interim_ && ++interims_ > kMostInterims) return nonsense("too many interim responses");
       stream_->on_response_head(reader_.head());
       return stream_ != nullptr;
     case http::Event::Kind::kData:
@@ -210,13 +214,16 @@ bool Upstream::handle(const http::Event& event) {
       state_ = State::kTunnel;
       stream_->on_tunnel_data(event.data);
       return stream_ && !event.data.empty();
-    default: {
-      auto* stream = std::exchange(stream_, nullptr);
-      abandon();
-      stream->on_upstream_nonsense(event.why);
-      return false;
-    }
+    default:
+      return nonsense(event.why);
   }
+}
+
+bool Upstream::nonsense(const char* why) {
+  auto* stream = std::exchange(stream_, nullptr);
+  abandon();
+  stream->on_upstream_nonsense(why);
+  return false;
 }
 
 void Upstream::read_tunnel() {

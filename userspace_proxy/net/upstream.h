@@ -57,6 +57,7 @@ class Upstream final : public Socket {
   void read_tunnel();
   void parse(std::string_view input, bool eof);
   bool handle(const http::Event& event);
+  bool nonsense(const char* why);  // false, always
   void on_time();
 
   Worker& worker_;
@@ -71,6 +72,7 @@ class Upstream final : public Socket {
   bool extra_ = false;               // more came than the response
   std::shared_ptr<Upstream*> self_;  // for whoever makes its socket: is it still there?
   std::uint32_t served_ = 0;
+  std::uint32_t interims_ = 0;
   std::uint32_t place_ = 0;  // in the pool's list
 };
 

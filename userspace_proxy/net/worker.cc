@@ -14,6 +14,7 @@ namespace weft::net {
 namespace {
 
 constexpr int kAcceptsARound = 64;
+constexpr std::size_t kMostShadows = 1024;  // mirrored requests under way
 constexpr std::size_t kSpareStreams = 256;
 constexpr std::uint64_t kLogFlushMs = 500;
 constexpr std::uint64_t kLateMs = 1000;  // from a connect() to its accept()
@@ -74,6 +75,7 @@ class Worker::Listener final : public Loop::Watcher {
   void on_ready(std::uint32_t) override { worker_.accept_from(*this); }
   int fd() const { return fd_.get(); }
   const CallerPtr& caller() const { return caller_; }
+  void rename(CallerPtr caller) { caller_ = std::move(caller); }
   // No more wake-ups. Closing alone would not do: weftd and the next generation have the same
   // socket, and a poll that is registered lives as long as that does.
   void look_away() {
@@ -183,6 +185,12 @@ void Worker::listen(base::Fd listener, CallerPtr caller) {
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(listener), std::move(caller)));
 }
 
+void Worker::rename(const CallerPtr& caller) {
+  metrics_.hold(caller);
+  for (auto& listener : listeners_)
+    if (listener->caller()->netns_cookie == caller->netns_cookie) listener->rename(caller);
+}
+
 void Worker::forget(std::uint64_t netns_cookie) {
   for (auto& listener : listeners_) {
     if (listener->caller()->netns_cookie != netns_cookie) continue;
@@ -263,6 +271,30 @@ void Worker::remove(Client& client) {
   }
   clients_.pop_back();
   metrics_.clients = clients_.size();
+  loop_.bury(std::move(gone));
+}
+
+void Worker::mirror(const Client& of, std::shared_ptr<LocalService> service,
+                    std::shared_ptr<LocalCluster> cluster, std::string request, bool head_only) {
+  if (shadows_.size() >= kMostShadows) {
+    ++metrics_.mirrors_dropped;
+    return;
+  }
+  auto& shadow = *shadows_.emplace_back(
+      std::make_unique<Client>(*this, of.dialled(), of.caller(), of.pool_owner()));
+  shadow.place_ = static_cast<std::uint32_t>(shadows_.size() - 1);
+  shadow.start_shadow(std::move(service), std::move(cluster), std::move(request), head_only);
+}
+
+void Worker::remove_shadow(Client& client) {
+  if (std::exchange(client.removed_, true)) return;
+  const auto place = client.place_;
+  auto gone = std::move(shadows_[place]);
+  if (place + 1 != shadows_.size()) {
+    shadows_[place] = std::move(shadows_.back());
+    shadows_[place]->place_ = place;
+  }
+  shadows_.pop_back();
   loop_.bury(std::move(gone));
 }
 

@@ -83,6 +83,7 @@ class Worker {
   // All of these are called on the worker's thread (loop().post).
   void apply(ConfigPtr config);
   void listen(base::Fd listener, CallerPtr caller);
+  void rename(const CallerPtr& caller);  // of its namespace; for connections from here on
   void forget(std::uint64_t netns_cookie);
   void drain();  // no new connections; the others end when their request has
   std::size_t clients() const { return clients_.size(); }
@@ -112,6 +113,10 @@ class Worker {
   std::unique_ptr<Stream> new_stream();
   void recycle(std::unique_ptr<Stream> stream);
   void remove(Client& client);
+  // A copy of a request for another cluster; nobody waits for its answer.
+  void mirror(const Client& of, std::shared_ptr<LocalService> service,
+              std::shared_ptr<LocalCluster> cluster, std::string request, bool head_only);
+  void remove_shadow(Client& client);
 
  private:
   void keep_for_late_comers(const Config& next);
@@ -152,6 +157,7 @@ class Worker {
   std::vector<std::unique_ptr<Pool>> retired_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Client>> shadows_;
   std::vector<std::unique_ptr<Stream>> spare_streams_;
   std::array<char, 64 * 1024> scratch_;
   http::RequestHead request_head_;
