@@ -67,7 +67,7 @@ void Client::set_timer() {
   else if (!stream_ && !backlog() && !(reader_.at_start() && in_.empty()))
     wait = options.head_timeout;
   else if (!stream_ && !backlog())
-    wait = draining_ ? std::chrono::milliseconds(kLingerMs) : options.idle_timeout;
+    wait = draining_ ? std::chrono::milliseconds(kDrainQuietMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
 
@@ -478,7 +478,7 @@ void Client::drain() {
   draining_ = true;
   // One that was just accepted has its request on the way, and one that is in use may have its next
   // one: that is answered, and the answer says that the connection ends.
-  if (is_idle()) loop_.set(timer_, kDrainQuietMs);
+  if (is_idle()) set_timer();
 }
 
 bool Client::is_idle() const {
