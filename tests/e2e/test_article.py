@@ -65,7 +65,8 @@ class Article(NodeTest):
         )
         done = self.weftd.ctl_raw("check", ARTICLE)
         self.assertIn("VirtualService", done.stdout + done.stderr)
-        self.assertIn("virtual-service.yaml:1", done.stdout + done.stderr)
+        self.assertIn("virtual-service.yaml:8: warning", done.stdout + done.stderr)
+        self.assertIn("covers the services of its own namespace only", done.stdout + done.stderr)
         self.assertNotIn(": rejected:", done.stdout + done.stderr)
 
     def test_the_articles_manifests_do_not_disturb_a_service(self):
