@@ -23,6 +23,7 @@ RUN apt-get update \
       libprometheus-cpp-core1.0 \
       libprotobuf-lite32 \
       libre2-9 \
+      libseccomp2 \
       libsimdjson14 \
       libssl3 \
  && rm -rf /var/lib/apt/lists/*

@@ -181,9 +181,9 @@ class Flags(unittest.TestCase):
                 "--max-services=1048576",
                 "--metrics=[::]:15021",
                 "--node-name=the-node",
+                "--proxy=external:/usr/bin/its-own --config x",
                 "--proxy-cgroup=/host/sys/fs/cgroup/kubepods/l7",
                 "--proxy-user=1000",
-                "--proxy=external:/usr/bin/its-own --config x",
                 "--region=region-1",
                 "--run-dir=/run/weft-two",
                 "--source=kubernetes:/etc/weft/kubeconfig/kubeconfig",
@@ -222,7 +222,9 @@ class Flags(unittest.TestCase):
                     for argument in arguments(render(values))
                     # No such cgroup: it ends before it touches the kernel. The rest are files of
                     # the pod, and what this build says it does not have.
-                    if not argument.startswith(("--cgroup=", "--config=", "--devices="))
+                    if not argument.startswith(
+                        ("--cgroup=", "--config=", "--devices=", "--proxy-cgroup=")
+                    )
                 ]
                 done = weftd(*given, "--cgroup=/nonexistent")
                 self.assertEqual(done.returncode, 1, done.stderr)  # 2 would be: wrong usage

@@ -39,10 +39,12 @@ securityContext:
       # Without it weftctl in the pod does not know which processes are served.
       - DAC_READ_SEARCH
       # weft-proxy is started as an unprivileged user that can become no other: setgroups and setgid,
-      # setuid, dropping the bounding set; and ended, which is a signal to another user's process.
       - SETGID
+      # setuid,
       - SETUID
+      # dropping the bounding set;
       - SETPCAP
+      # and ended, which is a signal to another user's process.
       - KILL
       # Kernels before 5.11 charge maps to RLIMIT_MEMLOCK, which weftd then raises.
       - SYS_RESOURCE
