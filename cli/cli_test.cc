@@ -54,6 +54,16 @@ compile::MapState one_service() {
   return state;
 }
 
+TEST(Services, APortWithHttpRulesIsTheProxys) {
+  auto state = one_service();
+  auto service = std::make_shared<compile::PlacedService>(**state.services.find({"shop", "web"}));
+  service->ports[0].policy.flags |= WEFT_POLICY_PROXY;
+  state.set(service->key, service);
+  const auto json = services_json(state, [](std::uint32_t) { return weft_endpoint_state{}; });
+  EXPECT_EQ(json[0]["ports"][0]["path"], "proxy");
+  EXPECT_NE(json[0]["ports"][0]["reason"], "no rule needs L7");
+}
+
 TEST(Services, HaveTheContractsShape) {
   const auto json =
       services_json(one_service(), [](std::uint32_t) { return weft_endpoint_state{}; });

@@ -65,11 +65,12 @@ Json service_json(const compile::PlacedService& service, const StateOf& state_of
       if (const auto text = address.to_text();
           std::find(addresses.begin(), addresses.end(), text) == addresses.end())
         addresses.push_back(text);
+    const bool proxied = port.policy.flags & WEFT_POLICY_PROXY;
     const Json entry{{"name", port.name},
                      {"port", port.key.port},
                      {"protocol", model::to_text(port.key.protocol)},
-                     {"path", "kernel"},
-                     {"reason", "no rule needs L7"}};
+                     {"path", proxied ? "proxy" : "kernel"},
+                     {"reason", proxied ? "HTTP rules: weftctl route list" : "no rule needs L7"}};
     if (std::find(ports.begin(), ports.end(), entry) == ports.end()) ports.push_back(entry);
     for (const auto& endpoint : port.endpoints) {
       if (!in_use(port, endpoint)) continue;

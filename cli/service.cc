@@ -19,6 +19,13 @@ std::string ports_text(const Json& ports) {
   return text.empty() ? "-" : text;
 }
 
+// "kernel", "proxy", or both where ports differ.
+std::string path_text(const Json& ports) {
+  bool kernel = ports.empty(), proxy = false;
+  for (const auto& port : ports) (port["path"] == "proxy" ? proxy : kernel) = true;
+  return kernel && proxy ? "kernel,proxy" : proxy ? "proxy" : "kernel";
+}
+
 void print_services(const Json& services) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& s : services)
@@ -26,7 +33,7 @@ void print_services(const Json& services) {
                     joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
                     std::to_string(s["endpoints"]["ready"].get<int>()) + "/" +
                         std::to_string(s["endpoints"]["total"].get<int>()),
-                    std::to_string(s["generation"].get<std::uint64_t>()), "kernel"});
+                    std::to_string(s["generation"].get<std::uint64_t>()), path_text(s["ports"])});
   print_table({"SERVICE", "ADDRESSES", "PORTS", "BALANCER", "READY", "GENERATION", "PATH"}, rows);
 }
 
