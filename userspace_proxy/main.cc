@@ -204,9 +204,12 @@ class Proxy {
     if (standalone) {
       control.apply(config);
       auto caller = std::make_shared<net::Caller>();
-      each([caller, &listener](net::Worker& each_worker) {
-        each_worker.listen(base::Fd(dup(listener.get())), caller);
-      });
+      for (auto& thread : threads_) {
+        auto copy = std::make_shared<base::Fd>(dup(listener.get()));
+        thread.worker->loop().post([copy, caller, worker_of = thread.worker.get()] {
+          worker_of->listen(std::move(*copy), caller);
+        });
+      }
     }
     log::info("ready", {{"workers", threads_.size()}, {"listen", options_.listen}});
     loop_.run();
