@@ -17,7 +17,7 @@ from . import common, l7_report
 from .l7_peers import BACKEND, ROUTES, Peers, Running, write_bodies
 
 CONNECTIONS, LARGE_CONNECTIONS = 64, 8
-IDLE_CONNECTIONS = 10_000
+IDLE_CONNECTIONS = 8_000
 # Every process that serves routes is asked the same: the last rule of 1,000 matches, the one of 1 does not.
 ROUTE_PATH, ROUTE_HEADER = f"/other-{ROUTES - 1}/items", f"x-tenant: other-{ROUTES - 1}"
 
