@@ -149,6 +149,19 @@ class VirtualServices(RoutesTest):
                     "retries": {"attempts": 2, "retryOn": "503"},
                     "route": [to("web")],
                 },
+                {
+                    "match": prefix("/seen"),
+                    "mirrors": [{"destination": {"host": "picky"}, "percentage": {"value": 100}}],
+                    "route": [v1],
+                },
+                {
+                    "match": prefix("/cors"),
+                    "corsPolicy": {
+                        "allowOrigins": [{"regex": "https://[a-z]+[.]example"}],
+                        "exposeHeaders": ["x-more"],
+                    },
+                    "route": [v1],
+                },
                 {"route": [v1]},
             ),
         )
@@ -204,6 +217,25 @@ class VirtualServices(RoutesTest):
             lambda: 5 <= self.count("weft_proxy_retries_total") - before <= 20, 10, "are counted"
         )
         self.assertEqual(self.get(self.WEB, "/", headers=headers)["status"], 503)
+
+    def test_a_mirrored_request_is_asked_of_both_and_answered_by_the_rules_own(self):
+        labels = {"destination_service_name": "picky", "response_code": "200"}
+        before = self.count("istio_requests_total", **labels)
+        self.assertEqual(self.answered_by(self.WEB, 1), ["a"])
+        answers = self.fetch(self.WEB, ["/seen"] * 20)
+        self.assertEqual({x["body"]["name"] for x in answers}, {"a"})
+        wait_until(
+            lambda: self.count("istio_requests_total", **labels) == before + 20, 10, "20 mirrored"
+        )
+        self.assertEqual(self.count("weft_proxy_requests_active"), 0)
+
+    def test_origins_that_a_cors_policy_allows_are_told_so_and_others_nothing(self):
+        answer = self.get(self.WEB, "/cors", headers={"origin": "https://shop.example"})
+        self.assertEqual(answer["headers"]["access-control-allow-origin"], "https://shop.example")
+        self.assertEqual(answer["headers"]["access-control-expose-headers"], "x-more")
+        answer = self.get(self.WEB, "/cors", headers={"origin": "https://evil.test"})
+        self.assertEqual(answer["status"], 200)
+        self.assertNotIn("access-control-allow-origin", answer["headers"])
 
     def test_what_no_rule_matches_is_404_with_its_flag(self):
         self.assertEqual(self.get(self.PICKY, "/only")["status"], 200)

@@ -19,9 +19,7 @@ namespace weft::net {
   X(kUpstreamProtocol, "UPE") /* its answer was no HTTP */    \
   X(kDownstreamClosed, "DC")  /* the client went away */      \
   X(kDownstreamProtocol, "DPE")                               \
-  X(kLocalReset, "LR")                                        \
-  X(kStreamIdle, "SI")                                        \
-  X(kOverload, "OM") /* this proxy's own limit */
+  X(kStreamIdle, "SI")
 
 enum class FlagBit : std::uint8_t {
 #define WEFT_FLAG(name, letters) name,

@@ -3,7 +3,6 @@
 #include "userspace_proxy/net/stream.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "userspace_proxy/http/chars.h"
 #include "userspace_proxy/http/path.h"
@@ -31,7 +30,7 @@ void edit(http::Fields& fields, const model::HeaderEdits& edits) {
   for (const auto& [name, value] : edits.add) fields.add(name, value, http::Known::kOther);
 }
 
-constexpr std::uint64_t kShadowMs = 15000;
+constexpr std::uint64_t kShadowMs = 15000;  // a mirrored request's answer is waited for
 
 constexpr char kNoRule[] = "no rule of this service matches the request (NR)";
 
@@ -89,7 +88,7 @@ void Stream::reset() {
   head_only_ = asked_upgrade_ = tunnel_ = upgraded_ = response_started_ = false;
   response_keep_ = true;
   retrying_ = stale_retry_ = in_flight_ = client_ended_ = upstream_ended_ = waits_ = false;
-  connected_tunnel_ = bodiless_ = counted_ = shadow_ = false;
+  connected_tunnel_ = bodiless_ = counted_ = false;
   tried_.clear();
   log_.reset();
 }
@@ -325,7 +324,7 @@ void Stream::begin_shadow(Client& client, std::shared_ptr<LocalService> service,
   request_ = std::move(request);
   started_ns_ = worker_.loop().now_ns();
   head_only_ = head_only;
-  shadow_ = request_done_ = in_flight_ = counted_ = true;
+  request_done_ = in_flight_ = counted_ = true;
   ++worker_.metrics().in_flight;
   ++cluster_->requests;
   worker_.loop().set(deadline_, kShadowMs);  // nobody is there to lose patience

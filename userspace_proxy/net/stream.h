@@ -53,7 +53,6 @@ class Stream {
 
   // --- from the upstream ---
   bool is_head_only() const { return head_only_; }
-  bool is_connect() const { return false; }
   bool asked_upgrade() const { return asked_upgrade_; }
   std::string_view unsent() const { return std::string_view(request_).substr(sent_); }
   void sent(std::size_t bytes);
@@ -110,8 +109,6 @@ class Stream {
   void finish_tunnel();
   void record();
   void leave();  // what it counts as in flight
-  std::string_view location(const http::RequestHead& head, const model::Redirect& to,
-                            routes::Match match, std::string& into) const;
   std::size_t backlog() const { return request_.size() - sent_; }
 
   Worker& worker_;
@@ -144,7 +141,7 @@ class Stream {
   bool head_only_ = false, asked_upgrade_ = false, tunnel_ = false, upgraded_ = false;
   bool response_started_ = false, response_keep_ = true, retrying_ = false, stale_retry_ = false;
   bool in_flight_ = false, client_ended_ = false, upstream_ended_ = false, waits_ = false;
-  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false, shadow_ = false;
+  bool connected_tunnel_ = false, bodiless_ = false, counted_ = false;
   std::vector<const Shares*> tried_;
   std::unique_ptr<LogEntry> log_;  // where this request is to be logged
   Timer deadline_, try_deadline_, backoff_;

@@ -83,7 +83,7 @@ void Upstream::connected() {
     state_ = State::kTunnel;
     return stream_->on_tunnel_connected();
   }
-  reader_.expect(stream_->is_head_only(), stream_->is_connect(), stream_->asked_upgrade());
+  reader_.expect(stream_->is_head_only(), /*is_connect=*/false, stream_->asked_upgrade());
   push();
 }
 
