@@ -1,4 +1,4 @@
-// What the HTTP tools of scripts/bench l7 share: addresses, sockets, the clock.
+// What the tools of scripts/bench l7, breaker and balance share: addresses, sockets, the clock.
 #pragma once
 
 #include <arpa/inet.h>

@@ -12,52 +12,22 @@
 //   weft_storm refused COUNT ADDR:PORT            how long connect() takes to say ECONNREFUSED
 //
 // Prints one JSON object. One thread, non-blocking sockets, epoll.
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <map>
 #include <queue>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "tests/bench/sockets.h"
+
 namespace {
 
-[[noreturn]] void die(const char* what) {
-  std::fprintf(stderr, "weft_storm: %s: %s\n", what, std::strerror(errno));
-  std::exit(1);
-}
-
-std::int64_t now_ns() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000000ll + time.tv_nsec;
-}
-
-sockaddr_in parse(const std::string& text) {
-  sockaddr_in address{};
-  const auto colon = text.rfind(':');
-  address.sin_family = AF_INET;
-  if (colon == std::string::npos ||
-      inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) != 1) {
-    errno = EINVAL;
-    die(text.c_str());
-  }
-  address.sin_port = htons(static_cast<std::uint16_t>(std::atoi(text.c_str() + colon + 1)));
-  return address;
-}
+using weft::bench::die;
+using weft::bench::now_ns;
+using weft::bench::parse_address;
 
 // A descriptor that becomes readable at the earliest of many times.
 class Alarm {
@@ -119,7 +89,7 @@ class Server {
 
   void listen_on(const std::string& text) {
     const auto at = text.find_first_of("@#");
-    const auto address = parse(text.substr(0, at));
+    const auto address = parse_address(text.substr(0, at));
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     const int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -211,7 +181,7 @@ struct Tally {
 
 class Client {
  public:
-  explicit Client(const std::string& target) : target_(parse(target)) {}
+  explicit Client(const std::string& target) : target_(parse_address(target)) {}
 
   void closed(int connections, double seconds) {
     const auto begun = now_ns(), end = begun + static_cast<std::int64_t>(seconds * 1e9);
