@@ -28,6 +28,9 @@ void decode_http_pool(Decoder& decoder, Value http, const std::string& path,
     return count(decoder, http, path, key).value_or(0);
   };
   limits.max_pending = number("http1MaxPendingRequests");
+  if (const Value at = http["http1MaxPendingRequests"]; at.present())
+    decoder.not_enforced(at, join_path(path, "http1MaxPendingRequests"),
+                         "no request waits in a queue: it has a connection made for it");
   limits.max_requests = number("http2MaxRequests");
   limits.max_per_connection = number("maxRequestsPerConnection");
   limits.max_retries = number("maxRetries");
