@@ -29,15 +29,33 @@ struct sock {
     struct sock_common __sk_common;
     unsigned char sk_kern_sock : 1;
     int sk_err;
+    void *sk_user_data;
 };
 struct inet_sock {
     struct sock sk;
 };
 struct inet_connection_sock {
     struct inet_sock icsk_inet;
+    const void *icsk_ulp_ops;
 };
 struct tcp_sock {
     struct inet_connection_sock inet_conn;
+    __u32 copied_seq; /* the reader's next */
+    __u32 write_seq;  /* one past what was given to TCP to send */
+    __u32 snd_una;    /* one past what was acknowledged */
+};
+struct list_head {
+    void *next, *prev;
+};
+typedef struct {
+    int counter;
+} atomic_t;
+typedef struct refcount_struct {
+    atomic_t refs;
+} refcount_t;
+struct sk_psock {
+    struct list_head ingress_msg; /* redirected here and not yet read */
+    refcount_t refcnt;            /* the map's, and one a call of sendmsg() or recvmsg() inside */
 };
 struct tcp6_sock {
     struct tcp_sock tcp;

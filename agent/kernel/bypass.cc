@@ -1,0 +1,216 @@
+#include "agent/kernel/bypass.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "agent/compile/map_state.h"
+#include "agent/kernel/bypass_pins.h"
+#include "agent/kernel/pins.h"
+#include "mesh/base/text.h"
+
+namespace weft::kernel {
+namespace {
+
+absl::StatusOr<base::Fd> open_raw(const std::string& path, std::size_t key, std::size_t value) {
+  auto map = internal::open_map(path, key, value, Access::kReadWrite);
+  if (!map.ok()) return map.status();
+  return std::move(map->fd);
+}
+
+template <class To, class From>
+absl::Status take(To& to, absl::StatusOr<From>&& from) {
+  if (!from.ok()) return from.status();
+  to = *std::move(from);
+  return absl::OkStatus();
+}
+
+bool same(const weft_bypass_target& a, const weft_bypass_target& b) {
+  return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+}  // namespace
+
+absl::StatusOr<BypassMaps> BypassMaps::open(const Pins& pins, Access access) {
+  const std::string dir = bypass_directory(pins);
+  if (!exists(dir)) return absl::NotFoundError("no bypass was loaded: " + dir + " is not there");
+  const auto map = [&](const char* name) { return dir + "/" + name; };
+  BypassMaps maps;
+  for (auto status : {
+           take(maps.knobs_, ArrayMap<weft_bypass_knobs>::open(map("weft_bypass_knobs"), access)),
+           take(maps.totals_,
+                ArrayMap<weft_bypass_totals>::open(map("weft_bypass_totals"), Access::kReadOnly)),
+           take(maps.pairs_, HashMap<std::uint64_t, weft_bypass_pair>::open(
+                                 map("weft_bypass_pairs"), Access::kReadOnly)),
+           take(maps.services_, HashMap<weft_bypass_target, std::uint64_t>::open(
+                                    map("weft_bypass_services"), access)),
+           take(maps.workloads_,
+                HashMap<std::uint64_t, std::uint64_t>::open(map("weft_bypass_workloads"), access)),
+           take(maps.counts_,
+                open_raw(map("weft_bypass_counts"), sizeof(__u32), sizeof(weft_bypass_count))),
+           take(maps.readers_, open_raw(map("weft_bypass_readers"), sizeof(int), sizeof(__u32))),
+       })
+    if (!status.ok()) return status;
+  maps.look_ = base::Fd(bpf_obj_get(map(kBypassLook).c_str()));
+  maps.epoch_ = load(maps.knobs_.at(0).epoch);
+  return maps;
+}
+
+weft_bypass_mode BypassMaps::mode() const {
+  return static_cast<weft_bypass_mode>(load(knobs_.at(0).mode));
+}
+
+void BypassMaps::set_mode(weft_bypass_mode mode) { store(knobs_.at(0).mode, mode); }
+
+void BypassMaps::set_joining(bool joining) { store(knobs_.at(0).joining, joining); }
+
+void BypassMaps::set_limits(std::uint64_t credit, std::uint64_t node_limit) {
+  store(knobs_.at(0).credit, credit);
+  store(knobs_.at(0).node_limit, node_limit);
+}
+
+// What changed is in the maps before the epoch says so; a pair judged in between is judged again.
+void BypassMaps::note_declared() {
+  bool declared = false;
+  // Visiting two maps that nearly always are empty costs two system calls.
+  for (auto status : {services_.for_each([&](const auto&, auto) { declared = true; }),
+                      workloads_.for_each([&](auto, auto) { declared = true; })})
+    if (!status.ok()) declared = true;
+  store(knobs_.at(0).declared, declared);
+  store(knobs_.at(0).epoch, ++epoch_);
+}
+
+absl::Status BypassMaps::set_services(const std::vector<BypassTarget>& targets) {
+  std::vector<weft_bypass_target> gone;
+  bool changed = false;
+  auto status = services_.for_each([&](const weft_bypass_target& key, std::uint64_t) {
+    for (const auto& wanted : targets)
+      if (same(wanted.target, key)) return;
+    gone.push_back(key);
+  });
+  if (!status.ok()) return status;
+  for (const auto& key : gone) {
+    changed = true;
+    if (status = services_.erase(key); !status.ok()) return status;
+  }
+  for (const auto& wanted : targets) {
+    const auto now = services_.lookup(wanted.target);
+    if (now.ok() && *now == wanted.word) continue;
+    changed = true;
+    if (status = services_.update(wanted.target, wanted.word); !status.ok()) return status;
+  }
+  if (changed) note_declared();
+  return absl::OkStatus();
+}
+
+absl::Status BypassMaps::set_workloads(const std::map<std::uint64_t, weft_bypass_word>& wanted) {
+  std::vector<std::uint64_t> gone;
+  bool changed = false;
+  auto status = workloads_.for_each([&](std::uint64_t cookie, std::uint64_t) {
+    if (!wanted.contains(cookie)) gone.push_back(cookie);
+  });
+  if (!status.ok()) return status;
+  for (const auto cookie : gone) {
+    changed = true;
+    if (status = workloads_.erase(cookie); !status.ok()) return status;
+  }
+  for (const auto& [cookie, word] : wanted) {
+    const auto now = workloads_.lookup(cookie);
+    if (now.ok() && *now == word) continue;
+    changed = true;
+    if (status = workloads_.update(cookie, word); !status.ok()) return status;
+  }
+  if (changed) note_declared();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<BypassPair>> BypassMaps::pairs() const {
+  std::vector<BypassPair> list;
+  auto status = pairs_.for_each([&](std::uint64_t id, const weft_bypass_pair& value) {
+    list.push_back({id, value});
+  });
+  if (!status.ok()) return status;
+  return list;
+}
+
+BypassCounts BypassMaps::counts() const {
+  BypassCounts sums{};
+  std::vector<weft_bypass_count> cpus(libbpf_num_possible_cpus());
+  for (__u32 path = 0; path < sums.size(); ++path) {
+    if (bpf_map_lookup_elem(counts_.get(), &path, cpus.data())) continue;
+    for (const auto& cpu : cpus) {
+      sums[path].bytes += cpu.bytes;
+      sums[path].messages += cpu.messages;
+    }
+  }
+  return sums;
+}
+
+weft_bypass_totals BypassMaps::totals() const { return totals_.at(0); }
+
+weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
+  // A packet of the least length that the kernel takes.
+  struct {
+    weft_bypass_key key;
+    unsigned char rest[48];
+  } packet{{id, side, 0}, {}};
+  LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = &packet, .data_size_in = sizeof packet);
+  if (!look_ || bpf_prog_test_run_opts(look_.get(), &run)) return WEFT_BYPASS_LOOK_QUEUED;
+  return static_cast<weft_bypass_look>(run.retval);
+}
+
+std::vector<std::string> bypass_queues(const BypassMaps& maps) {
+  std::vector<std::string> lines;
+  const auto pairs = maps.pairs();
+  if (!pairs.ok()) return {base::message_of(pairs.status())};
+  for (const auto& [id, pair] : *pairs)
+    for (const std::uint32_t side : {0u, 1u})
+      if (maps.look(id, side) == WEFT_BYPASS_LOOK_QUEUED)
+        lines.push_back(text_of(pair.end[0]) + " -> " + text_of(pair.end[1]) + ": for the " +
+                        (side ? "server" : "client"));
+  return lines;
+}
+
+std::string text_of(const weft_bypass_end& end) {
+  const auto address = compile::from_abi(end.addr);
+  const auto port = std::to_string(ntohs(end.port));
+  const auto text = address.to_text();
+  return text.find(':') == std::string::npos ? text + ":" + port : "[" + text + "]:" + port;
+}
+
+const char* name_of(weft_bypass_path path) {
+  switch (path) {
+    case WEFT_BYPASS_REDIRECTED:
+      return "redirected";
+    case WEFT_BYPASS_TURNED_OFF:
+      return "off";
+    case WEFT_BYPASS_READER:
+      return "reader";
+    case WEFT_BYPASS_UNPAIRED:
+      return "unpaired";
+    case WEFT_BYPASS_ORDER:
+      return "order";
+    case WEFT_BYPASS_CREDIT:
+      return "credit";
+    case WEFT_BYPASS_NODE_LIMIT:
+      return "node_limit";
+    case WEFT_BYPASS_CLOSING:
+      return "closing";
+    case WEFT_BYPASS_ULP:
+      return "ulp";
+    case WEFT_BYPASS_PEER_GONE:
+      return "peer_gone";
+    case WEFT_BYPASS_STREAM:
+      return "stream";
+    case WEFT_BYPASS_UNREADABLE:
+      return "unreadable";
+    case WEFT_BYPASS_PATHS:
+      break;
+  }
+  return "?";
+}
+
+}  // namespace weft::kernel

@@ -1,0 +1,108 @@
+// The rules of the bypass, one by one, on real sockets.
+#include "tests/bpf/bypass_fixture.h"
+
+namespace weft::tests {
+namespace {
+
+TEST_F(BypassTest, BothEndsPairUpAndTheirBytesTakeTheShortcut) {
+  auto [client, server] = connect_here();
+  for (int i = 0; i < 3; ++i) {
+    say(client, "ask");
+    EXPECT_EQ(hear(server), "ask");
+    say(server, "answer");
+    EXPECT_EQ(hear(client), "answer");
+  }
+  const auto pair = only_pair().value;
+  EXPECT_EQ(pair.way[0].bytes, 9u);
+  EXPECT_EQ(pair.way[1].bytes, 18u);
+  EXPECT_EQ(pair.way[0].tcp_bytes + pair.way[1].tcp_bytes, 0u);
+  EXPECT_EQ(messages(WEFT_BYPASS_REDIRECTED), 6u);
+}
+
+TEST_F(BypassTest, ItWorksOverIpv6) {
+  auto [client, server] = connect_here(AF_INET6);
+  say(client, "ask");
+  EXPECT_EQ(hear(server), "ask");
+  EXPECT_EQ(messages(WEFT_BYPASS_REDIRECTED), 1u);
+}
+
+TEST_F(BypassTest, APairGoesWithTheSecondOfItsEnds) {
+  auto [client, server] = connect_here();
+  say(client, "x");
+  EXPECT_EQ(hear(server), "x");
+  client = base::Fd();
+  EXPECT_EQ(hear(server), "");
+  EXPECT_EQ(only_pair().value.closed, 0u);  // FIN_WAIT2: the client's end is not closed yet
+  server = base::Fd();
+  EXPECT_TRUE(eventually([&] { return maps_->pairs()->empty(); }));
+  EXPECT_TRUE(eventually([&] { return maps_->totals().charged == 0; }));
+}
+
+TEST_F(BypassTest, TheNextMessageAfterOffGoesByTcpBehindWhatIsQueued) {
+  auto [client, server] = connect_here();
+  say(client, "one");
+  maps_->set_mode(WEFT_BYPASS_OFF);
+  say(client, "two");
+  maps_->set_mode(WEFT_BYPASS_ON);
+  say(client, "three");
+  std::string all;
+  while (all.size() < 11) all += hear(server);
+  EXPECT_EQ(all, "onetwothree");
+  EXPECT_EQ(messages(WEFT_BYPASS_REDIRECTED), 1u);
+  EXPECT_EQ(messages(WEFT_BYPASS_TURNED_OFF), 1u);
+  // Its acknowledgement took the client out of the map: "three" was the kernel's own TCP.
+  EXPECT_EQ(maps_->look(only_pair().id, 0), WEFT_BYPASS_LOOK_GONE);
+}
+
+TEST_F(BypassTest, ALongStreamMovesToPlainTcpByItself) {
+  auto [client, server] = connect_here();
+  const std::string piece(1000, 'x');
+  std::size_t heard = 0;
+  for (int i = 0; i < 3000; ++i) {
+    say(client, piece);
+    heard += hear(server).size();
+  }
+  while (heard < 3000 * piece.size()) heard += hear(server).size();
+  const auto pair = only_pair().value;
+  EXPECT_EQ(pair.stream, 1u);
+  EXPECT_EQ(maps_->look(only_pair().id, 0), WEFT_BYPASS_LOOK_GONE);  // left the map
+  EXPECT_LT(pair.way[0].bytes, 1100 * piece.size());
+  // ... and sendmsg() is the kernel's own again: no program counts what it sends.
+  EXPECT_LT(pair.way[0].bytes + pair.way[0].tcp_bytes, 2000 * piece.size());
+}
+
+TEST_F(BypassTest, AReaderThatDoesNotReadHasNoMoreThanItsCreditQueued) {
+  auto [client, server] = connect_here();
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  const std::string piece(64 << 10, 'x');
+  std::size_t sent = 0;
+  for (ssize_t got; (got = send(client.get(), piece.data(), piece.size(), flags)) > 0;)
+    sent += static_cast<std::size_t>(got);
+  EXPECT_LE(only_pair().value.way[0].bytes, kernel::kBypassCredit);
+  EXPECT_GT(only_pair().value.way[0].bytes, kernel::kBypassCredit / 2);
+  EXPECT_GT(only_pair().value.way[0].tcp_bytes, 0u);
+  std::size_t heard = 0;
+  while (heard < sent) heard += hear(server).size();
+  EXPECT_EQ(heard, sent);
+}
+
+TEST_F(BypassTest, UninstallWaitsForWhatIsQueuedAndNamesTheConnection) {
+  auto [client, server] = connect_here();
+  say(client, "unread");
+  std::vector<std::string> waited_for;
+  auto status = kernel::uninstall_bypass(node_.pins(), [&](const auto& queues) {
+    waited_for = queues;
+    return false;
+  });
+  EXPECT_FALSE(status.ok());
+  ASSERT_EQ(waited_for.size(), 1u);
+  EXPECT_TRUE(waited_for[0].ends_with(": for the server")) << waited_for[0];
+  EXPECT_EQ(hear(server), "unread");
+  status = kernel::uninstall_bypass(node_.pins(), [](const auto&) { return false; });
+  EXPECT_TRUE(status.ok()) << status;
+  say(client, "by tcp");
+  EXPECT_EQ(hear(server), "by tcp");
+}
+
+}  // namespace
+}  // namespace weft::tests
