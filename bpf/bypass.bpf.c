@@ -66,10 +66,10 @@ static __always_inline __u32 weft_choose(const struct weft_bypass_knobs *knobs,
     if (!weft_bypass_open_to(out, knobs->mode)) return WEFT_BYPASS_READER;
     if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT) return WEFT_BYPASS_CLOSING;
     if (tcp->inet_conn.icsk_ulp_ops) return WEFT_BYPASS_ULP;
-    if (!out->redirecting) {
-        const __u32 sent = tcp->write_seq;
-        if (out->proof != (1ull << 32 | sent) || tcp->snd_una != sent) return WEFT_BYPASS_ORDER;
-    }
+    /* Of every message, not of the first alone: a sendmsg() that waited for room by TCP goes on
+     * unseen, and its writer's next message may not overtake it. */
+    const __u32 sent = tcp->write_seq;
+    if (out->proof != (1ull << 32 | sent) || tcp->snd_una != sent) return WEFT_BYPASS_ORDER;
     return weft_charge(knobs, pair, side, cost);
 }
 
