@@ -23,16 +23,14 @@ static __always_inline int weft_prove(struct weft_bypass_way *in, struct tcp_soc
     return 1;
 }
 
-/* A reader that sends nothing proves nothing; so that a stream goes on whose reader keeps up, the
- * writer looks into its queue once in a while. The other end's socket is there as long as it is not
- * marked closed (sk_msg programs cannot hold a reference to it), so the mark is read afterwards. */
-static __always_inline void weft_look_at_reader(struct weft_bypass_pair *pair, __u32 side) {
+/* Whether the reader has read all that is queued for it, as the writer sees it: no proof for what
+ * is on its way. The other end's socket is there as long as it is not marked closed (sk_msg
+ * programs cannot hold a reference to it), so the mark is read afterwards. */
+static __always_inline int weft_reader_is_done(struct weft_bypass_pair *pair, __u32 side) {
     __u64 user_data = 0;
     int known = 0;
-    if (!weft_user_data_of(pair->end[side ^ 1].sock, &user_data)) return;
-    if (!weft_queue_is_empty(user_data, &known)) return;
-    if (__sync_fetch_and_or(&pair->closed, 0)) return;
-    weft_bypass_discharge(&pair->way[side]);
+    if (!weft_user_data_of(pair->end[side ^ 1].sock, &user_data)) return 0;
+    return weft_queue_is_empty(user_data, &known) && !__sync_fetch_and_or(&pair->closed, 0);
 }
 
 static __always_inline void weft_uncharge(struct weft_bypass_way *out, __u64 cost) {
@@ -40,11 +38,13 @@ static __always_inline void weft_uncharge(struct weft_bypass_way *out, __u64 cos
     weft_bypass_sum(-(__s64)cost);
 }
 
-/* Reserve, then check: several directions may come at once. */
+/* Reserve, then check: several directions may come at once. A reader that sends nothing proves
+ * nothing; so that a stream goes on whose reader keeps up, the writer looks once in a while. */
 static __always_inline __u32 weft_charge(const struct weft_bypass_knobs *knobs,
                                          struct weft_bypass_pair *pair, __u32 side, __u64 cost) {
     struct weft_bypass_way *out = &pair->way[side];
-    if (out->charged + (__s64)cost > (__s64)(knobs->credit / 4)) weft_look_at_reader(pair, side);
+    if (out->charged + (__s64)cost > (__s64)(knobs->credit / 4) && weft_reader_is_done(pair, side))
+        weft_bypass_discharge(out);
     if (out->charged + (__s64)cost > (__s64)knobs->credit) return WEFT_BYPASS_CREDIT;
     const struct weft_bypass_totals *totals = weft_bypass_totals_now();
     if (!totals || totals->charged + (__s64)cost > (__s64)knobs->node_limit)
@@ -57,25 +57,80 @@ static __always_inline __u32 weft_charge(const struct weft_bypass_knobs *knobs,
     return WEFT_BYPASS_STREAM;
 }
 
+static __always_inline void weft_note_writer(struct weft_bypass_way *out) {
+    const __u32 thread = bpf_get_current_pid_tgid();
+    if (out->writer[0] == thread || out->writer[1] == thread || out->writer[2] == thread ||
+        out->writer[3] == thread)
+        return;
+    const __u32 next = out->next_writer++ & (WEFT_BYPASS_WRITERS - 1);
+    out->writer[next] = thread;
+}
+
+enum { WEFT_WRITES_NOT, WEFT_WRITES_ALONE, WEFT_WRITES_TOO, WEFT_OTHERS_WRITE };
+
+/* Whose last message was redirected: nobody's, this thread's, its and another's, another's. */
+static __always_inline int weft_writers(struct weft_bypass_way *out, int forget) {
+    const __u32 thread = bpf_get_current_pid_tgid();
+    int own = 0, others = 0;
+    for (int i = 0; i < WEFT_BYPASS_WRITERS; i++) {
+        if (out->writer[i] && out->writer[i] != thread) others = 1;
+        if (out->writer[i] != thread) continue;
+        if (forget) out->writer[i] = 0;
+        own = 1;
+    }
+    if (own) return others ? WEFT_WRITES_TOO : WEFT_WRITES_ALONE;
+    return others ? WEFT_OTHERS_WRITE : WEFT_WRITES_NOT;
+}
+
+/* A reader decides without its lock whether to read what TCP brought. With one writer, or several
+ * in turn, TCP brings nothing before all that was redirected is queued; another thread's message by
+ * TCP may, between this thread's verdict and its queueing, and then the reader that has decided
+ * would read this thread's next by TCP first. So a thread whose message was redirected goes on with
+ * it, whatever the words say, until its reader has read all; against a reader that does not read,
+ * four times the credit is enough. Whoever sees something queued here came before weft_may_leave()
+ * could see nothing, and has its reference. */
+static __always_inline int weft_must_follow(const struct weft_bypass_knobs *knobs,
+                                            struct weft_bypass_pair *pair, __u32 side, __u64 cost) {
+    struct weft_bypass_way *out = &pair->way[side];
+    if (out->charged + (__s64)cost > 4 * (__s64)knobs->credit || weft_reader_is_done(pair, side))
+        return 0;
+    __sync_fetch_and_add(&out->charged, cost);
+    weft_bypass_sum(cost);
+    return 1;
+}
+
 static __always_inline __u32 weft_choose(const struct weft_bypass_knobs *knobs,
                                          struct weft_bypass_pair *pair, __u32 side,
                                          struct tcp_sock *tcp, __u32 state, __u64 cost) {
-    const struct weft_bypass_way *out = &pair->way[side];
-    if (!knobs->mode) return WEFT_BYPASS_TURNED_OFF;
-    if (pair->stream) return WEFT_BYPASS_STREAM;
-    if (!weft_bypass_open_to(out, knobs->mode)) return WEFT_BYPASS_READER;
+    struct weft_bypass_way *out = &pair->way[side];
     if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT) return WEFT_BYPASS_CLOSING;
     if (tcp->inet_conn.icsk_ulp_ops) return WEFT_BYPASS_ULP;
-    /* Of every message, not of the first alone: a sendmsg() that waited for room by TCP goes on
+    /* Of every message, not of the first alone: a sendmsg() that waits for room by TCP goes on
      * unseen, and its writer's next message may not overtake it. */
     const __u32 sent = tcp->write_seq;
-    if (out->proof != (1ull << 32 | sent) || tcp->snd_una != sent) return WEFT_BYPASS_ORDER;
-    return weft_charge(knobs, pair, side, cost);
+    const int in_order = out->proof == (1ull << 32 | sent) && tcp->snd_una == sent;
+    const int writers = weft_writers(out, 0);
+    if (!in_order && (writers == WEFT_WRITES_ALONE || writers == WEFT_WRITES_TOO) &&
+        weft_must_follow(knobs, pair, side, cost))
+        return WEFT_BYPASS_REDIRECTED;
+    if (!knobs->mode) return WEFT_BYPASS_TURNED_OFF;
+    /* Threads that send at once, one of them waiting: the kernel sends by TCP for both, and does
+     * not ask for the second. */
+    if (tcp->inet_conn.icsk_inet.sk.sk_write_pending) pair->stream = 1;
+    if (pair->stream) return WEFT_BYPASS_STREAM;
+    if (!weft_bypass_open_to(out, knobs->mode)) return WEFT_BYPASS_READER;
+    if (!in_order) return WEFT_BYPASS_ORDER;
+    const __u32 path = weft_charge(knobs, pair, side, cost);
+    if (path == WEFT_BYPASS_CREDIT &&
+        (writers == WEFT_WRITES_TOO || writers == WEFT_OTHERS_WRITE) &&
+        weft_must_follow(knobs, pair, side, cost))
+        return WEFT_BYPASS_REDIRECTED;
+    return path;
 }
 
 static __always_inline void weft_by_tcp(struct weft_bypass_pair *pair, struct weft_bypass_way *out,
                                         __u32 path, __u32 size) {
-    out->redirecting = 0;
+    weft_writers(out, 1);
     if (path == WEFT_BYPASS_ORDER || path == WEFT_BYPASS_CREDIT) out->tcp_run += size;
     if (out->tcp_run > WEFT_BYPASS_STREAM_BYTES && !pair->stream) pair->stream = 1;
     if (out->proof) out->proof = 0;
@@ -113,7 +168,7 @@ int weft_bypass_send(struct sk_msg_md *msg) {
     if (path == WEFT_BYPASS_REDIRECTED) {
         struct weft_bypass_key key = {.id = id, .side = side ^ 1};
         if (bpf_msg_redirect_hash(msg, &weft_bypass_sockets, &key, BPF_F_INGRESS) == SK_PASS) {
-            out->redirecting = 1;
+            weft_note_writer(out);
             out->tcp_run = 0;
             out->bytes += size;
             out->messages++;

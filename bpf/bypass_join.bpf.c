@@ -75,10 +75,12 @@ static __always_inline int weft_join(struct bpf_sock_ops *ctx, struct bpf_sock *
     struct weft_bypass_key key = {.id = id, .side = side};
     if (!mine) return 0;
     mine->id = id;
+    mine->joined = id;
     mine->side = side;
     mine->rtt_asked = !!(ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_RTT_CB_FLAG);
     if (bpf_sock_hash_update(ctx, &weft_bypass_sockets, &key, BPF_NOEXIST)) {
         mine->id = 0;
+        mine->joined = 0;
         if (totals) __sync_fetch_and_add(&totals->join_failed, 1);
         return 0;
     }
@@ -161,7 +163,9 @@ static __always_inline void weft_learn(const struct weft_bypass_knobs *knobs,
 }
 
 /* Both ends noted: until the server's own first run its queue is empty, and it has read all there
- * is. The client has received nothing either. */
+ * is. The client has received nothing either, but it may be inside recv() since before it was
+ * connected, as one without a queue, which does not wake for what is redirected: its own first
+ * message is the proof that it is not. */
 static __always_inline void weft_pair_up(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
                                          const struct weft_bypass_knobs *knobs) {
     struct weft_bypass_pair pair = {};
@@ -184,7 +188,6 @@ static __always_inline void weft_pair_up(struct bpf_sock_ops *ctx, struct bpf_so
         return;
     if (!weft_is_plain(sk)) return;
     pair.way[0].proof = 1ull << 32 | ctx->rcv_nxt;
-    pair.way[1].proof = 1ull << 32 | ctx->snd_nxt;
     struct weft_bypass_totals *totals = weft_bypass_totals_now();
     if (bpf_map_update_elem(&weft_bypass_pairs, &id, &pair, BPF_NOEXIST)) {
         if (totals) __sync_fetch_and_add(&totals->join_failed, 1);
@@ -201,8 +204,9 @@ static __always_inline void weft_pair_up(struct bpf_sock_ops *ctx, struct bpf_so
  * error to its sender. So: nothing may be queued, and the other end may not be inside a sendmsg()
  * that has seen the pair as one to redirect for. Those hold a reference to their socket's psock,
  * and look once more whether it is over after a full barrier; so whoever sees that it is, and after
- * a full barrier no reference but the map's, knows that there is none. A reader inside recvmsg()
- * has one as well: then another packet will do. */
+ * a full barrier no reference but the map's, knows that there is none. Once the other end has left,
+ * the last reference is that of a call which began before. A reader inside recvmsg() has one as
+ * well: then another packet will do. */
 static __always_inline int weft_may_leave(struct weft_bypass_pair *pair, __u32 side,
                                           struct bpf_sock *sk) {
     struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
@@ -215,8 +219,9 @@ static __always_inline int weft_may_leave(struct weft_bypass_pair *pair, __u32 s
         const __u64 psock = user_data & ~7ull;
         const __u64 field = psock + bpf_core_field_offset(struct sk_psock, refcnt);
         if (psock && (bpf_probe_read_kernel(&references, sizeof references, (const void *)field) ||
-                      references != 1))
+                      references != 1 || __sync_fetch_and_or(&pair->left, 0) & (side ? 1 : 2)))
             return 0;
+        if (psock && !weft_queue_is_empty(user_data, &known)) return 0; /* weft_must_follow() */
         if (__sync_fetch_and_or(&pair->closed, 0)) return 0; /* what was read was another's */
     }
     return weft_queue_is_empty((__u64)tcp->inet_conn.icsk_inet.sk.sk_user_data, &known);
@@ -231,7 +236,15 @@ static __always_inline void weft_on_packet(struct bpf_sock_ops *ctx, struct bpf_
     const __u64 id = mine->id;
     struct weft_bypass_key key = {.id = id, .side = mine->side & 1};
     struct weft_bypass_pair *pair = bpf_map_lookup_elem(&weft_bypass_pairs, &id);
-    if (pair && (!weft_bypass_is_over(knobs, pair) || !weft_may_leave(pair, key.side, sk))) return;
+    if (pair) {
+        if (!weft_bypass_is_over(knobs, pair) || !weft_may_leave(pair, key.side, sk)) return;
+        if (!pair->stream) {
+            /* For good: it might be turned on again between looking and leaving. */
+            __sync_fetch_and_or(&pair->stream, 1);
+            if (!weft_may_leave(pair, key.side, sk)) return;
+        }
+        __sync_fetch_and_or(&pair->left, key.side ? 2 : 1);
+    }
     bpf_map_delete_elem(&weft_bypass_sockets, &key);
     const __u32 unwanted =
         mine->rtt_asked ? BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG : WEFT_PACKET_FLAGS;
@@ -254,17 +267,32 @@ static __always_inline void weft_leave(struct bpf_sock *sk) {
     bpf_map_delete_elem(&weft_bypass_pairs, &id);
 }
 
+/* A socket that was disconnected is to connect again, or to listen: what is queued in it was for
+ * its first connection. */
+static __always_inline void weft_begin_anew(struct bpf_sock *sk) {
+    struct weft_bypass_side *mine = bpf_sk_storage_get(&weft_bypass_sides, sk, 0, 0);
+    if (!mine || !mine->joined) return;
+    struct weft_bypass_key key = {.id = mine->joined, .side = mine->side & 1};
+    mine->joined = 0;
+    bpf_map_delete_elem(&weft_bypass_sockets, &key);
+}
+
 SEC("sockops")
 int weft_bypass_join(struct bpf_sock_ops *ctx) {
     const __u32 op = ctx->op;
     if (op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
         op != BPF_SOCK_OPS_PARSE_HDR_OPT_CB && op != BPF_SOCK_OPS_RTT_CB &&
+        op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_TCP_LISTEN_CB &&
         (op != BPF_SOCK_OPS_STATE_CB || ctx->args[1] != BPF_TCP_CLOSE))
         return 1;
     struct bpf_sock *sk = ctx->sk; /* once: the verifier loses track of a second load */
     if (!sk) return 1;
     if (op == BPF_SOCK_OPS_STATE_CB) {
         weft_leave(sk);
+        return 1;
+    }
+    if (op == BPF_SOCK_OPS_TCP_CONNECT_CB || op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
+        weft_begin_anew(sk);
         return 1;
     }
     const struct weft_bypass_knobs *knobs = weft_bypass_knobs_now();

@@ -30,6 +30,7 @@ struct sock {
     unsigned char sk_kern_sock : 1;
     int sk_err;
     void *sk_user_data;
+    int sk_write_pending; /* calls that wait for room */
 };
 struct inet_sock {
     struct sock sk;

@@ -78,6 +78,10 @@ enum weft_bypass_path {
     WEFT_BYPASS_PATHS,
 };
 
+/* Threads of one direction whose last message was redirected. More that write at once, without a
+ * mutex of their own, are not kept in order where a direction turns to TCP. */
+#define WEFT_BYPASS_WRITERS 4
+
 /* One direction. The writer's words are written under its socket's lock, `proof` under the
  * reader's. */
 struct weft_bypass_way {
@@ -86,14 +90,15 @@ struct weft_bypass_way {
                     * moment where a charge was taken back after that */
     __u64 bytes;   /* redirected */
     __u64 tcp_bytes;
-    __u32 redirecting; /* 1: what was sent last was redirected */
+    __u32 writer[WEFT_BYPASS_WRITERS]; /* thread ids; 0: free */
     __u32 may;       /* enum weft_bypass_mode from which on the reader is redirected to; 0: never */
     __u32 last_path; /* enum weft_bypass_path of the last message by TCP; 0: there was none */
     __u32 messages;  /* redirected; wraps */
     __u32 run;       /* messages since the reader last sent anything */
     __u32 tcp_run;   /* bytes by TCP since a message was last redirected */
+    __u32 next_writer; /* which of them is overwritten next */
 };
-ABI_ASSERT(sizeof(struct weft_bypass_way) == 56, "abi");
+ABI_ASSERT(sizeof(struct weft_bypass_way) == 72, "abi");
 
 struct weft_bypass_end {
     struct weft_addr addr;
@@ -114,8 +119,10 @@ struct weft_bypass_pair {
     __u64 epoch;                   /* of the knobs when `may` was judged */
     __u32 closed;                  /* bit 0: the client, bit 1: the server */
     __u32 stream;                  /* 1: never redirected again; never taken back */
+    __u32 left;                    /* the map: bit 0: the client, bit 1: the server */
+    __u32 pad;
 };
-ABI_ASSERT(sizeof(struct weft_bypass_pair) == 232, "abi");
+ABI_ASSERT(sizeof(struct weft_bypass_pair) == 272, "abi");
 
 /* A long stream gains nothing from redirects (each message wakes its reader, TCP's are merged) and
  * costs nearly twice as much by TCP as long as its socket is in the map. It is one when so many
@@ -125,7 +132,8 @@ ABI_ASSERT(sizeof(struct weft_bypass_pair) == 232, "abi");
 
 /* Socket storage: which pair, which end. */
 struct weft_bypass_side {
-    __u64 id;
+    __u64 id;     /* 0: none, or its connection is closed */
+    __u64 joined; /* as which it joined; 0: it did not, or has left since */
     __u32 side;
     __u32 rtt_asked; /* 1: the data path had asked for RTT_CB when it joined */
 };

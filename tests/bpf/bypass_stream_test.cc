@@ -59,7 +59,7 @@ TEST_F(BypassStream, WritersThatWaitForRoomKeepTheOrderOfEach) {
   run({.writers = 3,
        .shared_mutex = false,
        .bytes = 300'000,
-       .most = 60'000,
+       .most = 16'000,
        .pauses = false,
        .send_buffer = 4096},
       20'000'000);
