@@ -99,7 +99,7 @@ TEST_F(BypassMemory, AHundredStalledReadersOfLargeMessagesHoldAtMostTwiceOfPlain
 // By plain TCP four million messages of one byte fill a connection: those only with --long.
 TEST_F(BypassMemory, StalledReadersOfTinyMessagesHoldAtMostTwiceOfPlainTcp) {
   const auto [plain, bypass] =
-      compare(is_long() ? Load{8, 1, kUntilFull} : Load{20, 64, kUntilFull});
+      compare(is_long() ? Load{8, 1, kUntilFull} : Load{10, 64, kUntilFull});
   EXPECT_LE(bypass.sum(), 2 * plain.sum());
 }
 

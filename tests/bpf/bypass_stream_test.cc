@@ -1,8 +1,5 @@
 // Byte-exact streams through the bypass: random sizes, both directions at once, several writers,
 // and all that makes a direction change its way or leave the map in their midst.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <random>
 #include <thread>
 
@@ -63,6 +60,10 @@ TEST_F(BypassStream, WritersThatWaitForRoomKeepTheOrderOfEach) {
        .pauses = false,
        .send_buffer = 4096},
       20'000'000);
+}
+
+TEST_F(BypassStream, WritersThatShareASocketAfterForkKeepTheOrderOfEach) {
+  run({.writers = 3, .shared_mutex = false, .processes = true, .bytes = 300'000}, 10'000'000);
 }
 
 // A second thread that changes something all the time.

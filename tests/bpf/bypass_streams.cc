@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -90,6 +92,16 @@ class Readiness {
   base::Fd epoll_;
 };
 
+// fork() without exec(): the child shares the socket.
+std::string write_in_a_process(int fd, unsigned writer, const Traffic& traffic) {
+  pattern(writer);
+  const pid_t child = fork();
+  if (!child) _exit(write_stream(fd, writer, traffic, nullptr).empty() ? 0 : 1);
+  int status = -1;
+  waitpid(child, &status, 0);
+  return status ? "a writing process failed" : "";
+}
+
 }  // namespace
 
 std::string make_bytes(unsigned writer, std::uint64_t n, std::size_t size) {
@@ -170,8 +182,10 @@ std::string exchange(const Connection& connection, const Traffic& traffic,
       threads.emplace_back([&, side, fd, writer] {
         auto own = traffic;
         own.seed = own.seed * 2 + static_cast<unsigned>(side);
-        const auto failed = write_stream(fd, static_cast<unsigned>(writer), own,
-                                         traffic.shared_mutex ? &mutexes[side] : nullptr);
+        const auto number = static_cast<unsigned>(writer);
+        auto* mutex = traffic.shared_mutex ? &mutexes[side] : nullptr;
+        const auto failed = traffic.processes ? write_in_a_process(fd, number, own)
+                                              : write_stream(fd, number, own, mutex);
         if (!failed.empty()) note(failed);
         if (--writing[side] == 0) shutdown(fd, SHUT_WR);
       });

@@ -28,6 +28,7 @@ struct Heard {
 struct Traffic {
   int writers = 1;                // threads of each direction
   bool shared_mutex = true;       // a message of one is whole before another's begins
+  bool processes = false;         // writers are processes that share the socket, without a mutex
   std::uint64_t bytes = 1 << 20;  // of each writer
   std::size_t most = 64 << 10;    // of one message; sizes are spread over all magnitudes
   bool pauses = true;
