@@ -88,7 +88,11 @@ static __always_inline int weft_writers(struct weft_bypass_way *out, int forget)
  * would read this thread's next by TCP first. So a thread whose message was redirected goes on with
  * it, whatever the words say, until its reader has read all; against a reader that does not read,
  * four times the credit is enough. Whoever sees something queued here came before weft_may_leave()
- * could see nothing, and has its reference. */
+ * could see nothing, and has its reference.
+ *
+ * It is not asked for a message that comes while another thread waits inside sendmsg() by TCP: the
+ * kernel takes that one's verdict. So threads that write to one socket at once, without a mutex,
+ * into a full buffer, may lose the order of their own messages where a direction turns to TCP. */
 static __always_inline int weft_must_follow(const struct weft_bypass_knobs *knobs,
                                             struct weft_bypass_pair *pair, __u32 side, __u64 cost) {
     struct weft_bypass_way *out = &pair->way[side];
