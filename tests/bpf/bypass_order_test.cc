@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <thread>
 
 #include "tests/bpf/bypass_shared.h"
@@ -57,14 +56,6 @@ class BusyCpu {
   std::atomic<bool> running_{false}, stop_{false}, failed_{false};
   std::thread thread_;
 };
-
-bool sleeps(int tid) {
-  std::ifstream stat("/proc/self/task/" + std::to_string(tid) + "/stat");
-  std::string line;
-  std::getline(stat, line);
-  const auto end = line.rfind(')');
-  return end != std::string::npos && line.size() > end + 2 && line[end + 2] == 'S';
-}
 
 // sendmsg() by TCP that waits for room does not hold its socket: others send meanwhile, and what
 // they send may be redirected. What waited goes on by TCP, unseen by the program; the next message

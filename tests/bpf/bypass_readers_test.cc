@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tests/bpf/bypass_shared.h"
+#include "tests/bpf/bypass_streams.h"
 
 namespace weft::tests {
 namespace {
@@ -46,7 +47,7 @@ class Inside {
           result_ = call(handle);
           error_ = result_ < 0 ? errno : 0;
         }) {
-    EXPECT_TRUE(eventually([&] { return tid_ && sleeps(); }));
+    EXPECT_TRUE(eventually([&] { return tid_ && sleeps(tid_); }));
   }
   void interrupt() { pthread_kill(thread_.native_handle(), SIGUSR1); }
   ssize_t result() {
@@ -60,15 +61,6 @@ class Inside {
   ~Inside() { result(); }
 
  private:
-  bool sleeps() const {
-    std::string text(512, '\0');
-    const auto path = "/proc/self/task/" + std::to_string(tid_) + "/stat";
-    const base::Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    const auto got = read(file.get(), text.data(), text.size());
-    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-    const auto end = text.rfind(')');
-    return end != std::string::npos && text.size() > end + 2 && text[end + 2] == 'S';
-  }
   std::atomic<int> tid_{0};
   ssize_t result_ = 0;
   int error_ = 0;

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -200,6 +201,15 @@ std::string exchange(const Connection& connection, const Traffic& traffic,
   }
   for (auto& thread : threads) thread.join();
   return wrong;
+}
+
+bool sleeps(int tid) {
+  std::ifstream stat("/proc/self/task/" + std::to_string(tid) + "/stat");
+  std::string line;
+  std::getline(stat, line);
+  const auto end = line.rfind(')');
+  return end != std::string::npos && line.size() > end + 2 &&
+         (line[end + 2] == 'S' || line[end + 2] == 'D');  // D: for a socket's lock
 }
 
 }  // namespace weft::tests

@@ -51,4 +51,7 @@ std::string make_bytes(unsigned writer, std::uint64_t n, std::size_t size);
 std::string exchange(const Connection& connection, const Traffic& traffic,
                      std::atomic<std::uint64_t>* again = nullptr);
 
+// Whether that thread of this process waits for something.
+bool sleeps(int tid);
+
 }  // namespace weft::tests
