@@ -252,8 +252,14 @@ routes::Caller Proxy::caller(std::uint64_t netns_cookie) const {
 
 // --- what proxies are told ---
 
-void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed) {
-  if (!is_off() && publisher_.update(mesh, placed)) tell_news();
+void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                     const std::set<std::uint32_t>& ejected) {
+  if (!is_off() && publisher_.update(mesh, placed, ejected)) tell_news();
+}
+
+void Proxy::on_breakers(const std::set<model::ServiceKey>& services) {
+  if (is_off()) return;
+  for (const auto& key : services) publisher_.touch(key);
 }
 
 void Proxy::tell_news() {

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,10 @@ class Proxy {
   // Once the data path is in force. What fails is in status() and tried again: connections follow
   // their service's rule for a proxy that is down, and the rest of the mesh is served.
   void start();
-  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed);
+  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                const std::set<std::uint32_t>& ejected);
+  // Breakers of these have moved; what that changes is told with the next mesh.
+  void on_breakers(const std::set<model::ServiceKey>& services);
   void set_unit(const std::string& name, const std::shared_ptr<const model::Unit>& unit);
   // Whose connections are captured, with --enrol labelled.
   void set_pods(const std::vector<node::Workload>& pods);
