@@ -50,6 +50,20 @@ struct Endpoint {
   SharesPtr shares;  // never null
 };
 
+// What all workers have under way to a cluster, for limits that hold for the process. Outlives
+// configurations, as what is under way does. Reserve, then check, as the kernel does
+// (bpf/lib/breaker.bpf.h): however many ask at once, never one too many.
+struct alignas(64) ClusterCounts {
+  std::atomic<std::uint32_t> requests{0};  // in flight
+  std::atomic<std::uint32_t> retries{0};   // of them, retries that wait or are under way
+};
+// `most` 0: no limit.
+inline bool reserve(std::atomic<std::uint32_t>& count, std::uint32_t most) {
+  if (count.fetch_add(1) < most || !most) return true;
+  count.fetch_sub(1);
+  return false;
+}
+
 struct Cluster {
   // The same pointer for as long as the process knows the name: what is counted is counted by it.
   std::shared_ptr<const model::HttpCluster> who;
@@ -59,6 +73,7 @@ struct Cluster {
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
   model::HttpLimits limits;
   bool node_source = false;
+  std::shared_ptr<ClusterCounts> counts = std::make_shared<ClusterCounts>();
 };
 using ClusterPtr = std::shared_ptr<const Cluster>;
 

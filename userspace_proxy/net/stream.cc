@@ -229,9 +229,8 @@ void Stream::forward(http::RequestHead& head, routes::Match match, const model::
     return reply(rule_ && rule_->object.starts_with("HTTPRoute") ? 500 : 503,
                  flag(FlagBit::kNoHealthyUpstream),
                  cluster_ ? cluster_->config().who->missing : "the destination is not known here");
-  if (const auto most = cluster_->config().limits.max_requests; most && cluster_->requests >= most)
+  if (!reserve(counts().requests, cluster_->config().limits.max_requests))
     return reply(503, flag(FlagBit::kUpstreamOverflow), "as many requests are under way as may be");
-  ++cluster_->requests;
   counted_ = true;
   write_request(head, match, to, destination_);
   start_timers();
@@ -326,7 +325,7 @@ void Stream::begin_shadow(Client& client, std::shared_ptr<LocalService> service,
   head_only_ = head_only;
   request_done_ = in_flight_ = counted_ = true;
   ++worker_.metrics().in_flight;
-  ++cluster_->requests;
+  ++counts().requests;
   worker_.loop().set(deadline_, kShadowMs);  // nobody is there to lose patience
   attempt();
 }

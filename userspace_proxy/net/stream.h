@@ -83,6 +83,7 @@ class Stream {
   void write_request(http::RequestHead& head, routes::Match match, const model::Forward* forward,
                      const model::HttpDestination* to);
 
+  ClusterCounts& counts() const { return *cluster_->config().counts; }
   bool request_whole() const { return request_done_ || bodiless_; }
 
   // Of trying.

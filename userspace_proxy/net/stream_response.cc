@@ -137,15 +137,15 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
 // False where the budget says no: when everything fails, retries make it worse (SRE book, ch. 22).
 bool Stream::reserve_retry() {
   if (retrying_) return true;
-  const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
+  const auto budget =
+      std::max(kRetriesAlways, counts().requests.load() * kRetryBudgetPercent / 100);
   const auto limit = cluster_->config().limits.max_retries;
-  if (cluster_->retries >= (limit ? limit : budget)) {
+  if (!reserve(counts().retries, limit ? limit : budget)) {
     ++worker_.metrics().retry_overflow;
     flags_ |= flag(FlagBit::kUpstreamOverflow);
     return false;
   }
   retrying_ = true;
-  ++cluster_->retries;
   return true;
 }
 
@@ -310,8 +310,8 @@ void Stream::record() {
   if (!std::exchange(in_flight_, false)) return;
   auto& metrics = worker_.metrics();
   --metrics.in_flight;
-  if (std::exchange(counted_, false)) --cluster_->requests;
-  if (std::exchange(retrying_, false)) --cluster_->retries;
+  if (std::exchange(counted_, false)) --counts().requests;
+  if (std::exchange(retrying_, false)) --counts().retries;
   const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
   if (tunnel_) {

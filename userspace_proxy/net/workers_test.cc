@@ -1,0 +1,86 @@
+// Limits that hold for the process, whichever workers requests come to.
+#include "userspace_proxy/net/workers_fixture.h"
+
+namespace weft::net {
+namespace {
+
+using tests::at;
+
+weft::v1::Config service_at(const tests::Backend& backend) {
+  return one_service(at("10.96.0.1:80"), {backend.address()}, 0, "exact");
+}
+bool is_overflow(const std::string& answer) {
+  return answer.starts_with("503 weft: ") && answer.find("as many") != answer.npos;
+}
+
+TEST(Reserve, NeverGivesMoreThanThereAreHoweverManyAskAtOnce) {
+  std::atomic<std::uint32_t> count{0}, held{0}, most_seen{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20000; ++i) {
+        if (!reserve(count, 2)) continue;
+        const auto now = ++held;
+        auto seen = most_seen.load();
+        while (now > seen && !most_seen.compare_exchange_weak(seen, now)) continue;
+        --held;
+        count.fetch_sub(1);
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_LE(most_seen, 2u);
+  EXPECT_EQ(count, 0u);
+}
+
+TEST(Workers, RequestsOfAllWorkersCountTowardsHttp2MaxRequests) {
+  tests::Backend backend([](int) { return 0; });
+  auto config = service_at(backend);
+  config.mutable_clusters(0)->set_max_requests(3);
+  tests::Workers workers(2, config);
+  auto a = workers.caller(0), b = workers.caller(0), c = workers.caller(1);
+  for (auto* caller : {&a, &b, &c}) caller->ask();
+  backend.wait_arrived(3);
+  EXPECT_TRUE(is_overflow(workers.get(0)));
+  EXPECT_TRUE(is_overflow(workers.get(1)));
+  backend.let_go();
+  for (auto* caller : {&a, &b, &c}) EXPECT_EQ(caller->answer(), "200");
+  EXPECT_EQ(workers.get(0), "200");
+  EXPECT_EQ(workers.get(1), "200");
+}
+
+TEST(Workers, WhatIsUnderWayCountsTowardsTheLimitOfALaterConfiguration) {
+  tests::Backend backend([](int) { return 0; });
+  auto config = service_at(backend);
+  tests::Workers workers(2, config);
+  auto a = workers.caller(0);
+  a.ask();
+  backend.wait_arrived(1);
+  config.mutable_clusters(0)->set_max_requests(1);
+  workers.apply(config);
+  EXPECT_TRUE(is_overflow(workers.get(1)));
+  backend.let_go();
+  EXPECT_EQ(a.answer(), "200");
+  EXPECT_EQ(workers.get(1), "200");
+}
+
+TEST(Workers, RetriesOfAllWorkersCountTowardsMaxRetries) {
+  // The first request fails, its retry is kept; then the second request fails.
+  tests::Backend backend([](int arrival) { return arrival == 2 ? 0 : 500; });
+  auto config = service_at(backend);
+  config.mutable_clusters(0)->set_max_retries(1);
+  auto& rule = *config.mutable_services(0)->mutable_routes()->add_rules();
+  rule.mutable_forward()->add_destinations()->set_weight(1);
+  rule.mutable_retries()->set_attempts(1);
+  rule.mutable_retries()->set_on(static_cast<std::uint32_t>(model::RetryOn::k5xx));
+  tests::Workers workers(2, config);
+  auto a = workers.caller(0);
+  a.ask();
+  backend.wait_arrived(2);
+  EXPECT_EQ(workers.get(1), "500");
+  workers.on(1, [](Worker& worker) { EXPECT_EQ(worker.metrics().retry_overflow, 1u); });
+  backend.let_go();
+  EXPECT_EQ(a.answer(), "200");
+}
+
+}  // namespace
+}  // namespace weft::net
