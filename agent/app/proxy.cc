@@ -183,7 +183,7 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   hooks.gifts = [this](std::uint32_t number) { return gifts(number); };
   hooks.welcome = [this](proxy::Generation& one) { welcome(one); };
   hooks.up = [this](bool up) { kernel::set_proxy_up(datapath_.maps(), up); };
-  hooks.clear = [this](std::uint32_t column) { kernel::clear_requests(datapath_.maps(), column); };
+  hooks.clear = [this](std::uint32_t column) { kernel::clear_column(datapath_.maps(), column); };
   hooks.said = [this](proxy::Generation& one, const weft::v1::FromProxy& message) {
     if (message.has_transition()) events_.transition(to_abi(message.transition()));
     if (message.has_report()) reports_.take(one.number(), message.report());
