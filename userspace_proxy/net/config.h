@@ -32,8 +32,12 @@ struct Shares {
   weft_service_state* total = nullptr;
   std::uint32_t service = 0, id = 0, incarnation = 0;  // id 0: own
   std::uint32_t wanted_id = 0;                         // as weftd named it
-  std::uint32_t* requests = nullptr;                   // this generation's column
+  std::uint32_t column = 0;                            // of this generation
+  std::uint32_t* requests = nullptr;                   // in flight, of that column
   std::atomic<std::uint32_t> response_us{0};           // smoothed; peak-EWMA
+  // Requests, of all workers, that wait for a connection to the service.
+  std::shared_ptr<std::atomic<std::uint32_t>> waiting =
+      std::make_shared<std::atomic<std::uint32_t>>(0);
 
   weft_endpoint_state own_state{};
   weft_policy own_policy{};
@@ -56,6 +60,7 @@ struct Endpoint {
 struct alignas(64) ClusterCounts {
   std::atomic<std::uint32_t> requests{0};  // in flight
   std::atomic<std::uint32_t> retries{0};   // of them, retries that wait or are under way
+  std::atomic<std::uint32_t> pending{0};   // of them, those that wait for a connection
 };
 // `most` 0: no limit.
 inline bool reserve(std::atomic<std::uint32_t>& count, std::uint32_t most) {

@@ -79,6 +79,10 @@ SharesPtr ConfigBuilder::shares_of(const std::string& cluster, const wire::Endpo
     shares->policy = &shares->own_policy;
     shares->total = &shares->own_total;
   }
+  auto& waiting = waiting_[shares->total];
+  if (auto others = waiting.lock()) shares->waiting = std::move(others);
+  waiting = shares->waiting;
+  shares->column = column_;
   shares->requests = &shares->state->requests[column_];
   known = shares;
   return shares;
@@ -145,6 +149,7 @@ ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message,
   services_ = std::move(services);
   clusters_ = std::move(clusters);
   std::erase_if(names_, [&](const auto& entry) { return !clusters_.contains(entry.first); });
+  std::erase_if(waiting_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(counts_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(shares_, [](const auto& entry) { return entry.second.expired(); });
   auto config = std::make_shared<Config>();

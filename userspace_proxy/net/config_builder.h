@@ -40,6 +40,7 @@ class ConfigBuilder {
   std::map<std::string, ClusterPtr> clusters_;
   std::map<std::string, std::shared_ptr<const model::HttpCluster>> names_;
   std::map<std::string, std::weak_ptr<ClusterCounts>> counts_;
+  std::map<const weft_service_state*, std::weak_ptr<std::atomic<std::uint32_t>>> waiting_;
   std::map<EndpointKey, std::weak_ptr<Shares>> shares_;
 };
 

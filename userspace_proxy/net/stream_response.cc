@@ -164,8 +164,9 @@ void Stream::retry(Failure failure) {
 
 void Stream::leave() {
   try_deadline_.cancel();
-  if (auto* column = std::exchange(column_, nullptr))
-    __atomic_fetch_sub(column, 1, __ATOMIC_RELAXED);
+  stop_waiting();
+  auto* column = std::exchange(column_, nullptr);
+  if (column && is_current(*endpoint_->shares)) one_less(*column);
 }
 
 void Stream::drop_upstream() {
@@ -348,19 +349,13 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
 }
 
 void Stream::attempt_tunnel() {
-  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
-                                     worker_.random(), worker_.loop().now_ms());
-  if (!picked.endpoint) {
-    flags_ |= flag(FlagBit::kNoHealthyUpstream);
+  const auto found = find_connection();
+  if (found != Found::kYes) {
+    flags_ |=
+        flag(found == Found::kNobody ? FlagBit::kNoHealthyUpstream : FlagBit::kUpstreamOverflow);
     return finish_tunnel();
   }
-  endpoint_ = picked.endpoint;
-  probe_ = picked.probe;
-  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
-                                 client_->pool_owner(), false);
-  if (!upstream_) return finish_tunnel();
-  column_ = endpoint_->shares->requests;
-  __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
+  count_in_flight();
   upstream_->begin(*this);
 }
 

@@ -163,16 +163,33 @@ class Caller {
       text.append(bytes, static_cast<std::size_t>(got));
     }
   }
-  void leave() { fd_ = base::Fd(); }
+  // With a reset: an end alone is half of a close, and whoever sent it may still wait.
+  void leave() {
+    const linger at_once{1, 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    fd_ = base::Fd();
+  }
 
  private:
   base::Fd fd_;
 };
 
+// What the kernel's tables hold of a service.
+struct Tables {
+  weft_policy policy{};
+  weft_service_state total{};
+  std::shared_ptr<std::atomic<std::uint32_t>> waiting =
+      std::make_shared<std::atomic<std::uint32_t>>(0);
+
+  // Places that the proxy holds.
+  std::uint32_t held() const { return weft_proxy_connections(total.connections); }
+};
+
 class Workers {
  public:
   // `config`: one service, which is what every connection is taken to have dialled.
-  Workers(std::size_t count, const weft::v1::Config& config) {
+  Workers(std::size_t count, const weft::v1::Config& config, Tables* tables = nullptr)
+      : tables_(tables) {
     WorkerOptions options;
     options.assume = at("10.96.0.1:80");
     for (std::size_t i = 0; i < count; ++i) {
@@ -182,6 +199,10 @@ class Workers {
     }
     post(config);
     for (auto& one : workers_) {
+      one.worker->set_peers([this](auto task) {
+        for (auto& each : workers_)
+          each.worker->loop().post([task, worker = each.worker.get()] { task(*worker); });
+      });
       one.worker->loop().post(
           [&one] { one.worker->listen(std::move(one.listener), std::make_shared<net::Caller>()); });
       one.thread = std::thread([&one] { one.worker->run(); });
@@ -197,6 +218,11 @@ class Workers {
   }
   Caller caller(std::size_t worker) { return Caller(workers_[worker].port); }
   std::string get(std::size_t worker) { return caller(worker).ask().answer(); }
+  // Until so many requests to the cluster wait for a connection.
+  void wait_pending(std::uint32_t count) {
+    while (config_->clusters.begin()->second->counts->pending != count)
+      for (std::size_t i = 0; i < workers_.size(); ++i) on(i, [](Worker&) {});
+  }
   // Runs on the worker's thread, and is over when this returns.
   void on(std::size_t worker, const std::function<void(Worker&)>& task) {
     std::promise<void> done;
@@ -211,10 +237,19 @@ class Workers {
  private:
   void post(const weft::v1::Config& message) {
     std::vector<std::string> rejected;
-    const auto config = builder_.apply(message, rejected);
+    const auto config = config_ = builder_.apply(message, rejected);
     EXPECT_TRUE(rejected.empty());
+    for (const auto& [name, cluster] : config->clusters)
+      for (const auto& endpoint : cluster->endpoints) use_tables(*endpoint.shares);
     for (auto& one : workers_)
       one.worker->loop().post([&one, config] { one.worker->apply(config); });
+  }
+
+  void use_tables(Shares& shares) {
+    if (!tables_) return;
+    shares.policy = &tables_->policy;
+    shares.total = &tables_->total;
+    shares.waiting = tables_->waiting;
   }
 
   struct One {
@@ -223,6 +258,8 @@ class Workers {
     std::uint16_t port = port_of(listener.get());
     std::thread thread;
   };
+  Tables* tables_;
+  ConfigPtr config_;
   ConfigBuilder builder_{std::nullopt, 0};
   std::deque<One> workers_;
 };

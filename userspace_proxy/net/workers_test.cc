@@ -82,5 +82,134 @@ TEST(Workers, RetriesOfAllWorkersCountTowardsMaxRetries) {
   EXPECT_EQ(a.answer(), "200");
 }
 
+// --- tcp.maxConnections, http1MaxPendingRequests ---
+
+class Pending : public ::testing::Test {
+ protected:
+  Pending() { config = service_at(backend); }
+  void start(std::uint32_t max_connections, std::uint32_t max_pending = 0) {
+    tables.policy.max_connections = max_connections;
+    config.mutable_clusters(0)->set_max_pending(max_pending);
+    workers.emplace(2, config, &tables);
+  }
+
+  tests::Tables tables;
+  tests::Backend backend{[](int) { return 0; }};
+  weft::v1::Config config;
+  std::optional<tests::Workers> workers;
+};
+
+TEST_F(Pending, RequestsOfAllWorkersWaitForAConnectionWhereMaxConnectionsIsReached) {
+  start(2);
+  auto a = workers->caller(0), b = workers->caller(1), c = workers->caller(0),
+       d = workers->caller(1);
+  a.ask(), b.ask();
+  backend.wait_arrived(2);
+  c.ask(), d.ask();
+  workers->wait_pending(2);
+  EXPECT_EQ(tables.held(), 2u);
+  backend.let_go();
+  for (auto* caller : {&a, &b, &c, &d}) EXPECT_EQ(caller->answer(), "200");
+  workers->wait_pending(0);
+  EXPECT_EQ(*tables.waiting, 0u);
+  EXPECT_LE(tables.held(), 2u);
+  workers.reset();
+  EXPECT_EQ(tables.held(), 0u);
+}
+
+TEST_F(Pending, MoreThanHttp1MaxPendingRequestsAreRefusedWithUo) {
+  start(1, 1);
+  auto a = workers->caller(0), b = workers->caller(1);
+  a.ask();
+  backend.wait_arrived(1);
+  b.ask();
+  workers->wait_pending(1);
+  EXPECT_EQ(workers->get(0), "503 weft: as many requests wait for a connection as may (UO)\n");
+  EXPECT_TRUE(is_overflow(workers->get(1)));
+  backend.let_go();
+  EXPECT_EQ(a.answer(), "200");
+  EXPECT_EQ(b.answer(), "200");
+}
+
+TEST_F(Pending, WhoGoesAwayWaitsNoLonger) {
+  start(1, 1);
+  auto a = workers->caller(0), b = workers->caller(1);
+  a.ask();
+  backend.wait_arrived(1);
+  b.ask();
+  workers->wait_pending(1);
+  b.leave();
+  workers->wait_pending(0);
+  EXPECT_EQ(*tables.waiting, 0u);
+  auto c = workers->caller(0);
+  c.ask();
+  workers->wait_pending(1);
+  backend.let_go();
+  EXPECT_EQ(c.answer(), "200");
+}
+
+TEST_F(Pending, ARuleIsNotWaitedForLongerThanItAllows) {
+  auto& rule = *config.mutable_services(0)->mutable_routes()->add_rules();
+  rule.mutable_forward()->add_destinations()->set_weight(1);
+  rule.set_timeout_ms(20);
+  tables.total.active = 1;
+  start(1);
+  EXPECT_TRUE(workers->get(0).starts_with("504"));
+  workers->wait_pending(0);
+}
+
+TEST_F(Pending, AnIdleConnectionOfAnotherWorkerMakesRoom) {
+  start(1);
+  backend.let_go();
+  EXPECT_EQ(workers->get(0), "200");
+  EXPECT_EQ(tables.held(), 1u);
+  EXPECT_EQ(workers->get(1), "200");
+  EXPECT_EQ(workers->get(0), "200");
+  EXPECT_EQ(backend.connections(), 3);
+  EXPECT_EQ(tables.held(), 1u);
+}
+
+TEST_F(Pending, ASocketThatTheKernelSentDirectlyMakesRoomWhenItCloses) {
+  backend.let_go();
+  tables.total.active = 1;
+  start(1);
+  auto a = workers->caller(0);
+  a.ask();
+  workers->wait_pending(1);
+  __atomic_store_n(&tables.total.active, 0, __ATOMIC_SEQ_CST);
+  EXPECT_EQ(a.answer(), "200");
+}
+
+TEST_F(Pending, AWorkerThatIsNeverIdleStarvesNobody) {
+  start(1);
+  backend.let_go();
+  auto busy = workers->caller(0);
+  ASSERT_EQ(busy.ask().answer(), "200");
+  auto other = std::async(std::launch::async, [&] { return workers->get(1); });
+  int asked = 0;
+  while (other.wait_for(std::chrono::seconds(0)) != std::future_status::ready && ++asked < 100000)
+    ASSERT_EQ(busy.ask().answer(), "200");
+  EXPECT_LT(asked, 100000);
+  EXPECT_EQ(other.get(), "200");
+}
+
+TEST_F(Pending, AnEndpointThatIsFullIsPassedOver) {
+  tests::Backend second([](int) { return 0; });
+  config = one_service(at("10.96.0.1:80"), {backend.address(), second.address()}, 0, "exact");
+  tables.policy.max_per_endpoint = 1;
+  start(0);
+  auto a = workers->caller(0), b = workers->caller(0), c = workers->caller(0);
+  a.ask(), b.ask();
+  backend.wait_arrived(1);
+  second.wait_arrived(1);
+  c.ask();
+  workers->wait_pending(1);
+  second.let_go();
+  EXPECT_EQ(c.answer(), "200");
+  backend.let_go();
+  EXPECT_EQ(a.answer(), "200");
+  EXPECT_EQ(b.answer(), "200");
+}
+
 }  // namespace
 }  // namespace weft::net
