@@ -142,15 +142,32 @@ void Breaker::charge(Shares& shares, std::uint32_t reason, bool probe, std::uint
 void Breaker::on_status(Shares& shares, std::uint16_t status, bool probe, std::uint64_t now) const {
   if (!is_current(shares)) return;
   auto& state = *shares.state;
+  if (load(state.consecutive)) {
+    store(state.consecutive, 0);
+    store(state.failing_since_ms, 0);
+  }
+  count_status(shares, status, probe, now);
+}
+
+// As Envoy: unsplit a 504, but no end of a run of failed connects; split a failure of local origin.
+void Breaker::on_timeout(Shares& shares, bool probe, std::uint64_t now) const {
+  if (!is_current(shares)) return;
+  const auto& policy = *shares.policy;
+  if (load(policy.flags) & WEFT_POLICY_SPLIT_LOCAL)
+    return charge(shares, WEFT_BREAKER_TIMEOUT, probe, now);
+  // Where answers do not count it says nothing of the endpoint: not that it is well, either.
+  if (probe && !policy.threshold_5xx && !policy.threshold_gateway) return lose(shares, now);
+  count_status(shares, 504, probe, now);
+}
+
+void Breaker::count_status(Shares& shares, std::uint16_t status, bool probe,
+                           std::uint64_t now) const {
+  auto& state = *shares.state;
   const auto& policy = *shares.policy;
   const bool bad = status >= 500, gateway = status >= 502 && status <= 504;
   // Reads first: a line that nobody writes to stays in every processor's cache.
   if (!bad && load(state.consecutive_5xx)) store(state.consecutive_5xx, 0);
   if (!gateway && load(state.consecutive_gateway)) store(state.consecutive_gateway, 0);
-  if (load(state.consecutive)) {
-    store(state.consecutive, 0);
-    store(state.failing_since_ms, 0);
-  }
   std::uint32_t reason = WEFT_BREAKER_NONE;
   if (bad && policy.threshold_5xx &&
       __atomic_add_fetch(&state.consecutive_5xx, 1, __ATOMIC_SEQ_CST) >= policy.threshold_5xx)

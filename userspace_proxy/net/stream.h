@@ -109,6 +109,7 @@ class Stream {
   void drop_upstream();
   void account_status(std::uint16_t status);
   void settle_probe();
+  void charge_timeout();
   void on_deadline();
   void on_try_deadline();
 

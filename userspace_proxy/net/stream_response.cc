@@ -240,13 +240,26 @@ void Stream::give_up(Failure failure, Flags flags) {
                                      : "the endpoint's connection ended before its answer (UC)");
 }
 
+// Of an endpoint that was kept waiting itself, for the rest of the request, nothing is known.
+void Stream::charge_timeout() {
+  if (!upstream_ || response_started_ || !rule_) return;
+  const auto now = worker_.loop().now_ms();
+  auto& shares = *endpoint_->shares;
+  if (upstream_->is_connecting())
+    worker_.breaker().charge(shares, WEFT_BREAKER_TIMEOUT, std::exchange(probe_, false), now);
+  else if (upstream_->is_busy() && request_whole() && unsent().empty())
+    worker_.breaker().on_timeout(shares, std::exchange(probe_, false), now);
+}
+
 void Stream::on_try_deadline() {
+  charge_timeout();
   drop_upstream();
   give_up(Failure::kTimeout, flag(FlagBit::kUpstreamTimeout));
 }
 
 void Stream::on_deadline() {
   backoff_.cancel();
+  charge_timeout();
   drop_upstream();
   flags_ |= flag(FlagBit::kUpstreamTimeout);
   if (response_started_) {

@@ -40,7 +40,8 @@ class Upstream final : public Socket {
   void pause_tunnel() { want_read(false); }
   std::size_t tunnel_backlog() const { return backlog(); }
 
-  bool is_idle() const { return state_ == State::kIdle; }
+  bool is_connecting() const { return state_ == State::kConnecting; }
+  bool is_busy() const { return state_ == State::kBusy; }
   bool was_used() const { return served_ > 1; }  // by a request before this one
   std::string peer_text() const;
 

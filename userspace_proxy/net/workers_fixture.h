@@ -139,10 +139,9 @@ class Caller {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   }
-  Caller& ask() {
-    static constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: service\r\n\r\n";
-    EXPECT_EQ(send(fd_.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(kRequest.size()));
+  Caller& ask(std::string_view request = "GET / HTTP/1.1\r\nHost: service\r\n\r\n") {
+    EXPECT_EQ(send(fd_.get(), request.data(), request.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(request.size()));
     return *this;
   }
   // The status, with the body of an answer that the proxy gave.
@@ -222,6 +221,9 @@ class Workers {
   void wait_pending(std::uint32_t count) {
     while (config_->clusters.begin()->second->counts->pending != count)
       for (std::size_t i = 0; i < workers_.size(); ++i) on(i, [](Worker&) {});
+  }
+  weft_endpoint_state& state(std::size_t endpoint) {
+    return *config_->clusters.begin()->second->endpoints[endpoint].shares->state;
   }
   // Runs on the worker's thread, and is over when this returns.
   void on(std::size_t worker, const std::function<void(Worker&)>& task) {

@@ -211,5 +211,86 @@ TEST_F(Pending, AnEndpointThatIsFullIsPassedOver) {
   EXPECT_EQ(b.answer(), "200");
 }
 
+// --- what is not answered in time ---
+
+class Timeouts : public Pending {
+ protected:
+  // Two in a row open the breaker.
+  Timeouts() {
+    rule().mutable_forward()->add_destinations()->set_weight(1);
+    tables.policy.max_ejected = 1;
+    tables.policy.base_ejection_ms = tables.policy.max_ejection_ms = 60000;
+    tables.policy.threshold_gateway = 2;
+    tables.policy.threshold = 3;
+  }
+  weft::v1::HttpRule& rule() {
+    auto& rules = *config.mutable_services(0)->mutable_routes()->mutable_rules();
+    return rules.empty() ? *rules.Add() : rules[0];
+  }
+  void start_with_try_timeout() {
+    rule().mutable_retries()->set_per_try_timeout_ms(100);
+    start(0);
+  }
+  void expect_timeouts(int count) {
+    for (int i = 0; i < count; ++i) EXPECT_TRUE(workers->get(i % 2).starts_with("504")) << i;
+  }
+  // Of the breaker when the workers have come to rest: "open gateway 2".
+  std::string breaker() {
+    for (std::size_t i = 0; i < 2; ++i) workers->on(i, [](Worker&) {});
+    const std::uint64_t word = __atomic_load_n(&workers->state(0).breaker, __ATOMIC_SEQ_CST);
+    const char* states[] = {"closed", "open", "half-open"};
+    return std::string(states[weft_breaker_state(word)]) + " " +
+           std::to_string(weft_breaker_reason(word));
+  }
+};
+
+TEST_F(Timeouts, OfATryCountAsA504) {
+  start_with_try_timeout();
+  expect_timeouts(1);
+  EXPECT_EQ(breaker(), "closed 0");
+  expect_timeouts(1);
+  EXPECT_EQ(breaker(), "open " + std::to_string(WEFT_BREAKER_GATEWAY));
+  EXPECT_TRUE(workers->get(0).starts_with("503 weft: every endpoint's circuit breaker is open"));
+  EXPECT_EQ(workers->state(0).consecutive, 0u);
+}
+
+TEST_F(Timeouts, OfTheWholeRequestCountTheSame) {
+  rule().set_timeout_ms(100);
+  start(0);
+  expect_timeouts(2);
+  EXPECT_EQ(breaker(), "open " + std::to_string(WEFT_BREAKER_GATEWAY));
+}
+
+TEST_F(Timeouts, AreOfLocalOriginWhereThatIsCountedApart) {
+  tables.policy.flags = WEFT_POLICY_SPLIT_LOCAL;
+  start_with_try_timeout();
+  expect_timeouts(2);
+  EXPECT_EQ(breaker(), "closed 0");
+  expect_timeouts(1);
+  EXPECT_EQ(breaker(), "open " + std::to_string(WEFT_BREAKER_TIMEOUT));
+  EXPECT_EQ(workers->state(0).consecutive_gateway, 0u);
+}
+
+TEST_F(Timeouts, AreNotTheEndpointsWhileTheClientStillSends) {
+  start_with_try_timeout();
+  for (int i = 0; i < 3; ++i) {
+    auto slow = workers->caller(0);
+    slow.ask("POST / HTTP/1.1\r\nHost: service\r\nContent-Length: 10\r\n\r\nhalf");
+    EXPECT_TRUE(slow.answer().starts_with("504"));
+  }
+  EXPECT_EQ(breaker(), "closed 0");
+  EXPECT_EQ(workers->state(0).consecutive_gateway, 0u);
+}
+
+TEST_F(Timeouts, OfAProbeOpenTheBreakerForLonger) {
+  start_with_try_timeout();
+  expect_timeouts(2);
+  const std::uint64_t due = weft_breaker_make(WEFT_BREAKER_OPEN, WEFT_BREAKER_GATEWAY, 1, 1, 1);
+  __atomic_store_n(&workers->state(0).breaker, due, __ATOMIC_SEQ_CST);
+  expect_timeouts(1);
+  EXPECT_EQ(breaker(), "open " + std::to_string(WEFT_BREAKER_GATEWAY));
+  EXPECT_EQ(weft_breaker_ejections(workers->state(0).breaker), 2u);
+}
+
 }  // namespace
 }  // namespace weft::net
