@@ -1,15 +1,15 @@
 #include "userspace_proxy/net/queue.h"
 
-#include <utility>
 #include <vector>
 
 #include "userspace_proxy/net/stream.h"
 
 namespace weft::net {
 
-void Queue::add(Stream& stream, Ticket& ticket, SharesPtr shares) {
-  auto& list = streams_[shares->total];
-  ticket.at_ = list.insert(list.end(), &stream);
+void Queue::add(Stream& stream, Ticket& ticket, SharesPtr shares, const ClusterCounts& cluster) {
+  auto& line = lines_[{shares->total, &cluster}];
+  ticket.at_ = line.insert(line.end(), &stream);
+  ticket.cluster_ = &cluster;
   ++*shares->waiting;
   ticket.shares_ = std::move(shares);
 }
@@ -18,22 +18,35 @@ void Queue::remove(Ticket& ticket) {
   const auto shares = std::exchange(ticket.shares_, nullptr);
   if (!shares) return;
   --*shares->waiting;
-  const auto found = streams_.find(shares->total);
+  const auto found = lines_.find({shares->total, ticket.cluster_});
   found->second.erase(ticket.at_);
-  if (found->second.empty()) streams_.erase(found);
+  if (found->second.empty()) lines_.erase(found);
 }
 
-void Queue::serve(const weft_service_state* service) {
+bool Queue::has(const weft_service_state* service) const {
+  const auto first = lines_.lower_bound({service, nullptr});
+  return first != lines_.end() && first->first.first == service;
+}
+
+void Queue::serve_line(const Key& key) {
   while (true) {
-    const auto found = streams_.find(service);
-    if (found == streams_.end() || !found->second.front()->on_room()) return;
+    const auto found = lines_.find(key);
+    if (found == lines_.end() || !found->second.front()->on_room()) return;
   }
 }
 
+void Queue::serve(const weft_service_state* service) {
+  std::vector<Key> keys;  // lines come and go meanwhile
+  for (auto at = lines_.lower_bound({service, nullptr});
+       at != lines_.end() && at->first.first == service; ++at)
+    keys.push_back(at->first);
+  for (const auto& key : keys) serve_line(key);
+}
+
 void Queue::serve_all() {
-  std::vector<const weft_service_state*> services;
-  for (const auto& [service, list] : streams_) services.push_back(service);
-  for (const auto* service : services) serve(service);
+  std::vector<Key> keys;
+  for (const auto& [key, line] : lines_) keys.push_back(key);
+  for (const auto& key : keys) serve_line(key);
 }
 
 }  // namespace weft::net

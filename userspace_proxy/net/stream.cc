@@ -366,7 +366,7 @@ Stream::Found Stream::find_connection() {
     endpoint_ = picked.endpoint;
     probe_ = picked.probe;
     room_ = Room::kServiceFull;
-    if (ticket_ || !worker_.queue().has(shares->total))  // else others were here before
+    if (ticket_ || !worker_.queue().has(shares->total, counts()))  // else others were here before
       upstream_ = worker_.connection(cluster_->config(), *endpoint_, *client_, stale_retry_, room_);
     if (upstream_) return Found::kYes;
     settle_probe();
@@ -410,7 +410,7 @@ void Stream::wait_for_room() {
   if (!reserve(counts().pending, cluster_->config().limits.max_pending))
     return reply(503, flag(FlagBit::kUpstreamOverflow),
                  "as many requests wait for a connection as may (UO)");
-  worker_.wait(*this, ticket_, endpoint_->shares, room_);
+  worker_.wait(*this, ticket_, endpoint_->shares, counts(), room_);
 }
 
 bool Stream::on_room() {

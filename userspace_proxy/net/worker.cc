@@ -353,8 +353,9 @@ bool Worker::close_idle(const Shares& wanted, Room full) {
   return false;
 }
 
-void Worker::wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares, Room full) {
-  queue_.add(stream, ticket, shares);
+void Worker::wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+                  const ClusterCounts& cluster, Room full) {
+  queue_.add(stream, ticket, shares, cluster);
   if (!queue_timer_.armed()) loop_.set(queue_timer_, kLookForRoomMs);
   each_worker_([shares, full](Worker& worker) { worker.close_idle(*shares, full); });
 }

@@ -118,7 +118,8 @@ class Worker {
                        bool fresh, Room& room);
   // A request for whose connection there is no room waits for one of the endpoint's, or of its
   // service's where that is what is full.
-  void wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares, Room full);
+  void wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+            const ClusterCounts& cluster, Room full);
   Queue& queue() { return queue_; }
   void room_came(const Shares& shares);  // a connection was closed, or has nothing to do
   // An idle connection is of more use to a request that waits in another worker.

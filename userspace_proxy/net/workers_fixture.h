@@ -218,8 +218,12 @@ class Workers {
   Caller caller(std::size_t worker) { return Caller(workers_[worker].port); }
   std::string get(std::size_t worker) { return caller(worker).ask().answer(); }
   // Until so many requests to the cluster wait for a connection.
-  void wait_pending(std::uint32_t count) {
-    while (config_->clusters.begin()->second->counts->pending != count)
+  void wait_pending(std::uint32_t count, const std::string& subset = "") {
+    const auto& clusters = config_->clusters;
+    const auto cluster = std::find_if(clusters.begin(), clusters.end(), [&](const auto& entry) {
+      return entry.second->who->subset == subset;
+    });
+    while (cluster->second->counts->pending != count)
       for (std::size_t i = 0; i < workers_.size(); ++i) on(i, [](Worker&) {});
   }
   weft_endpoint_state& state(std::size_t endpoint) {

@@ -211,6 +211,37 @@ TEST_F(Pending, AnEndpointThatIsFullIsPassedOver) {
   EXPECT_EQ(b.answer(), "200");
 }
 
+TEST_F(Pending, ASubsetWhoseEndpointIsFullHoldsUpNoOther) {
+  tests::Backend second([](int) { return 200; });
+  config = one_service(at("10.96.0.1:80"), {backend.address(), second.address()}, 0, "exact");
+  // Cluster 1 has the first endpoint alone, cluster 2 the second.
+  auto& routes = *config.mutable_services(0)->mutable_routes();
+  for (int i = 0; i < 2; ++i) {
+    auto& subset = *config.add_clusters() = config.clusters(0);
+    subset.mutable_name()->set_subset("v" + std::to_string(i + 1));
+    subset.mutable_endpoints()->DeleteSubrange(1 - i, 1);
+    *routes.add_clusters() = subset.name();
+    auto& rule = *routes.add_rules();
+    if (i == 0) rule.add_matches()->mutable_path()->set_text("/first");
+    auto& to = *rule.mutable_forward()->add_destinations();
+    to.set_weight(1);
+    to.set_cluster(static_cast<std::uint32_t>(i + 1));
+  }
+  tables.policy.max_per_endpoint = 1;
+  start(0);
+  static constexpr char kFirst[] = "GET /first HTTP/1.1\r\nHost: service\r\n\r\n";
+  auto a = workers->caller(0), b = workers->caller(0);
+  a.ask(kFirst);
+  backend.wait_arrived(1);
+  b.ask(kFirst);
+  workers->wait_pending(1, "v1");
+  EXPECT_EQ(workers->get(0), "200");
+  EXPECT_EQ(workers->get(0), "200");
+  backend.let_go();
+  EXPECT_EQ(a.answer(), "200");
+  EXPECT_EQ(b.answer(), "200");
+}
+
 // --- what is not answered in time ---
 
 class Timeouts : public Pending {
