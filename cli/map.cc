@@ -64,6 +64,7 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
                    {"refused_proxy_down", s.refused_proxy_down},
                    {"captured", s.captured},
                    {"active", s.active},
+                   {"proxy_connections", weft_proxy_connections(s.connections)},
                    {"ejected", s.ejected},
                    {"affinity_full", s.affinity_full}});
   }
@@ -128,6 +129,7 @@ Json dump_endpoint_states(const Context&, const kernel::Maps& maps) {
     all.push_back({{"id", id},
                    {"incarnation", s.incarnation},
                    {"active", s.active},
+                   {"proxy_connections", weft_proxy_connections(s.connections)},
                    {"opened", s.opened},
                    {"failed", s.failed},
                    {"rtt_us", s.rtt_us},

@@ -238,6 +238,7 @@ class Proxy {
                  std::uint32_t reason) { tell(shares, from, to, reason); },
           std::uint64_t{seed()} << 32 | seed());
     }
+    for (auto& thread : threads_) thread.worker->set_peers([this](auto task) { each(task); });
     for (auto& thread : threads_)
       thread.thread = std::thread([worker_of = thread.worker.get()] { worker_of->run(); });
   }

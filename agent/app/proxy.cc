@@ -187,7 +187,7 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   hooks.gifts = [this](std::uint32_t number) { return gifts(number); };
   hooks.welcome = [this](proxy::Generation& one) { welcome(one); };
   hooks.up = [this](bool up) { kernel::set_proxy_up(datapath_.maps(), up); };
-  hooks.clear = [this](std::uint32_t column) { kernel::clear_requests(datapath_.maps(), column); };
+  hooks.clear = [this](std::uint32_t column) { kernel::clear_column(datapath_.maps(), column); };
   hooks.said = [this](proxy::Generation& one, const weft::v1::FromProxy& message) {
     if (message.has_transition()) events_.transition(to_abi(message.transition()));
     if (message.has_report()) reports_.take(one.number(), message.report());
@@ -278,8 +278,14 @@ routes::Caller Proxy::caller(std::uint64_t netns_cookie) const {
 
 // --- what proxies are told ---
 
-void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed) {
-  if (!is_off() && publisher_.update(mesh, placed)) tell_news();
+void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                     const std::set<std::uint32_t>& ejected) {
+  if (!is_off() && publisher_.update(mesh, placed, ejected)) tell_news();
+}
+
+void Proxy::on_breakers(const std::set<model::ServiceKey>& services) {
+  if (is_off()) return;
+  for (const auto& key : services) publisher_.touch(key);
 }
 
 void Proxy::tell_news() {

@@ -25,13 +25,22 @@ absl::StatusOr<base::Fd> open_own_sockets(const Pins& pins) {
   return std::move(map->fd);
 }
 
-void clear_requests(const Maps& maps, std::uint32_t column) {
-  for (std::uint32_t id = 0; id < maps.endpoint_states.size(); ++id) {
-    auto& requests = maps.endpoint_states.at(id).requests[column % WEFT_PROXY_GENERATIONS];
-    // Read first: writing every page of an array that is mostly unused would make it resident.
-    if (__atomic_load_n(&requests, __ATOMIC_RELAXED))
-      __atomic_store_n(&requests, 0, __ATOMIC_RELAXED);
+namespace {
+
+// Read first: writing every page of an array that is mostly unused would make it resident.
+void clear(std::uint32_t& word) {
+  if (__atomic_load_n(&word, __ATOMIC_RELAXED)) __atomic_store_n(&word, 0, __ATOMIC_RELAXED);
+}
+
+}  // namespace
+
+void clear_column(const Maps& maps, std::uint32_t column) {
+  column %= WEFT_PROXY_GENERATIONS;
+  for (auto& state : maps.endpoint_states.values()) {
+    clear(state.requests[column]);
+    clear(state.connections[column]);
   }
+  for (auto& total : maps.service_states.values()) clear(total.connections[column]);
 }
 
 absl::StatusOr<std::size_t> sweep_originals(Maps& maps, std::chrono::nanoseconds age) {

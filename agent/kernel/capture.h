@@ -28,8 +28,9 @@ bool proxy_is_up(const Maps& maps);
 // is attached.
 absl::StatusOr<base::Fd> open_own_sockets(const Pins& pins);
 
-// Of a generation of the proxy that is no more: what it had in flight is in flight no longer.
-void clear_requests(const Maps& maps, std::uint32_t column);
+// Of a generation of the proxy that is no more: its requests are in flight no longer, and the
+// places that its connections held are free.
+void clear_column(const Maps& maps, std::uint32_t column);
 
 // Longer than the kernel tries to finish a handshake whose listener had no room (SYN-ACKs are sent
 // again after 1, 3, 7, 15 and 31 s): until then the entry may still be asked for.

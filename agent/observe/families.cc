@@ -39,7 +39,7 @@ constexpr FamilyInfo kFamilies[] = {
      "weft_endpoint_connections_active",
      kGauge,
      {"namespace", "service", "port", "protocol", "endpoint"},
-     "Connections to the endpoint that are being made or are open."},
+     "Connections to the endpoint that are being made or are open, the proxy's included."},
     {Family::kEndpointOpened,
      "weft_endpoint_connections_opened_total",
      kCounter,

@@ -17,6 +17,8 @@ constexpr int kAcceptsARound = 64;
 constexpr std::size_t kMostShadows = 1024;  // mirrored requests under way
 constexpr std::size_t kSpareStreams = 256;
 constexpr std::uint64_t kLogFlushMs = 500;
+// Nobody tells when a socket of the kernel's or another generation's connection makes room.
+constexpr std::uint64_t kLookForRoomMs = 50;
 constexpr std::uint64_t kLateMs = 1000;  // from a connect() to its accept()
 
 }  // namespace
@@ -113,6 +115,10 @@ Worker::Worker(const WorkerOptions& options,
       log_timer_([this] {
         log_.flush();
         loop_.set(log_timer_, kLogFlushMs);
+      }),
+      queue_timer_([this] {
+        queue_.serve_all();
+        if (!queue_.is_empty()) loop_.set(queue_timer_, kLookForRoomMs);
       }) {
   if (options_.log_every) loop_.set(log_timer_, kLogFlushMs);
 }
@@ -307,19 +313,57 @@ std::shared_ptr<LocalService> Worker::service(const Dialled& dialled) {
              : local->second;
 }
 
-Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
-                             const CallerPtr& caller, std::uint64_t owner, bool fresh) {
-  const auto netns = cluster.node_source ? 0 : caller->netns_cookie;
-  const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : owner};
+Pool& Worker::pool_of(const Cluster& cluster, const Endpoint& endpoint, const Client& client) {
+  const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : client.pool_owner()};
   auto& pool = pools_[key];
   if (!pool) {
-    pool = std::make_unique<Pool>(*this, cluster, endpoint, caller, netns);
+    const auto netns = cluster.node_source ? 0 : client.caller()->netns_cookie;
+    pool = std::make_unique<Pool>(*this, cluster, endpoint, client.caller(), netns);
     pool->owner_count = &upstreams_of(key.owner);
   }
-  if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
-                                       *pool->owner_count >= options_.max_upstreams_per_caller))
+  return *pool;
+}
+
+Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint, const Client& client,
+                             bool fresh, Room& room) {
+  auto& pool = pool_of(cluster, endpoint, client);
+  room = Room::kYes;
+  if (!fresh && pool.has_idle()) return &pool.take_idle();
+  if (metrics_.upstreams >= options_.max_upstreams ||
+      *pool.owner_count >= options_.max_upstreams_per_caller) {
+    room = Room::kProxyFull;
     return nullptr;
-  return &pool->take(fresh);
+  }
+  Place place;
+  room = place.take(endpoint.shares);
+  // An idle one that this request has no use for is in its way.
+  if (room != Room::kYes && close_idle(*endpoint.shares, room)) room = place.take(endpoint.shares);
+  return room == Room::kYes ? &pool.add(std::move(place)) : nullptr;
+}
+
+bool Worker::close_idle(const Shares& wanted, Room full) {
+  for (auto& [key, pool] : pools_) {
+    const auto& shares = *pool->endpoint().shares;
+    const bool in_the_way =
+        full == Room::kServiceFull ? shares.total == wanted.total : &shares == &wanted;
+    if (!in_the_way || !pool->has_idle()) continue;
+    pool->close_idle();
+    return true;
+  }
+  return false;
+}
+
+void Worker::wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+                  const ClusterCounts& cluster, Room full) {
+  queue_.add(stream, ticket, shares, cluster);
+  if (!queue_timer_.armed()) loop_.set(queue_timer_, kLookForRoomMs);
+  each_worker_([shares, full](Worker& worker) { worker.close_idle(*shares, full); });
+}
+
+// Not at once: whoever tells is in the middle of something.
+void Worker::room_came(const Shares& shares) {
+  if (!Queue::somebody_waits(shares)) return;
+  each_worker_([service = shares.total](Worker& worker) { worker.queue_.serve(service); });
 }
 
 std::uint32_t& Worker::upstreams_of(std::uint64_t owner) {

@@ -1,5 +1,5 @@
 // One thread of the proxy: its loop, its connections, its share of the counting. Workers share the
-// configuration and the breaker table, and nothing else; there is no lock on a request's way.
+// configuration, the kernel's tables and counts that limits hold for; no lock on a request's way.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -19,6 +19,7 @@
 #include "userspace_proxy/net/local_cluster.h"
 #include "userspace_proxy/net/loop.h"
 #include "userspace_proxy/net/metrics.h"
+#include "userspace_proxy/net/queue.h"
 #include "userspace_proxy/net/socket_source.h"
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/upstream.h"
@@ -77,6 +78,10 @@ class Worker {
          Tell tell, std::uint64_t seed);
   ~Worker();
 
+  // Runs a task on every worker's thread; before they run. Without it there is this one alone.
+  void set_peers(std::function<void(std::function<void(Worker&)>)> each) {
+    each_worker_ = std::move(each);
+  }
   Loop& loop() { return loop_; }
   void run() { loop_.run(); }
 
@@ -107,9 +112,20 @@ class Worker {
   std::shared_ptr<LocalService> service(const Dialled& dialled);
   // One that went a moment ago, for connections that were captured before and accepted after that.
   std::shared_ptr<LocalService> service_that_went(const Dialled& dialled);
-  // A connection to the endpoint for a caller, `fresh`: that nobody used; null: a limit is reached.
-  Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const CallerPtr& caller,
-                       std::uint64_t owner, bool fresh);
+  // A connection to the endpoint for a client, `fresh`: that nobody used. Null where there is none
+  // and `room` says which limit is reached.
+  Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const Client& client,
+                       bool fresh, Room& room);
+  // A request for whose connection there is no room waits for one of the endpoint's, or of its
+  // service's where that is what is full.
+  void wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+            const ClusterCounts& cluster, Room full);
+  Queue& queue() { return queue_; }
+  void room_came(const Shares& shares);  // a connection was closed, or has nothing to do
+  // An idle connection is of more use to a request that waits in another worker.
+  bool is_wanted_elsewhere(const Shares& shares) const {
+    return Queue::somebody_waits(shares) && !queue_.has(shares.total);
+  }
   std::unique_ptr<Stream> new_stream();
   void recycle(std::unique_ptr<Stream> stream);
   void remove(Client& client);
@@ -124,6 +140,8 @@ class Worker {
   bool accept_from(Listener& listener);  // whether there may be more
   void admit(base::Fd fd, const Listener& listener);
   std::uint32_t& upstreams_of(std::uint64_t owner);
+  Pool& pool_of(const Cluster& cluster, const Endpoint& endpoint, const Client& client);
+  bool close_idle(const Shares& wanted, Room full);
 
   struct PoolKey {
     const Shares* endpoint;
@@ -154,6 +172,12 @@ class Worker {
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters_;
   absl::flat_hash_map<PoolKey, std::unique_ptr<Pool>> pools_;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<std::uint32_t>> upstreams_of_;  // by owner
+  Queue queue_;
+  Timer queue_timer_;
+  std::function<void(std::function<void(Worker&)>)> each_worker_ =
+      [this](std::function<void(Worker&)> task) {
+        loop_.post([this, task = std::move(task)] { task(*this); });
+      };
   std::vector<std::unique_ptr<Pool>> retired_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;
