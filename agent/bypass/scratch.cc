@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "agent/bypass/self_test.h"
 #include "agent/kernel/bypass.h"
 #include "agent/kernel/bypass_pins.h"
 #include "agent/kernel/pins.h"
@@ -61,9 +62,13 @@ void sweep(const std::string& dir, const std::string& prefix, Remove remove) {
 
 }  // namespace
 
+void sweep_self_tests(const std::string& bpffs_root) {
+  sweep(bpffs_root, kPinsName, remove_all_pins);
+}
+
 absl::StatusOr<Scratch> Scratch::make(const std::string& bpffs_root, const std::string& cgroup) {
   const std::string parent = parent_of(cgroup), number = std::to_string(getpid());
-  sweep(bpffs_root, kPinsName, remove_all_pins);
+  sweep_self_tests(bpffs_root);
   // Empty or it stays: "dead" is what this process's PID namespace says.
   sweep(parent, kCgroupName, [](const std::string& left) { rmdir(left.c_str()); });
   Scratch scratch;
