@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/kernel/capture.h"
+#include "agent/kernel/own_socket.h"
 #include "agent/node/netns.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
@@ -104,6 +105,8 @@ absl::Status Proxy::start_sockets() {
   program.path = beside_this_program("weft-sockets");
   program.cgroup = options_.proxy_cgroup;
   program.own_sockets_map = own_sockets_.get();
+  // A third party's proxy may read with splice(2), which the bypass does not bear.
+  if (!is_external()) program.bypass_readers = bypass_readers_;
   auto started = proxy::Sockets::start(control_, program, [this](const std::string& how) {
     log::error("weft-sockets", {{"state", "died"}, {"how", how}});
     sockets_.reset();
@@ -164,6 +167,7 @@ proxy::Workloads::Hooks Proxy::workload_hooks() {
     if (sockets_) sockets_->listen(cookie, std::move(done));
   };
   hooks.capture = [this](std::uint64_t cookie, std::uint32_t families) {
+    mark_readers(cookie);
     return kernel::set_capture(datapath_.maps(), cookie, families);
   };
   hooks.release = [this](std::uint64_t cookie) {
@@ -221,6 +225,28 @@ proxy::Supervisor::Hooks::Gifts Proxy::external_gifts() const {
   gifts.environment = {"WEFT_LISTEN_FDS=" + std::to_string(gifts.descriptors.size()),
                        "WEFT_LISTENERS=" + listeners, "WEFT_HAPROXY_BIND=" + haproxy};
   return gifts;
+}
+
+// Also listeners that an earlier weftd left. What they accept inherits the mark.
+void Proxy::mark_readers(std::uint64_t netns_cookie) const {
+  if (bypass_readers_ < 0 || is_external()) return;
+  for (const auto& one : workloads_->listeners())
+    if (one.cookie == netns_cookie)
+      if (auto status = kernel::mark_proxy_reader(bypass_readers_, one.fd); !status.ok())
+        log::warning("bypass",
+                     {{"netns_cookie", netns_cookie}, {"error", base::message_of(status)}});
+}
+
+std::map<std::uint64_t, weft_bypass_word> Proxy::bypass_words() const {
+  std::map<std::uint64_t, weft_bypass_word> words;
+  if (!workloads_) return words;
+  workloads_->for_each([&](const proxy::Namespace& found, const proxy::Identity& identity) {
+    // A host's namespace is many pods'.
+    if (found.host || identity.bypass == model::Bypass::kUnsaid) return;
+    words[found.cookie] =
+        identity.bypass == model::Bypass::kOn ? WEFT_BYPASS_SAYS_ON : WEFT_BYPASS_SAYS_OFF;
+  });
+  return words;
 }
 
 void Proxy::listeners_changed() {

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "agent/compile/map_state.h"
 #include "agent/kernel/bypass_pins.h"
@@ -28,9 +29,11 @@ absl::Status take(To& to, absl::StatusOr<From>&& from) {
   return absl::OkStatus();
 }
 
-bool same(const weft_bypass_target& a, const weft_bypass_target& b) {
-  return std::memcmp(&a, &b, sizeof a) == 0;
-}
+struct ByBytes {
+  bool operator()(const weft_bypass_target& a, const weft_bypass_target& b) const {
+    return std::memcmp(&a, &b, sizeof a) < 0;
+  }
+};
 
 }  // namespace
 
@@ -84,12 +87,12 @@ void BypassMaps::note_declared() {
 }
 
 absl::Status BypassMaps::set_services(const std::vector<BypassTarget>& targets) {
+  std::set<weft_bypass_target, ByBytes> wanted_targets;
+  for (const auto& wanted : targets) wanted_targets.insert(wanted.target);
   std::vector<weft_bypass_target> gone;
   bool changed = false;
   auto status = services_.for_each([&](const weft_bypass_target& key, std::uint64_t) {
-    for (const auto& wanted : targets)
-      if (same(wanted.target, key)) return;
-    gone.push_back(key);
+    if (!wanted_targets.contains(key)) gone.push_back(key);
   });
   if (!status.ok()) return status;
   for (const auto& key : gone) {

@@ -75,6 +75,31 @@ constexpr FamilyInfo kFamilies[] = {
      kCounter,
      {"outcome"},
      "Active health checks that were made, by outcome."},
+    {Family::kBypassEnabled,
+     "weft_bypass_enabled",
+     kGauge,
+     {"reason"},
+     "1: bytes between sockets of this node may skip TCP/IP, as --bypass asked for (reason auto or "
+     "on). 0: they do not, because it is off, starting, self_test (which failed on this kernel) or "
+     "not_loaded."},
+    {Family::kBypassConnections,
+     "weft_bypass_connections_total",
+     kCounter,
+     {},
+     "Connections whose two ends were brought together by the same-node bypass."},
+    {Family::kBypassBytes,
+     "weft_bypass_bytes_total",
+     kCounter,
+     {},
+     "Bytes that went from socket to socket."},
+    {Family::kBypassFallback,
+     "weft_bypass_fallback_bytes_total",
+     kCounter,
+     {"reason"},
+     "Bytes of such connections that went by TCP all the same: order (what went by TCP before was "
+     "not proven read), reader (nobody said that its reader bears it), stream (long ones leave), "
+     "credit and node_limit (too much is unread), off, unpaired, closing, ulp, peer_gone, "
+     "unreadable."},
     {Family::kServiceEndpoints,
      "weft_service_endpoints",
      kGauge,

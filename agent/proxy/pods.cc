@@ -37,6 +37,7 @@ Identity identity_of(const model::PodObject& pod) {
   identity.workload = workload_of(pod.meta);
   identity.service_account = pod.service_account;
   identity.labels = pod.meta.labels;
+  identity.bypass = pod.bypass;
   return identity;
 }
 

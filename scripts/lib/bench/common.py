@@ -74,6 +74,28 @@ def verdict(ok):
     return "reached" if ok else "MISSED"
 
 
+class Figures:
+    """Rows of the last table. A figure is reached where the worse bound of its interval reaches it."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, values, unit, digits=3, most=None, least=None):
+        low, high = interval(values)
+        reach, ok = "-", ""
+        if most is not None:
+            reach, ok = f"<= {most:g}{unit}", verdict(high <= most)
+        elif least is not None:
+            reach, ok = f">= {least:g}{unit}", verdict(low >= least)
+        self.rows.append(
+            [what, f"{median(values):,.{digits}f}{unit}", f"{low:,.{digits}f}..{high:,.{digits}f}", reach, ok]
+        )
+
+
+def ratios(rounds, a, b, key):
+    return [r[a][key] / r[b][key] for r in rounds]
+
+
 def save(name, measured):
     folder = f"{lab.build_dir()}/bench"
     os.makedirs(folder, exist_ok=True)

@@ -22,7 +22,7 @@ IDLE_CONNECTIONS = 8_000
 ROUTE_PATH, ROUTE_HEADER = f"/other-{ROUTES - 1}/items", f"x-tenant: other-{ROUTES - 1}"
 
 
-def _wrk(seconds, connections, url, header):
+def wrk(seconds, connections, url, header):
     """In the pod: a closed loop to its end."""
     words = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
     words += ["-H", header] if header else []
@@ -67,7 +67,7 @@ class Lab:
     def drive(self, running, path, connections=CONNECTIONS, header=None, seconds=None):
         busy, cpu = common.busy_ns(), running.cpu_ns()
         url = f"http://{running.at}{path}"
-        result = self.pod.run(_wrk, seconds or self.seconds, connections, url, header, guard_seconds=300)
+        result = self.pod.run(wrk, seconds or self.seconds, connections, url, header, guard_seconds=300)
         ops = max(1, result["ops"])
         result["cpu_ns_per_op"] = (running.cpu_ns() - cpu) / ops
         result["busy_ns_per_op"] = (common.busy_ns() - busy) / ops

@@ -50,36 +50,14 @@ def _memory_table(rounds):
     )
 
 
-class _Figures:
-    """Rows of the last table. A figure is reached where the worse bound of its interval reaches it."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, values, unit, digits=3, most=None, least=None):
-        low, high = common.interval(values)
-        reach, ok = "-", ""
-        if most is not None:
-            reach, ok = f"<= {most:g}{unit}", common.verdict(high <= most)
-        elif least is not None:
-            reach, ok = f">= {least:g}{unit}", common.verdict(low >= least)
-        self.rows.append(
-            [what, f"{common.median(values):,.{digits}f}{unit}", f"{low:,.{digits}f}..{high:,.{digits}f}", reach, ok]
-        )
-
-
-def _ratios(rounds, a, b, key):
-    return [r[a][key] / r[b][key] for r in rounds]
-
-
 def _cpu(figures, rounds):
     for peer, most in (("nginx", 1.0), ("haproxy", 1.0), ("envoy", 0.5)):
         if peer in rounds[0]:
-            figures.add(f"CPU a request: weft against {peer}", _ratios(rounds, "weft", peer, "cpu_ns_per_op"), "x",
+            figures.add(f"CPU a request: weft against {peer}", common.ratios(rounds, "weft", peer, "cpu_ns_per_op"), "x",
                         most=most)
-            figures.add(f"... of the whole machine, against {peer}", _ratios(rounds, "weft", peer, "busy_ns_per_op"),
+            figures.add(f"... of the whole machine, against {peer}", common.ratios(rounds, "weft", peer, "busy_ns_per_op"),
                         "x")
-    figures.add("CPU a request: relay against nginx", _ratios(rounds, "relay", "nginx", "cpu_ns_per_op"), "x")
+    figures.add("CPU a request: relay against nginx", common.ratios(rounds, "relay", "nginx", "cpu_ns_per_op"), "x")
     figures.add("CPU a request: weft less relay",
                 [(r["weft"]["cpu_ns_per_op"] - r["relay"]["cpu_ns_per_op"]) / 1e3 for r in rounds], " us", 2)
 
@@ -92,7 +70,7 @@ def _added(figures, rounds):
         if peer in rounds[0]:
             figures.add(f"added p99: weft against {peer}", [added(r, "weft") / added(r, peer) for r in rounds], "x",
                         most=most)
-            figures.add(f"... the plain p99, against {peer}", _ratios(rounds, "weft", peer, "p99_ns"), "x")
+            figures.add(f"... the plain p99, against {peer}", common.ratios(rounds, "weft", peer, "p99_ns"), "x")
 
 
 def _failed(measured):
@@ -103,19 +81,19 @@ def _failed(measured):
 
 def report(measured, routes, idle_connections):
     _tables(measured)
-    figures = _Figures()
+    figures = common.Figures()
     _cpu(figures, measured["keep_alive"])
     _added(figures, measured["latency"])
     for peer in ("haproxy", "haproxy splice-auto", "haproxy splice"):
-        figures.add(f"1 MB, throughput against {peer}", _ratios(measured["large"], "weft", peer, "rate"), "x", least=1)
-        figures.add(f"... CPU, against {peer}", _ratios(measured["large"], "weft", peer, "cpu_ns_per_op"), "x")
+        figures.add(f"1 MB, throughput against {peer}", common.ratios(measured["large"], "weft", peer, "rate"), "x", least=1)
+        figures.add(f"... CPU, against {peer}", common.ratios(measured["large"], "weft", peer, "cpu_ns_per_op"), "x")
     memory = measured["memory"]
     figures.add("memory, idle", [r["weft"]["idle"]["rss"] / 1e6 for r in memory], " MB", 1, most=15)
     figures.add(f"memory, each of {idle_connections:,} idle connections",
                 [r["weft"]["per_connection"]["rss"] / 1024 for r in memory], " KB", 2, most=8)
     for kind in ("exact", "prefix", "header", "regex"):
         figures.add(f"CPU a request: {routes:,} {kind} routes against 1",
-                    _ratios(measured["routes"], f"weft {kind}", "weft 1 route", "cpu_ns_per_op"), "x",
+                    common.ratios(measured["routes"], f"weft {kind}", "weft 1 route", "cpu_ns_per_op"), "x",
                     most=None if kind == "regex" else 1.05)
     failed = _failed(measured)
     figures.rows.append(["requests that weft failed", failed, "", "0", common.verdict(failed == 0)])

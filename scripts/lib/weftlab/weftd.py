@@ -122,16 +122,21 @@ class Weftd:
             check=False,
         )
 
+    def _uninstall_command(self):
+        node = self.node
+        return [binary("weftd"), "--uninstall", "--bpffs", node.bpffs, "--cgroup", node.cgroup]
+
     def uninstall(self):
-        return self.run_to_end(
-            replace=[
-                binary("weftd"),
-                "--uninstall",
-                "--bpffs",
-                self.node.bpffs,
-                "--cgroup",
-                self.node.cgroup,
-            ]
+        return self.run_to_end(replace=self._uninstall_command())
+
+    def start_uninstall(self):
+        """The process, whose standard error is a pipe."""
+        return subprocess.Popen(
+            self._uninstall_command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def kill9(self):
