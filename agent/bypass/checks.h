@@ -9,8 +9,9 @@
 namespace weft::bypass {
 
 // The caller is in the cgroup where that bypass was put in force, and in a network namespace with a
-// loopback; nobody else is. The mode is set here. `credit` is what the maps are meant to say: what
-// a stalled reader may have queued is held against it.
+// loopback; nobody else is. The mode is set here, and is off afterwards. The first check that fails
+// is the last. `credit` is what the maps are meant to say: what a stalled reader may have queued is
+// held against it.
 std::vector<Check> run_checks(kernel::BypassMaps& maps,
                               std::uint64_t credit = kernel::kBypassCredit);
 

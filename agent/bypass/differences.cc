@@ -22,6 +22,11 @@ std::string outcome(ssize_t got) {
   return got > 0 ? std::to_string(got) + " bytes" : got == 0 ? "end of file" : std::strerror(errno);
 }
 
+void set_receive_timeout(const base::Fd& fd, std::chrono::microseconds limit) {
+  const timeval time{.tv_sec = 0, .tv_usec = static_cast<suseconds_t>(limit.count())};
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+}
+
 // It waits for bytes that lie there, and sees the end of the stream before them.
 std::string splice_reader(Trial& trial, Connection& both) {
   trial.say(both.client, "abcdef");
@@ -29,19 +34,15 @@ std::string splice_reader(Trial& trial, Connection& both) {
   int ends[2];
   if (!trial.expect(pipe2(ends, O_CLOEXEC) == 0, "no pipe")) return "";
   const base::Fd out(ends[0]), in(ends[1]);
+  set_receive_timeout(both.server, std::chrono::milliseconds(5));
   const auto splice_once = [&] {
-    return outcome(splice(both.server.get(), nullptr, in.get(), nullptr, 6, SPLICE_F_NONBLOCK));
+    return outcome(splice(both.server.get(), nullptr, in.get(), nullptr, 6, 0));
   };
   const auto first = splice_once();
   if (first == "6 bytes") return first;
   shutdown(both.client.get(), SHUT_WR);
   trial.wait_for(both.server, POLLRDHUP);
   return first + ", then " + splice_once();
-}
-
-void set_receive_timeout(const base::Fd& fd, std::chrono::microseconds limit) {
-  const timeval time{.tv_sec = 0, .tv_usec = static_cast<suseconds_t>(limit.count())};
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
 }
 
 // Whether it slept is seen without a clock.

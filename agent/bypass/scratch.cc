@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +13,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "agent/bypass/self_test.h"
 #include "agent/kernel/bypass.h"
 #include "agent/kernel/bypass_pins.h"
 #include "agent/kernel/pins.h"
@@ -29,6 +32,23 @@ std::string parent_of(const std::string& cgroup) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   const std::string parent = std::filesystem::path(path).parent_path();
   return kernel::is_cgroup2(parent) ? parent : path;
+}
+
+bool is_read_only(const std::string& path) {
+  struct statvfs info {};
+  return statvfs(path.c_str(), &info) == 0 && info.f_flag & ST_RDONLY;
+}
+
+// A mount in no directory: of the hierarchy as the cgroup namespace shows it. Needs CAP_SYS_ADMIN.
+base::Fd mount_cgroup2() {
+  const base::Fd context(fsopen("cgroup2", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0))
+    return base::Fd();
+  return base::Fd(fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+}
+
+std::string path_of(const base::Fd& directory) {
+  return "/proc/self/fd/" + std::to_string(directory.get());
 }
 
 void remove_cgroup(const std::string& path) {
@@ -61,20 +81,35 @@ void sweep(const std::string& dir, const std::string& prefix, Remove remove) {
 
 }  // namespace
 
-absl::StatusOr<Scratch> Scratch::make(const std::string& bpffs_root, const std::string& cgroup) {
-  const std::string parent = parent_of(cgroup), number = std::to_string(getpid());
+void sweep_self_tests(const std::string& bpffs_root) {
   sweep(bpffs_root, kPinsName, remove_all_pins);
+}
+
+absl::Status Scratch::make_cgroup(const std::string& parent) {
   // Empty or it stays: "dead" is what this process's PID namespace says.
   sweep(parent, kCgroupName, [](const std::string& left) { rmdir(left.c_str()); });
-  Scratch scratch;
-  const std::string path = parent + "/" + kCgroupName + number;
+  const std::string path = parent + "/" + kCgroupName + std::to_string(getpid());
   if (mkdir(path.c_str(), 0755) && errno != EEXIST)
     return absl::ErrnoToStatus(errno, "cannot make cgroup " + path);
-  scratch.cgroup_ = path;
-  scratch.cgroup_fd_ = base::Fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!scratch.cgroup_fd_) return absl::ErrnoToStatus(errno, "cannot open cgroup " + path);
-  scratch.pins_ = bpffs_root + "/" + kPinsName + number;
-  if (auto status = kernel::make_directory(scratch.pins_); !status.ok()) return status;
+  cgroup_ = path;
+  cgroup_fd_ = base::Fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!cgroup_fd_) return absl::ErrnoToStatus(errno, "cannot open cgroup " + path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Scratch>> Scratch::make(const std::string& bpffs_root,
+                                                       const std::string& cgroup) {
+  const std::string parent = parent_of(cgroup);
+  sweep_self_tests(bpffs_root);
+  std::unique_ptr<Scratch> scratch(new Scratch);
+  auto status = scratch->make_cgroup(parent);
+  if (!status.ok() && is_read_only(parent)) {
+    scratch->mount_ = mount_cgroup2();
+    if (scratch->mount_) status = scratch->make_cgroup(path_of(scratch->mount_));
+  }
+  if (!status.ok()) return status;
+  scratch->pins_ = bpffs_root + "/" + kPinsName + std::to_string(getpid());
+  if (status = kernel::make_directory(scratch->pins_); !status.ok()) return status;
   return scratch;
 }
 

@@ -58,7 +58,9 @@ SelfTest run_child(const std::string& program, const Scratch& scratch,
   if (pipe2(ends, O_CLOEXEC)) return failed("it could not run: no pipe");
   const base::Fd in(ends[0]);
   base::Fd out(ends[1]);
-  auto child = proxy::launch({.argv = {program, kSelfTestWord, scratch.pins(), scratch.cgroup()},
+  // The cgroup as the child's first descriptor: there may be no path to it.
+  auto child = proxy::launch({.argv = {program, kSelfTestWord, scratch.pins(), "/proc/self/fd/3"},
+                              .descriptors = {scratch.cgroup_fd()},
                               .cgroup = scratch.cgroup_fd(),
                               .group = true,
                               .output = out.get()});
@@ -83,7 +85,7 @@ SelfTest run_self_test(const std::string& program, const std::string& bpffs_root
   const auto start = Clock::now();
   SelfTest result;
   if (auto scratch = Scratch::make(bpffs_root, cgroup); scratch.ok())
-    result = run_child(program, *scratch, limit);
+    result = run_child(program, **scratch, limit);
   else
     result = failed("it could not run: " + base::message_of(scratch.status()));
   result.seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -1,7 +1,9 @@
 // On the real kernel: what the self-test says of it, and that nothing is left of it.
 #include "agent/bypass/self_test.h"
 
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -26,7 +28,11 @@ class SelfTestTest : public ::testing::Test {
     ASSERT_TRUE(kernel::make_directory(node_.pins().root).ok());
   }
   void TearDown() override {
-    std::filesystem::remove_all(dir_);
+    // One by one: below "view" may be the machine's cgroups.
+    umount2((dir_ + "/view").c_str(), MNT_DETACH);
+    rmdir((dir_ + "/view").c_str());
+    unlink((dir_ + "/child").c_str());
+    EXPECT_EQ(rmdir(dir_.c_str()), 0) << std::strerror(errno);
     rmdir(node_.pins().root.c_str());
   }
 
@@ -100,6 +106,22 @@ TEST_F(SelfTestTest, AChildThatSaysSomethingElseHasNotPassed) {
   expect_nothing_left();
 }
 
+// As in a pod: attaching needs no more, but a cgroup of one's own does.
+TEST_F(SelfTestTest, ItRunsBelowItsOwnCgroupWhereTheAgentsIsMountedReadOnly) {
+  const std::filesystem::path cgroup = node_.cgroup();
+  const std::string view = dir_ + "/view", parent = cgroup.parent_path();
+  ASSERT_EQ(unshare(CLONE_NEWNS), 0) << std::strerror(errno);
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  ASSERT_EQ(mkdir(view.c_str(), 0755), 0);
+  ASSERT_EQ(mount(parent.c_str(), view.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount(nullptr, view.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr), 0);
+  const auto seen = view + "/" + cgroup.filename().string();
+  const auto result = bypass::run_self_test(child("run"), node_.pins().root, seen, kLimit);
+  EXPECT_EQ(umount(view.c_str()), 0) << std::strerror(errno);
+  EXPECT_TRUE(result.ok) << result.reason;
+  expect_nothing_left();
+}
+
 TEST_F(SelfTestTest, AProgramThatIsNotThereIsSaidToBe) {
   const auto result = run(dir_ + "/nothing");
   EXPECT_FALSE(result.ok);
@@ -142,12 +164,14 @@ TEST_F(ChecksTest, ACreditThatIsFarTooLargeIsCaught) {
 
 TEST_F(ChecksTest, ABypassThatRedirectsNothingIsCaught) {
   maps_->set_limits(0, 0);
-  EXPECT_TRUE(failures().starts_with("pairing: of 27 bytes 0 were redirected\n")) << failures();
+  const auto all = failures();
+  EXPECT_TRUE(all.starts_with("pairing: of 27 bytes 0 were redirected\n")) << all;
 }
 
 TEST_F(ChecksTest, ABypassThatPairsNothingIsCaught) {
   maps_->set_joining(false);
-  EXPECT_TRUE(failures().starts_with("pairing: two sockets over loopback were not paired\n"));
+  const auto all = failures();
+  EXPECT_TRUE(all.starts_with("pairing: two sockets over loopback were not paired\n")) << all;
 }
 
 }  // namespace
