@@ -22,7 +22,7 @@ ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
-# What has threads (weft_threaded() in cmake/weft.cmake): labelled so, and built by the target "threaded".
+# What has threads: weft_threaded() in cmake/weft.cmake labels it so; the target "threaded" builds it.
 TSAN_SUITES = ["unit", "e2e"]
 TSAN_ENV = {"TSAN_OPTIONS": "second_deadlock_stack=1"}
 TSAN_BITS = 28  # with more of vm.mmap_rnd_bits GCC 12's ends at once, now and then
@@ -94,8 +94,8 @@ class Tally:
 
 
 def run_ctest(build, suites, prefix, tally, env, only=None, before=()):
-    """Everything, or the entries that carry one of the labels in `only`. `before`: words of a command
-    that runs ctest."""
+    """Everything, or the entries that carry one of the labels in `only`. `before`: words of a
+    command that runs ctest."""
     report = f"{build}/ctest.xml"
     if os.path.exists(report):
         os.unlink(report)

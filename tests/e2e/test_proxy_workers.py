@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A proxy of several threads on a node while everything about it changes: rules, endpoints, breakers,
-workloads, the proxy itself. ThreadSanitizer's build of it goes through the same (scripts/test)."""
+"""A proxy of several threads on a node while everything about it changes: rules, endpoints,
+breakers, workloads, the proxy itself. ThreadSanitizer's build of it goes through the same
+(scripts/test)."""
 
 import os
 
@@ -36,7 +37,7 @@ class Workers(RoutesTest):
 
     @classmethod
     def with_workers(cls):
-        """The path of a program that is weft-proxy with so many threads: weftd gives it no such flag."""
+        """A program that is weft-proxy with so many threads: weftd gives it no such flag."""
         path, program = f"{cls.node.dir}/weft-proxy", os.path.abspath(weftlab.proxy_binary())
         with open(path, "w", encoding="ascii") as file:
             file.write(f'#!/bin/sh\nexec {program} --workers {WORKERS} "$@"\n')
