@@ -85,6 +85,7 @@ Echo::Echo(bool fails) : fails_(fails), door_(open_door()) {
     for (;;) {
       base::Fd fd(accept4(door_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (stopping_ || !fd) return;
+      ++connections_;
       peers_.emplace_back(
           [this, peer = std::move(fd)]() mutable { serve(Conversation(std::move(peer))); });
     }

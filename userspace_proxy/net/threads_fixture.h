@@ -52,6 +52,7 @@ class Echo {
   explicit Echo(bool fails = false);
   ~Echo();
   const Dialled& at() const { return door_.at; }
+  std::size_t connections() const { return connections_; }  // accepted so far
 
  private:
   void serve(Conversation peer);
@@ -59,6 +60,7 @@ class Echo {
   const bool fails_;
   Door door_;
   std::atomic<bool> stopping_{false};
+  std::atomic<std::size_t> connections_{0};
   std::vector<std::thread> peers_;  // of the accepting thread until that has ended
   std::thread acceptor_;
 };

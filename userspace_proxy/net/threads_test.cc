@@ -11,7 +11,7 @@
 namespace weft::net {
 namespace {
 
-constexpr unsigned kWorkers = 4, kCallers = 4, kSwaps = 300;
+constexpr unsigned kWorkers = 4, kCallers = 4, kSwaps = 200;
 
 void set_field(weft::v1::HeaderEdits& edits, std::uint64_t value) {
   auto& header = *edits.add_set();
@@ -138,7 +138,7 @@ TEST(Workers, ServeWhileWorkloadsAreRenamedAndForgottenAndQuestionsAreAsked) {
   proxy.tell(table(1, fleet.door.at, {one.at(), other.at()}));
   proxy.tell(workload("caller", 1), fleet.door.fd.get());
   fleet.call();
-  for (std::uint64_t number = 1; number <= kSwaps; ++number) {
+  for (std::uint64_t number = 1; number <= kSwaps / 2; ++number) {
     weft::v1::ToProxy message;
     message.mutable_ask()->set_number(number);
     proxy.tell(message);
@@ -155,6 +155,29 @@ TEST(Workers, ServeWhileWorkloadsAreRenamedAndForgottenAndQuestionsAreAsked) {
   fleet.stop_calling();
   EXPECT_EQ(fleet.calls.failed, 0u);
   EXPECT_GT(proxy.heard().beats, 0u);
+}
+
+TEST(Workers, KeepConnectionsToEndpointsForAWorkloadThatCameBack) {
+  const Echo echo;
+  Fleet fleet;
+  RunningProxy proxy(1, fleet.door.at);
+  proxy.tell(table(1, fleet.door.at, {echo.at()}));
+  proxy.tell(workload("caller", 1), fleet.door.fd.get());
+  const auto ask = [&] {
+    Conversation caller(fleet.door.at);
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(caller.say("GET /path HTTP/1.1\r\nHost: web\r\n\r\n"));
+      ASSERT_TRUE(caller.hear().starts_with("HTTP/1.1 200"));
+    }
+  };
+  ask();
+  EXPECT_EQ(echo.connections(), 1u);
+  weft::v1::ToProxy gone;
+  gone.mutable_workload_gone()->set_netns_cookie(kCookie);
+  proxy.tell(gone);
+  proxy.tell(workload("caller", 1), fleet.door.fd.get());
+  ask();
+  EXPECT_EQ(echo.connections(), 2u);
 }
 
 TEST(Workers, ShareBreakersWhoseTransitionsAreToldOnceEach) {
