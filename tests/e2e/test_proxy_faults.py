@@ -12,6 +12,7 @@ from proxy_harness import (
     LONG,
     OK,
     SANITIZED,
+    WORKERS,
     Backend,
     ProxyTest,
     answer,
@@ -236,7 +237,8 @@ class Retries(ProxyTest):
 
 class Shortages(ProxyTest):
     def test_without_descriptors_nothing_spins_and_it_recovers(self):
-        proxy = self.start_proxy(self.backend, descriptors=64)
+        descriptors = 48 + 16 * int(WORKERS)  # they are shared out among workers
+        proxy = self.start_proxy(self.backend, descriptors=descriptors)
         clients = []
         for _ in range(150):
             with contextlib.suppress(OSError):
@@ -248,7 +250,7 @@ class Shortages(ProxyTest):
         for client in clients:
             with contextlib.suppress(OSError, EOFError):
                 served += client.ask(request()).status == 200
-        self.assertGreaterEqual(served, 5)  # descriptors are shared out among workers
+        self.assertGreaterEqual(served, 5)
         for client in clients:
             client.close()
         began = time.monotonic()

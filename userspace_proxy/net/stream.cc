@@ -169,10 +169,11 @@ bool Stream::answer_preflight(const http::RequestHead& head) {
   if (!origin) return false;
   origin_ = origin->value;
   if (head.method != "OPTIONS" || !head.fields.find("access-control-request-method")) return false;
-  if (!allows_origin()) return false;  // the endpoint may know better
+  const bool allowed = allows_origin();
+  if (!allowed && rule_->cors->forward_unmatched_preflights) return false;
   status_ = 200;
   http::Fields fields;
-  add_preflight_fields(*rule_->cors, origin_, fields);
+  if (allowed) add_preflight_fields(*rule_->cors, origin_, fields);
   http::WriteResponse line;
   line.status = 200;
   line.minor = minor_;

@@ -162,13 +162,17 @@ void Worker::apply(ConfigPtr config) {
     else
       unwanted.push_back(key);
   }
-  for (const auto& key : unwanted) {
+  retire(unwanted);
+  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
+}
+
+void Worker::retire(const std::vector<PoolKey>& keys) {
+  for (const auto& key : keys) {
     auto node = pools_.extract(key);
     node.mapped()->retire();
     retired_.push_back(std::move(node.mapped()));
   }
   std::erase_if(retired_, [](const auto& pool) { return pool->size() == 0; });
-  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
 }
 
 // Services that the next configuration does not have.
@@ -206,9 +210,11 @@ void Worker::forget(std::uint64_t netns_cookie) {
   std::erase_if(listeners_, [](const auto& listener) { return !listener; });
   sockets_->forget(netns_cookie);
   // Connections of the workload are held open by their peers, who are gone with it; idle ones of
-  // pools are ours.
-  for (auto& [key, pool] : pools_)
-    if (pool->netns_cookie() == netns_cookie && netns_cookie) pool->retire();
+  // pools are ours. The workload may come back: then it has pools of its own again.
+  std::vector<PoolKey> unwanted;
+  for (const auto& [key, pool] : pools_)
+    if (pool->netns_cookie() == netns_cookie && netns_cookie) unwanted.push_back(key);
+  retire(unwanted);
 }
 
 void Worker::drain() {

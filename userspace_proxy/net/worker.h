@@ -153,6 +153,8 @@ class Worker {
     }
   };
 
+  void retire(const std::vector<PoolKey>& keys);
+
   const WorkerOptions options_;
   Loop loop_;
   std::unique_ptr<SocketSource> sockets_;
