@@ -38,7 +38,7 @@ struct Options {
   std::string route_kind = "exact";
   std::uint32_t max_connections = 100000;
   std::uint64_t drain_seconds = 30;
-  double head_timeout = 60, idle_timeout = 3600, stall_timeout = 300;
+  double detect_timeout = 0.1, head_timeout = 60, idle_timeout = 3600, stall_timeout = 300;
 };
 
 void describe(CLI::App& app, Options& options) {
@@ -60,6 +60,9 @@ void describe(CLI::App& app, Options& options) {
                  "of clients, a worker; further ones are closed and counted");
   app.add_option("--drain-seconds", options.drain_seconds,
                  "after SIGTERM connections may end by themselves for so long");
+  app.add_option("--detect-timeout", options.detect_timeout,
+                 "seconds that a client may say nothing on a port that may be no HTTP before an "
+                 "endpoint is connected, which may greet it");
   app.add_option("--head-timeout", options.head_timeout, "seconds for a request's head to arrive");
   app.add_option("--idle-timeout", options.idle_timeout,
                  "seconds that a client's connection may be without a request");
@@ -117,6 +120,7 @@ std::chrono::milliseconds ms_of(double seconds) {
 net::WorkerOptions worker_options(const Options& options) {
   net::WorkerOptions worker;
   worker.max_clients = options.max_connections;
+  worker.detect_timeout = ms_of(options.detect_timeout);
   worker.head_timeout = ms_of(options.head_timeout);
   worker.idle_timeout = ms_of(options.idle_timeout);
   worker.stall_timeout = ms_of(options.stall_timeout);

@@ -210,7 +210,8 @@ constexpr FamilyInfo kFamilies[] = {
       "source_principal", "destination_workload", "destination_workload_namespace",
       "destination_app", "destination_version", "destination_principal", "destination_service",
       "destination_service_name", "destination_service_namespace", "connection_security_policy"},
-     "Captured connections that are no HTTP/1 and are passed on as bytes."},
+     "Captured connections that are no HTTP/1 and are passed on as bytes; or may be, as their "
+     "client says nothing."},
     {Family::kTunnelsClosed,
      "weft_proxy_tunnels_closed_total",
      kCounter,

@@ -57,6 +57,8 @@ void Client::look_again() {
   worker_.remove(*this);
 }
 
+bool Client::takes_request() const { return (!stream_ || is_trying()) && !backlog(); }
+
 // One timer for whatever is waited for; moving it on costs a store.
 void Client::set_timer() {
   if (broken_) return;
@@ -64,9 +66,11 @@ void Client::set_timer() {
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
-  else if (!stream_ && !backlog() && !(reader_.at_start() && in_.empty()))
+  else if (takes_request() && !(reader_.at_start() && in_.empty()))
     wait = options.head_timeout;
-  else if (!stream_ && !backlog())
+  else if (mode_ == Mode::kSniff && !stream_)
+    wait = options.detect_timeout;
+  else if (takes_request())
     wait = draining_ ? std::chrono::milliseconds(kDrainQuietMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
 }
@@ -74,6 +78,8 @@ void Client::set_timer() {
 void Client::on_time() {
   if (!service_) return look_for_service();
   if (broken_) return gone(FlagBit::kDownstreamClosed);
+  if (mode_ == Mode::kSniff && !stream_ && in_.empty()) return try_tunnel();
+  if (is_trying()) drop_trial();
   if (draining_ && is_idle() && !backlog()) return linger();
   if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
@@ -95,8 +101,8 @@ void Client::on_time() {
 
 bool Client::takes() const {
   if (closing_ || broken_ || mode_ == Mode::kLinger) return false;
-  if (!stream_)
-    return !backlog();  // an answer that waits for a slow reader holds the next request up
+  // An answer that waits for a slow reader holds the next request up.
+  if (!stream_ || is_trying()) return takes_request();
   return !stream_->request_done() && stream_->wants_body();
 }
 
@@ -173,7 +179,8 @@ void Client::hold(std::string_view rest, bool held) {
 bool Client::step(std::string_view& input) {
   if (mode_ == Mode::kSniff) {
     if (input.empty()) {
-      if (eof_) worker_.remove(*this);  // somebody only looked whether anybody listens
+      if (eof_ && stream_) mode_ = Mode::kTunnel;   // the server may speak to who says nothing
+      if (eof_ && !stream_) worker_.remove(*this);  // who only looked whether anybody listens
       return false;
     }
     if (!sniff(input)) return false;
@@ -211,13 +218,34 @@ bool Client::sniff(std::string_view input) {
   if (is_http && i == input.size() && !eof_) return false;  // the method is not whole yet
   const bool crlf = input[0] == '\r' || input[0] == '\n';
   if (is_http || crlf) {
+    drop_trial();
     mode_ = Mode::kHttp;
     return true;
   }
   mode_ = Mode::kTunnel;
+  if (stream_) {  // an endpoint is asked already
+    set_timer();
+    return false;
+  }
   stream_ = worker_.new_stream();
   stream_->begin_tunnel(*this, service_);
   return false;
+}
+
+// A client of MySQL or SMTP waits for its server's greeting. So an endpoint is connected, and the
+// first byte decides: the endpoint's, or one of the client's that is no HTTP, makes it a tunnel; a
+// request that comes late is read as any other.
+void Client::try_tunnel() {
+  stream_ = worker_.new_stream();
+  stream_->begin_tunnel(*this, service_);
+  if (is_trying()) set_timer();
+}
+
+void Client::drop_trial() {
+  auto stream = std::move(stream_);
+  if (!stream) return;
+  stream->withdraw();
+  worker_.recycle(std::move(stream));
 }
 
 bool Client::begin(http::RequestHead& head) {
@@ -322,6 +350,7 @@ void Client::start_shadow(std::shared_ptr<LocalService> service,
                           std::shared_ptr<LocalCluster> cluster, std::string request,
                           bool head_only) {
   shadow_ = true;
+  mode_ = Mode::kHttp;
   service_ = std::move(service);
   stream_ = worker_.new_stream();
   stream_->begin_shadow(*this, service_, std::move(cluster), std::move(request), head_only);
@@ -440,6 +469,7 @@ void Client::become_tunnel() {
   mode_ = Mode::kTunnel;
   reader_.tunnel();
   want_read(!eof_);
+  set_timer();
   const auto held = std::move(in_);
   in_.clear();
   if (!held.empty()) stream_->on_client_tunnel(held);
@@ -447,6 +477,7 @@ void Client::become_tunnel() {
 }
 
 void Client::tunnel(std::string_view bytes) {
+  if (is_trying()) become_tunnel();
   auto& gather = worker_.gather();
   // Behind the 101 that came with it.
   if (gather.collects_for(*this)) return gather.add(bytes);
@@ -454,6 +485,7 @@ void Client::tunnel(std::string_view bytes) {
 }
 
 void Client::end_tunnel_writing() {
+  if (is_trying()) become_tunnel();
   if (backlog())
     shut_after_backlog_ = true;
   else
@@ -478,7 +510,7 @@ void Client::drain() {
   draining_ = true;
   // One that was just accepted has its request on the way, and one that is in use may have its next
   // one: that is answered, and the answer says that the connection ends.
-  if (is_idle()) set_timer();
+  if (is_idle() || is_trying()) set_timer();
 }
 
 bool Client::is_idle() const {

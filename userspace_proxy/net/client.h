@@ -37,7 +37,8 @@ class Client final : public Socket {
   void respond_end(bool chunked, const http::Fields& trailers);
   void write(std::span<const std::string_view> pieces);
   void tunnel(std::string_view bytes);
-  void become_tunnel();  // after 101: what is read from now on is the stream's as it is
+  void become_tunnel();  // after 101, or a server's first byte: what is read from now on is the
+                         // stream's as it is
   void end_tunnel_writing();
   void pause() { want_read(false); }
   void resume();  // the stream takes more of the request, or of the tunnel
@@ -68,6 +69,10 @@ class Client final : public Socket {
   bool step(std::string_view& input);  // false: nothing more can be done with what there is
   bool begin(http::RequestHead& head);
   bool sniff(std::string_view input);
+  void try_tunnel();  // nothing came: the server may be the one who speaks first
+  bool is_trying() const { return mode_ == Mode::kSniff && stream_; }
+  void drop_trial();
+  bool takes_request() const;
   void refuse(const http::Event& event);
   void hold(std::string_view rest, bool held);
   void read_tunnel();

@@ -262,6 +262,11 @@ void Stream::on_client_gone(FlagBit why) {
   record();
 }
 
+void Stream::withdraw() {
+  drop_upstream();
+  record();
+}
+
 void Stream::refuse(std::uint16_t status, const char* why) {
   backoff_.cancel();
   drop_upstream();

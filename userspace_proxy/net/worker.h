@@ -62,6 +62,10 @@ struct WorkerOptions {
   std::uint32_t max_clients = 100000;
   std::uint32_t max_upstreams = 65536;
   std::uint32_t max_upstreams_per_caller = 4096;
+  // A local caller writes its request right behind connect(); who says nothing for so long is
+  // either early, which costs a connection to an endpoint, or waits for a greeting, which comes so
+  // much later.
+  std::chrono::milliseconds detect_timeout{100};
   std::chrono::milliseconds head_timeout = std::chrono::seconds(60);
   std::chrono::milliseconds idle_timeout = std::chrono::hours(1);
   std::chrono::milliseconds stall_timeout = std::chrono::minutes(5);
