@@ -123,7 +123,7 @@ void Client::on_readable() {
   const std::string_view input(scratch.data(), static_cast<std::size_t>(got));
   if (in_.empty()) return process(input, false);
   in_.append(input);
-  if (takes()) return process(in_, true);
+  if (takes()) return process(in_.view(), true);
   want_read(wants_input());
 }
 
@@ -135,7 +135,7 @@ void Client::process(std::string_view input, bool held) {
   working_ = true;
   while (is_open() && mode_ != Mode::kTunnel && std::exchange(again_, false)) {
     advance(input, held);
-    input = in_;
+    input = in_.view();
     held = true;
   }
   working_ = false;
@@ -170,10 +170,9 @@ bool Client::wants_input() const {
 
 void Client::hold(std::string_view rest, bool held) {
   if (held)
-    in_.erase(0, in_.size() - rest.size());
+    in_.take(in_.size() - rest.size());
   else
-    in_.assign(rest);
-  if (in_.empty() && in_.capacity() > 64) std::string().swap(in_);
+    in_.append(rest);
 }
 
 bool Client::step(std::string_view& input) {
@@ -298,7 +297,7 @@ void Client::linger() {
   shutdown(fd(), SHUT_WR);
   if (eof_) return worker_.remove(*this);
   mode_ = Mode::kLinger;
-  std::string().swap(in_);
+  in_.clear();
   want_read(true);
   set_timer();
 }
@@ -316,7 +315,7 @@ void Client::on_writable() {
   if (stream_)
     stream_->on_client_drained();
   else
-    process(in_, true);  // also the end of a message that was answered before it
+    process(in_.view(), true);  // also the end of a message that was answered before it
 }
 
 void Client::on_broken() {
@@ -452,7 +451,7 @@ void Client::finished(bool keep) {
     if (!is_open()) return;
   }
   if (over) return linger();
-  if (working_ || !in_.empty() || eof_) return process(in_, true);
+  if (working_ || !in_.empty() || eof_) return process(in_.view(), true);
   want_read(true);
   set_timer();
 }
@@ -461,7 +460,7 @@ void Client::resume() {
   if (!is_open()) return;
   if (mode_ == Mode::kTunnel) return want_read(!eof_);
   // Also with nothing left to read: the end of the body may still have to be told.
-  if (takes()) return process(in_, true);
+  if (takes()) return process(in_.view(), true);
   want_read(wants_input());
 }
 
@@ -470,9 +469,8 @@ void Client::become_tunnel() {
   reader_.tunnel();
   want_read(!eof_);
   set_timer();
-  const auto held = std::move(in_);
-  in_.clear();
-  if (!held.empty()) stream_->on_client_tunnel(held);
+  const auto held = std::exchange(in_, {});
+  if (!held.empty()) stream_->on_client_tunnel(held.view());
   if (eof_ && stream_) stream_->on_client_tunnel_end();
 }
 

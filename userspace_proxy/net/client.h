@@ -9,6 +9,7 @@
 #include "userspace_proxy/http/codec.h"
 #include "userspace_proxy/net/config.h"
 #include "userspace_proxy/net/flags.h"
+#include "userspace_proxy/net/held_bytes.h"
 #include "userspace_proxy/net/socket.h"
 
 namespace weft::net {
@@ -93,7 +94,7 @@ class Client final : public Socket {
   std::shared_ptr<LocalService> service_;
   std::uint64_t epoch_ = 0;  // of the worker's configuration when service_ was looked up
   http::RequestReader reader_;
-  std::string in_;  // that could not be worked on yet
+  HeldBytes in_;  // that could not be worked on yet
   std::unique_ptr<Stream> stream_;
   Timer timer_;
   Mode mode_ = Mode::kSniff;
