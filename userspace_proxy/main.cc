@@ -57,7 +57,8 @@ void describe(CLI::App& app, Options& options) {
   app.add_option("--log-format", options.log_format, "of its own messages, on standard error")
       ->check(CLI::IsMember({"text", "json"}));
   app.add_option("--max-connections", options.max_connections,
-                 "of clients, a worker; further ones are closed and counted");
+                 "of clients, a worker; for further ones those are closed that wait for "
+                 "their next request the longest, else they are themselves; both are counted");
   app.add_option("--drain-seconds", options.drain_seconds,
                  "after SIGTERM connections may end by themselves for so long");
   app.add_option("--detect-timeout", options.detect_timeout,
@@ -148,8 +149,9 @@ rlim_t raise_descriptors() {
   return limit.rlim_max;
 }
 
-// Of a worker: a client without a descriptor left for its endpoint would only be told so.
-std::uint32_t most_clients(std::uint32_t wished, rlim_t descriptors, unsigned workers) {
+// Of a worker, of clients and of connections to endpoints: a client without a descriptor left for
+// its endpoint would only be told so.
+std::uint32_t most_of_each(std::uint32_t wished, rlim_t descriptors, unsigned workers) {
   constexpr rlim_t kOwn = 16, kOwnOfWorker = 8;
   const auto own = kOwn + kOwnOfWorker * workers;
   const auto share = descriptors > own ? (descriptors - own) / 2 / workers : 0;
@@ -225,7 +227,8 @@ class Proxy {
   void start_workers(net::WorkerOptions worker, bool standalone) {
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     const unsigned count = options_.workers ? options_.workers : std::min(processors, 4u);
-    worker.max_clients = most_clients(worker.max_clients, descriptors_, count);
+    worker.max_clients = most_of_each(worker.max_clients, descriptors_, count);
+    worker.max_upstreams = most_of_each(worker.max_upstreams, descriptors_, count);
     std::random_device seed;
     for (unsigned i = 0; i < count; ++i) {
       auto sockets = [this, standalone](net::Loop& loop) -> std::unique_ptr<net::SocketSource> {

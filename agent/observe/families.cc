@@ -252,6 +252,12 @@ constexpr FamilyInfo kFamilies[] = {
      kCounter,
      {"reason"},
      "Connections that the proxy could not take: full (its limit), no_descriptor."},
+    {Family::kProxyShed,
+     "weft_proxy_connections_shed_total",
+     kCounter,
+     {},
+     "Connections that waited for their next request and made room for new ones, the longest "
+     "first."},
     {Family::kProxyBadHeads,
      "weft_proxy_requests_refused_total",
      kCounter,

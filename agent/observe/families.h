@@ -52,6 +52,7 @@ enum class Family {
   kProxyAccepted,
   kProxyNoOrigin,
   kProxyRefused,
+  kProxyShed,
   kProxyBadHeads,
   kProxyRetries,
   kProxyRetryOverflow,

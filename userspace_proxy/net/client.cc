@@ -61,6 +61,7 @@ bool Client::takes_request() const { return (!stream_ || is_trying()) && !backlo
 
 // One timer for whatever is waited for; moving it on costs a store.
 void Client::set_timer() {
+  note_waiting();
   if (broken_) return;
   const auto& options = worker_.options();
   auto wait = options.stall_timeout;
@@ -73,6 +74,22 @@ void Client::set_timer() {
   else if (takes_request())
     wait = draining_ ? std::chrono::milliseconds(kDrainQuietMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
+}
+
+// Nothing of its next request has come, or of a tunnel.
+void Client::note_waiting() {
+  const bool waits = !broken_ && !closing_ && takes_request() && in_.empty() &&
+                     reader_.at_start() && (mode_ == Mode::kSniff || mode_ == Mode::kHttp);
+  if (!waits) return leave();
+  if (served_)
+    worker_.idle().join(*this, loop_.now_ms());
+  else if (!WaitingLink::waits())
+    worker_.silent().join(*this, loop_.now_ms());
+}
+
+bool Client::has_unread() const {
+  char byte;
+  return recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void Client::on_time() {
@@ -178,8 +195,9 @@ void Client::hold(std::string_view rest, bool held) {
 bool Client::step(std::string_view& input) {
   if (mode_ == Mode::kSniff) {
     if (input.empty()) {
-      if (eof_ && stream_) mode_ = Mode::kTunnel;   // the server may speak to who says nothing
-      if (eof_ && !stream_) worker_.remove(*this);  // who only looked whether anybody listens
+      if (eof_ && !stream_) worker_.remove(*this);     // who only looked whether anybody listens
+      if (eof_ && is_trying()) mode_ = Mode::kTunnel;  // a server may speak to who says nothing
+      if (mode_ == Mode::kTunnel) set_timer();
       return false;
     }
     if (!sniff(input)) return false;
@@ -222,12 +240,11 @@ bool Client::sniff(std::string_view input) {
     return true;
   }
   mode_ = Mode::kTunnel;
-  if (stream_) {  // an endpoint is asked already
-    set_timer();
-    return false;
+  if (!stream_) {  // or an endpoint is asked already
+    stream_ = worker_.new_stream();
+    stream_->begin_tunnel(*this, service_);
   }
-  stream_ = worker_.new_stream();
-  stream_->begin_tunnel(*this, service_);
+  if (stream_) set_timer();
   return false;
 }
 
@@ -257,6 +274,7 @@ bool Client::begin(http::RequestHead& head) {
     epoch_ = worker_.epoch();
   }
   keep_ = head.keep_alive;
+  served_ = true;
   stream_ = worker_.new_stream();
   stream_->begin(*this, service_, head);
   return is_open();
@@ -369,74 +387,6 @@ void Client::abort() {
 
 bool Client::may_keep() const {
   return keep_ && !(eof_ && in_.empty()) && !draining_ && !worker_.draining();
-}
-
-// Never ends the stream, which is in the middle of answering: that comes by the timer.
-void Client::write(std::span<const std::string_view> pieces) {
-  if (!is_open() || broken_) return;
-  if (!Socket::send(pieces)) {
-    broken_ = true;
-    loop_.set(timer_, 0);
-  } else if (backlog() || eof_ || (stream_ && !stream_->request_done())) {
-    set_timer();  // this is what was waited for
-  }
-}
-
-void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
-                     http::Framing framing, std::uint64_t content_length) {
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    auto& text = gather.text();
-    const auto from = text.size();
-    http::write_head(line, fields, framing, content_length, text);
-    return gather.add_text(from);
-  }
-  std::string head;
-  http::write_head(line, fields, framing, content_length, head);
-  const std::string_view piece = head;
-  write({&piece, 1});
-}
-
-void Client::respond_data(std::string_view data, bool chunked) {
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    if (chunked) {
-      auto& text = gather.text();
-      const auto from = text.size();
-      http::write_chunk_head(data.size(), text);
-      gather.add_text(from);
-    }
-    gather.add(data);
-    if (chunked) gather.add("\r\n");
-    return;
-  }
-  std::string head;
-  if (chunked) http::write_chunk_head(data.size(), head);
-  const std::array<std::string_view, 3> pieces{head, data, chunked ? "\r\n" : ""};
-  write(pieces);
-}
-
-void Client::respond_copy(std::string_view text) {
-  auto& gather = worker_.gather();
-  if (!gather.collects_for(*this)) return write({&text, 1});
-  const auto from = gather.text().size();
-  gather.text().append(text);
-  gather.add_text(from);
-}
-
-void Client::respond_end(bool chunked, const http::Fields& trailers) {
-  if (!chunked) return;
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    auto& text = gather.text();
-    const auto from = text.size();
-    http::write_last_chunk(trailers, text);
-    return gather.add_text(from);
-  }
-  std::string last;
-  http::write_last_chunk(trailers, last);
-  const std::string_view piece = last;
-  write({&piece, 1});
 }
 
 void Client::finished(bool keep) {

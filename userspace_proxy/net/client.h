@@ -11,6 +11,7 @@
 #include "userspace_proxy/net/flags.h"
 #include "userspace_proxy/net/held_bytes.h"
 #include "userspace_proxy/net/socket.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -19,7 +20,7 @@ class LocalCluster;
 class Worker;
 struct LocalService;
 
-class Client final : public Socket {
+class Client final : public Socket, public WaitingLink {
  public:
   Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t pool_owner);
   ~Client() override;
@@ -55,6 +56,8 @@ class Client final : public Socket {
   std::size_t waiting() const { return backlog(); }
   bool is_open() const { return Socket::is_open(); }
 
+  // --- for the worker, when there is no more room ---
+  bool has_unread() const;  // it does not wait: its next bytes are here and nobody has looked yet
   void drain();  // this process goes: after the request that is under way or comes within a second,
                  // without one after that
 
@@ -82,6 +85,7 @@ class Client final : public Socket {
   void look_for_service();
   void look_again();
   void set_timer();
+  void note_waiting();
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
   bool wants_input() const;
@@ -103,6 +107,7 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false, shadow_ = false;
+  bool served_ = false;     // it had a request
   std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;

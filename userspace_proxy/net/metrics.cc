@@ -14,7 +14,7 @@ void Metrics::observe(const SeriesKey& key, double ms, std::uint64_t in, std::ui
 
 void Metrics::add(const Metrics& other) {
   for (auto number :
-       {&Metrics::accepted, &Metrics::accept_failed, &Metrics::refused_full,
+       {&Metrics::accepted, &Metrics::accept_failed, &Metrics::refused_full, &Metrics::shed,
         &Metrics::without_origin, &Metrics::refused_heads, &Metrics::retries,
         &Metrics::retry_overflow, &Metrics::mirrors_dropped, &Metrics::upstream_opened,
         &Metrics::upstream_reused, &Metrics::upstream_failed, &Metrics::clients,

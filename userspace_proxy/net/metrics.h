@@ -68,7 +68,7 @@ struct Metrics {
   absl::flat_hash_map<SeriesKey, TunnelSeries> tunnels;  // status and flags 0
   absl::flat_hash_set<std::shared_ptr<const void>> holds;
 
-  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, without_origin = 0,
+  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, shed = 0, without_origin = 0,
                 refused_heads = 0, retries = 0, retry_overflow = 0, mirrors_dropped = 0;
   std::uint64_t upstream_opened = 0, upstream_reused = 0, upstream_failed = 0;
   std::uint64_t clients = 0, in_flight = 0, upstreams = 0;  // now

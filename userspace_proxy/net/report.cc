@@ -125,6 +125,7 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
           static_cast<double>(sum.refused_full));
   counter(report, "weft_proxy_connections_refused_total", {{"reason", "no_descriptor"}},
           static_cast<double>(sum.accept_failed));
+  counter(report, "weft_proxy_connections_shed_total", {}, static_cast<double>(sum.shed));
   counter(report, "weft_proxy_requests_refused_total", {}, static_cast<double>(sum.refused_heads));
   counter(report, "weft_proxy_retries_total", {}, static_cast<double>(sum.retries));
   counter(report, "weft_proxy_retry_overflow_total", {}, static_cast<double>(sum.retry_overflow));

@@ -53,6 +53,7 @@ void Upstream::begin(Stream& stream) {
   interims_ = 0;
   if (state_ == State::kIdle) {
     timer_.cancel();
+    leave();
     state_ = State::kBusy;
     ++worker_.metrics().upstream_reused;
     return connected();
@@ -249,6 +250,7 @@ void Upstream::release() {
   state_ = State::kIdle;
   want(true, false);
   loop_.set(timer_, static_cast<std::uint64_t>(pool_->idle_timeout_.count()));
+  worker_.idle_upstreams().join(*this, loop_.now_ms());
   pool_->put_back(*this);
 }
 
@@ -257,6 +259,7 @@ void Upstream::abandon() {
   self_.reset();
   stream_ = nullptr;
   timer_.cancel();
+  leave();
   state_ = State::kClosed;
   close();
   pool_->remove(*this);

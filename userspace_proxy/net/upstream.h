@@ -13,6 +13,7 @@
 #include "userspace_proxy/http/codec.h"
 #include "userspace_proxy/net/config.h"
 #include "userspace_proxy/net/socket.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -20,7 +21,7 @@ class Pool;
 class Stream;
 class Worker;
 
-class Upstream final : public Socket {
+class Upstream final : public Socket, public WaitingLink {
  public:
   Upstream(Worker& worker, Pool& pool);
   ~Upstream() override;

@@ -22,6 +22,7 @@
 #include "userspace_proxy/net/socket_source.h"
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/upstream.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -106,6 +107,9 @@ class Worker {
   AccessLog& log() { return log_; }
   const Breaker& breaker() const { return breaker_; }
   Random& random() { return random_; }
+  WaitingList& idle() { return idle_; }      // clients between two requests
+  WaitingList& silent() { return silent_; }  // ... that have said nothing yet
+  WaitingList& idle_upstreams() { return idle_upstreams_; }
   std::uint64_t epoch() const { return epoch_; }
   bool draining() const { return draining_; }
   std::shared_ptr<LocalService> service(const Dialled& dialled);
@@ -126,6 +130,8 @@ class Worker {
   void keep_for_late_comers(const Config& next);
   class Listener;
   bool accept_from(Listener& listener);  // whether there may be more
+  bool make_room();                      // by closing a client that waits; false: none does
+  WaitingLink* longest_waiting();
   void admit(base::Fd fd, const Listener& listener);
   std::uint32_t& upstreams_of(std::uint64_t owner);
 
@@ -156,6 +162,7 @@ class Worker {
   };
   absl::flat_hash_map<Dialled, Gone> gone_;
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters_;
+  WaitingList idle_, silent_, idle_upstreams_;  // outlive whom they hold
   absl::flat_hash_map<PoolKey, std::unique_ptr<Pool>> pools_;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<std::uint32_t>> upstreams_of_;  // by owner
   std::vector<std::unique_ptr<Pool>> retired_;
