@@ -341,6 +341,8 @@ void Proxy::set_report() {
   auto report = reports_.total();
   report->gauges.push_back({"weft_proxy_up", {}, up ? 1.0 : 0.0});
   report->counters.push_back({"weft_proxy_restarts_total", {}, static_cast<double>(restarts)});
+  const auto cut = supervisor_ ? supervisor_->cut() : 0;
+  report->counters.push_back({"weft_proxy_connections_cut_total", {}, static_cast<double>(cut)});
   report_ = std::move(report);
 }
 

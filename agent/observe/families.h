@@ -65,6 +65,7 @@ enum class Family {
   kProxyUpstreams,
   kProxyUp,
   kProxyRestarts,
+  kProxyCut,
   kProcessCpu,
   kProcessResident,
   kProcessVirtual,

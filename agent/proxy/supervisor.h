@@ -64,12 +64,14 @@ class Supervisor {
   const Generation* serving() const;
   const std::string& error() const { return error_; }  // why the last one could not be started
   std::uint64_t restarts() const { return restarts_; }
+  std::uint64_t cut() const { return cut_; }  // connections that draining ones ended with
 
  private:
   void adopt_what_is_left();
   void start_generation();
   absl::Status try_to_start();
   std::uint32_t next_number();
+  void need_a_column();
   Launch launch_of(std::uint32_t number, const Hooks::Gifts& gifts, int channel) const;
   void on_serving(Generation& generation);
   void on_ended(Generation& generation, const std::string& how);
@@ -89,7 +91,7 @@ class Supervisor {
   bool starting_again_ = false;
   std::chrono::milliseconds delay_{0};
   std::string error_, started_file_;
-  std::uint64_t restarts_ = 0;
+  std::uint64_t restarts_ = 0, cut_ = 0;
   boost::asio::steady_timer restart_timer_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };

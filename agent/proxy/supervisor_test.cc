@@ -265,6 +265,37 @@ TEST_F(SupervisorTest, GivesNoTwoLivingGenerationsOneColumn) {
   EXPECT_EQ(ups, std::vector<bool>{true});
 }
 
+TEST_F(SupervisorTest, CutsTheOldestThatDrainsWhereAReloadNeedsItsColumn) {
+  timing.drain = 1h;
+  timing.crowded = 100ms;
+  make("deaf");
+  supervisor->start();
+  ASSERT_TRUE(serves(1));
+  EXPECT_EQ(listener.ask(), "1");
+  ASSERT_TRUE(wait([&] { return supervisor->serving()->connections() == 1; }));
+  for (std::uint32_t number = 2; number <= 5; ++number) {
+    EXPECT_EQ(supervisor->cut(), 0u);
+    supervisor->reload("test");
+    ASSERT_TRUE(serves(number));
+  }
+  EXPECT_EQ(supervisor->cut(), 1u);
+  EXPECT_EQ(supervisor->generations().size(), 4u);
+  EXPECT_EQ(supervisor->generations().front()->number(), 2u) << "the others drain on";
+  EXPECT_EQ(ups, std::vector<bool>{true});
+}
+
+TEST_F(SupervisorTest, CutsNobodyWhoEndsInTime) {
+  timing.drain = timing.crowded = 1h;
+  make();
+  supervisor->start();
+  for (std::uint32_t number = 1; number <= 9; ++number) {
+    ASSERT_TRUE(serves(number));
+    supervisor->reload("test");
+  }
+  ASSERT_TRUE(serves(10));
+  EXPECT_EQ(supervisor->cut(), 0u);
+}
+
 TEST_F(SupervisorTest, KeepsTheOldGenerationWhereTheNewOneCannotRun) {
   make();
   supervisor->start();

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from harness import NodeTest, client, main, wait_until
+from harness import NodeTest, client, main, manifests, server, wait_until
 
 WEB = "10.96.0.10"
 
@@ -139,6 +139,52 @@ class Processes(ProxyTest):
         window = time.monotonic() - begin
         print(f"captured {window * 1000:.0f} ms after it was asked for, its making included")
         self.assertLess(window, 3)
+
+
+MAIL = "10.96.0.25"
+
+
+class Greetings(ProxyTest):
+    """A service whose port may be anything, with rules, and a server that speaks first."""
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.node["a"].serve(server.greeting, "220 mail\r\n", 2525)
+        ports = [manifests.service_port(25, 2525)]
+        cls.write_service("test/mail", [MAIL], ["a"], ports=ports, slice_ports=[2525])
+        cls.mesh.write("mail.yaml", routes("test/mail", "mail"))
+
+    def setUp(self):
+        super().setUp()
+        self.weftd.wait_service("test/mail", 1)
+
+    def be_greeted(self):
+        job = self.client.start(client.be_greeted, MAIL, 25)
+        self.assertEqual(job.receive(), "220 mail\r\n")
+        return job
+
+    def test_a_captured_client_hears_its_server_first(self):
+        def tunnels():
+            return self.weftd.metrics().sum("weft_proxy_tunnels_opened_total")
+
+        before = tunnels()
+        self.assertEqual(self.be_greeted().stop(), "stopped")
+        wait_until(lambda: tunnels() == before + 1, 10, "the tunnel is counted")
+
+    def test_a_reload_that_needs_room_cuts_the_oldest_tunnels_alone(self):
+        jobs = []
+        for _ in range(4):
+            jobs.append(self.be_greeted())
+            pid = self.proxy()["pid"]
+            self.weftd.ctl("proxy", "reload")
+            self.wait_serving(but_not=pid)
+        self.assertEqual(jobs[0].result(), "closed")
+        self.assertEqual([job.finished() for job in jobs[1:]], [False] * 3)
+        self.assertEqual([job.stop() for job in jobs[1:]], ["stopped"] * 3)
+        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old ones have ended")
+        cut = "weft_proxy_connections_cut_total"
+        wait_until(lambda: self.weftd.metrics().sum(cut) == 1, 10, "one connection was cut")
 
 
 HAPROXY = """

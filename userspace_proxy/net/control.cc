@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "mesh/base/log.h"
 #include "userspace_proxy/net/report.h"
@@ -212,11 +213,13 @@ void Control::beat() {
 }
 
 void Control::drain(std::uint64_t deadline_ms) {
-  if (draining_) return;
-  draining_ = true;
-  log::info("drain", {{"deadline_ms", deadline_ms}});
-  workers_.each([](Worker& worker) { worker.drain(); });
+  const auto until = loop_.now_ms() + deadline_ms;
+  if (draining_ && until >= drain_until_ms_) return;
+  drain_until_ms_ = until;
   loop_.set(drain_timer_, deadline_ms);
+  log::info("drain", {{"deadline_ms", deadline_ms}});
+  if (std::exchange(draining_, true)) return;
+  workers_.each([](Worker& worker) { worker.drain(); });
   loop_.set(beat_, 1);
 }
 

@@ -28,7 +28,8 @@ class Control final : public Loop::Watcher {
   // `channel`: to weftd; none: nobody tells anything.
   Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers);
 
-  void drain(std::uint64_t deadline_ms);   // then the loop is stopped
+  // Then the loop is stopped. Again: the deadline may only come nearer.
+  void drain(std::uint64_t deadline_ms);
   void tell(weft::v1::FromProxy message);  // from any thread
   void apply(const weft::v1::Config& message);
 
@@ -51,6 +52,7 @@ class Control final : public Loop::Watcher {
   std::string out_;
   Timer beat_, drain_timer_;
   bool draining_ = false;
+  std::uint64_t drain_until_ms_ = 0;
 };
 
 }  // namespace weft::net
