@@ -25,7 +25,8 @@ namespace {
 
 using namespace weft;
 
-constexpr int kChannel = 3, kSockets = 4, kEndpointStates = 5, kPolicies = 6, kServiceStates = 7;
+constexpr int kChannel = 3, kSockets = 4, kEndpointStates = 5, kPolicies = 6, kServiceStates = 7,
+              kProxyState = 8;
 
 struct Options {
   std::optional<std::uint32_t> generation;
@@ -47,7 +48,7 @@ void describe(CLI::App& app, Options& options) {
       "weftd starts it and tells it what to serve. By hand, one service without weftd:\n"
       "  weft-proxy --listen 127.0.0.1:8080 --to 10.0.0.1:80 --to 10.0.0.2:80");
   app.add_option("--generation", options.generation,
-                 "started by weftd as its Nth proxy, with descriptors 3 to 7 (docs/proxy.md)");
+                 "started by weftd as its Nth proxy, with descriptors 3 to 8 (docs/proxy.md)");
   app.add_option("--workers", options.workers, "threads; 0: one a processor, at most 4")
       ->check(CLI::Range(0, 64));
   app.add_option("--access-log-every", options.access_log_every,
@@ -191,20 +192,23 @@ class Proxy {
       listener = *std::move(opened);
     }
     std::optional<net::KernelTables> tables;
+    const auto column = options_.generation.value_or(0) % WEFT_PROXY_GENERATIONS;
+    std::uint64_t* beat = nullptr;
     if (!standalone) {
       auto mapped = net::KernelTables::map(kEndpointStates, kPolicies, kServiceStates);
       if (!mapped.ok()) return fail(std::string(mapped.status().message()));
       tables = *std::move(mapped);
       for (const int fd : {kEndpointStates, kPolicies, kServiceStates}) close(fd);
+      beat = net::KernelTables::map_beat(kProxyState, column);
+      if (beat) close(kProxyState);
       if (auto status = net::enter_sandbox(); !status.ok())
         return fail(std::string(status.message()));
     }
     if (!standalone) hub_ = std::make_unique<net::SocketHub>(loop_, base::Fd(kSockets));
     start_workers(worker, standalone);
     net::Control control(loop_, base::Fd(standalone ? -1 : kChannel),
-                         net::ConfigBuilder(std::move(tables), options_.generation.value_or(0) %
-                                                                   WEFT_PROXY_GENERATIONS),
-                         {[this](auto task) { each(task); }, threads_.size()});
+                         net::ConfigBuilder(std::move(tables), column),
+                         {[this](auto task) { each(task); }, threads_.size()}, beat);
     control_ = &control;
     Signals signals(loop_, [&](int) { control.drain(options_.drain_seconds * 1000); });
     if (standalone) {

@@ -246,10 +246,11 @@ void Supervisor::start_again() {
 }
 
 void Supervisor::note_up() {
-  const bool up = serving() && !stopped_;
+  const auto* one = stopped_ ? nullptr : serving();
+  const auto up = one ? std::optional(one->number()) : std::nullopt;
   if (up == up_) return;
   up_ = up;
-  hooks_.up(up);
+  hooks_.up(one);
 }
 
 }  // namespace weft::proxy

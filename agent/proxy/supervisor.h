@@ -11,6 +11,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,8 @@ class Supervisor {
     std::function<absl::StatusOr<Gifts>(std::uint32_t number)> gifts;
     // It runs: tell it everything there is, and serve_after() what.
     std::function<void(Generation&)> welcome;
-    std::function<void(bool)> up;                     // called on changes only; begins as down
+    // Which one serves, or null; called on changes only, begins as none.
+    std::function<void(const Generation*)> up;
     std::function<void(std::uint32_t column)> clear;  // its generation is no more
     std::function<void(Generation&, const weft::v1::FromProxy&)> said;
     std::function<void()> changed;  // anything that status shows
@@ -85,7 +87,7 @@ class Supervisor {
   Hooks hooks_;
   std::list<std::unique_ptr<Generation>> generations_;
   std::uint32_t last_number_ = 0;
-  bool up_ = false;
+  std::optional<std::uint32_t> up_;  // the number of the one that was told to serve
   bool stopped_ = false;
   bool crowded_ = false;  // waits for a column
   bool starting_again_ = false;

@@ -88,7 +88,11 @@ class SupervisorTest : public ::testing::Test {
       workload.mutable_workload()->set_listeners(1);
       one.send(workload, {listener.fd.get()});
     };
-    hooks.up = [this](bool up) { ups.push_back(up); };
+    hooks.up = [this](const Generation* serving) {
+      told = serving ? serving->number() : 0;
+      const bool up = serving;
+      if (ups.empty() || ups.back() != up) ups.push_back(up);
+    };
     hooks.clear = [this](std::uint32_t column) { cleared.push_back(column); };
     hooks.changed = [] {};
     return hooks;
@@ -119,6 +123,7 @@ class SupervisorTest : public ::testing::Test {
   Timing timing = quick();
   bool no_gifts = false;
   std::vector<bool> ups;
+  std::uint32_t told = 0;  // who serves; 0: nobody
   std::vector<std::uint32_t> cleared;
   std::optional<Supervisor> supervisor;
 };
@@ -234,6 +239,7 @@ TEST_F(SupervisorTest, ReloadsWithoutAMomentInWhichNobodyAnswers) {
   EXPECT_GT(asked, 100);
   EXPECT_EQ(ups, std::vector<bool>{true});
   EXPECT_EQ(listener.ask(), "21");
+  EXPECT_EQ(told, 21u);
 }
 
 TEST_F(SupervisorTest, KillsAnOldGenerationThatDoesNotEndByItsDeadline) {

@@ -141,6 +141,42 @@ class Processes(ProxyTest):
         self.assertLess(window, 3)
 
 
+DIRECT = "10.96.0.11"
+
+
+class NobodyLeft(ProxyTest):
+    """weftd and its proxy are gone, and what they wrote is still there."""
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.write_service(
+            "test/any", [DIRECT], ["a", "b", "c"], annotations={"weft.mesh/proxy-down": "direct"}
+        )
+        cls.mesh.write("any.yaml", routes("test/any", "any"))
+
+    def error(self, address):
+        return self.client.run(client.connect_error, address, 80)
+
+    def test_each_service_follows_its_own_rule_when_weftd_and_the_proxy_have_died(self):
+        self.weftd.wait_service("test/any", 3)
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})
+        pid = self.proxy()["pid"]
+        self.weftd.kill9()
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})  # the proxy lives
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.ask(DIRECT)["error"] is None, 30, "the proxy is missed")
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})
+        self.assertEqual(self.error(WEB), "ECONNREFUSED")
+        self.weftd.start()
+        self.wait_serving(but_not=pid)
+        before = self.served_by_proxy()
+        for address in (WEB, DIRECT):
+            self.assertEqual(set(self.names(address, 30)), {"a", "b", "c"})
+        wait_until(lambda: self.served_by_proxy() >= before + 60, 10, "both are captured again")
+
+
 MAIL = "10.96.0.25"
 
 

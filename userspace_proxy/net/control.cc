@@ -21,11 +21,13 @@ constexpr std::size_t kMostUnsent = 16 << 20;  // weftd does not read: news are 
 
 }  // namespace
 
-Control::Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers)
+Control::Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers,
+                 std::uint64_t* beat_ns)
     : loop_(loop),
       channel_(std::move(channel)),
       builder_(std::move(builder)),
       workers_(std::move(workers)),
+      beat_ns_(beat_ns),
       beat_([this] { beat(); }),
       drain_timer_([this] {
         log::warning("drain",
@@ -200,6 +202,7 @@ void Control::beat() {
     said.mutable_heartbeat()->set_connections(sum->connections);
     said.mutable_heartbeat()->set_requests(sum->requests);
     loop_.post([this, said = std::move(said)] {
+      if (beat_ns_) __atomic_store_n(beat_ns_, Loop::clock_ns(), __ATOMIC_RELAXED);
       send(said);
       if (draining_ && !said.heartbeat().connections()) {
         weft::v1::FromProxy drained;
