@@ -81,7 +81,7 @@ struct FamilyInfo {
   Family family;
   const char* name;
   FamilyType type;
-  std::array<const char*, 18> labels;  // up to the first null
+  std::array<const char*, 22> labels;  // up to the first null
   const char* help;
 
   std::size_t label_count() const;

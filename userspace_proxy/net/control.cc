@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "mesh/base/log.h"
+#include "mesh/model/workload.h"
 #include "userspace_proxy/net/report.h"
 
 namespace weft::net {
@@ -135,6 +136,10 @@ void Control::on_workload(const weft::v1::Workload& message) {
   };
   caller->app = label("app");
   caller->version = label("version");
+  if (!caller->workload.empty()) {
+    caller->canonical_service = model::canonical_service(caller->rules.labels, caller->workload);
+    caller->canonical_revision = model::canonical_revision(caller->rules.labels);
+  }
   caller->host_network = message.host_network();
   // What is known of a workload may come after its listeners.
   if (!message.listeners())

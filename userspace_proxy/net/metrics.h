@@ -54,11 +54,12 @@ struct SeriesKey {
   const model::HttpCluster* cluster;  // as asked for; both are kept alive by `holds`
   std::uint16_t status;
   Flags flags;
+  const model::Workload* to = nullptr;  // of the endpoint that answered; null: nobody, or not known
 
   bool operator==(const SeriesKey&) const = default;
   template <class H>
   friend H AbslHashValue(H state, const SeriesKey& key) {
-    return H::combine(std::move(state), key.caller, key.cluster, key.status, key.flags);
+    return H::combine(std::move(state), key.caller, key.cluster, key.status, key.flags, key.to);
   }
 };
 
@@ -77,6 +78,9 @@ struct Metrics {
   void hold(std::shared_ptr<const void> what) { holds.insert(std::move(what)); }
   void observe(const SeriesKey& key, double ms, std::uint64_t in, std::uint64_t out,
                std::uint64_t now_ms);
+  // The same; the key's workload is held with the series.
+  void observe(SeriesKey key, const std::shared_ptr<const model::Workload>& to, double ms,
+               std::uint64_t in, std::uint64_t out, std::uint64_t now_ms);
   void add(const Metrics& other);  // the plain numbers, not the series
   // Series that nothing was added to for kKeepMs go, and with them what only they named.
   static constexpr std::uint64_t kKeepMs = 15 * 60 * 1000;

@@ -326,8 +326,9 @@ void Stream::record() {
     series.sent += bytes_in_;
     series.received += bytes_out_;
   } else {
-    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_}, ms,
-                    bytes_in_, bytes_out_, worker_.loop().now_ms());
+    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_},
+                    endpoint_ ? endpoint_->workload : nullptr, ms, bytes_in_, bytes_out_,
+                    worker_.loop().now_ms());
   }
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }
