@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 
+#include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "cli/cli.h"
 
@@ -208,7 +209,13 @@ Json dump_originals(const Context&, const kernel::Maps& maps) {
 
 Json dump_proxy_state(const Context&, const kernel::Maps& maps) {
   if (!maps.proxy_state.size()) return Json::array();
-  return Json::array({{{"up", kernel::load(maps.proxy_state.at(0).up) != 0}}});
+  const auto& state = maps.proxy_state.at(0);
+  const auto up = kernel::load(state.up);
+  Json column;  // null: none serves, or it has no beat
+  if (up >= WEFT_PROXY_COLUMN) column = up - WEFT_PROXY_COLUMN;
+  Json beats = Json::array();
+  for (const auto& beat : state.beat_ns) beats.push_back(kernel::load(beat));
+  return Json::array({{{"up", kernel::proxy_is_up(maps)}, {"column", column}, {"beat_ns", beats}}});
 }
 
 struct Known {

@@ -272,7 +272,7 @@ weft_global int weft_proxy_verdict(__u32 service, __u64 cookie, __u32 listening)
     const __u32 zero = 0;
     const struct weft_proxy_state *state = bpf_map_lookup_elem(&weft_proxy_state, &zero);
     const __u64 *capture = bpf_map_lookup_elem(&weft_captures, &cookie);
-    if (state && state->up && capture &&
+    if (state && capture && weft_proxy_serves(state, bpf_ktime_get_ns()) &&
         weft_capture_listening(*(volatile __u64 *)capture, cookie) & listening)
         return WEFT_VERDICT_CAPTURE;
     return policy->flags & WEFT_POLICY_PROXY_DIRECT ? WEFT_VERDICT_PASS

@@ -152,7 +152,7 @@ TEST_F(BesideAProxy, ConnectionsOfAllItsGenerationsCountTowardsTheServicesLimit)
   EXPECT_EQ(dial(kService, &sockets[1]), 0);
   EXPECT_EQ(dial(kService, &sockets[2]), ECONNREFUSED);
   EXPECT_EQ(total().active, 2u);
-  kernel::clear_column(node_.maps(), 3);
+  kernel::clear_generation(node_.maps(), 3);
   EXPECT_EQ(total().connections[0], 1u) << "the other generation lives";
   EXPECT_EQ(dial(kService, &sockets[2]), 0) << "what a dead proxy held is given back";
 }
@@ -167,7 +167,7 @@ TEST_F(BesideAProxy, ConnectionsThatItHasToAnEndpointMoveOthersAway) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(dial(kService, &sockets[i]), 0) << i;
   EXPECT_EQ(state("127.0.0.2").active, 3u);
   EXPECT_EQ(dial(kService, &sockets[3]), ECONNREFUSED);
-  kernel::clear_column(node_.maps(), 2);
+  kernel::clear_generation(node_.maps(), 2);
   EXPECT_EQ(dial(kService, &sockets[3]), 0);
   EXPECT_EQ(state("127.0.0.1").active, 1u);
 }

@@ -319,7 +319,11 @@ class Changes(RoutesTest):
 
 
 class FromOutside(RoutesTest):
-    LABELS = {"client": {"app": "shop", "version": "v7", "pod-template-hash": "77"}}
+    LABELS = {
+        "client": {"app": "shop", "version": "v7", "pod-template-hash": "77"},
+        "a": {"app": "web", "version": "v1"},
+        "b": {"app": "web", "version": "v1", "service.istio.io/canonical-name": "front"},
+    }
 
     @classmethod
     def prepare(cls):
@@ -341,12 +345,28 @@ class FromOutside(RoutesTest):
             "response_code": "200",
             "response_flags": "-",
         }
+        asked = {
+            name: {
+                "source_canonical_service": "shop",
+                "destination_workload": name,
+                "destination_workload_namespace": "test",
+                "destination_app": "web",
+                "destination_version": "v1",
+                "destination_canonical_service": canonical,
+                "destination_canonical_revision": "v1",
+            }
+            for name, canonical in {"a": "web", "b": "front"}.items()
+        }
         before = self.count("istio_requests_total", **labels)
         self.fetch(WEB, ["/"] * 12)
         self.get(WEB, pod=self.other)
         wait_until(
             lambda: self.count("istio_requests_total", **labels) == before + 12, 10, "12 are counted"
         )
+        for who in asked.values():
+            self.assertGreater(self.count("istio_requests_total", **labels, **who), 0)
+        counted = sum(self.count("istio_requests_total", **labels, **who) for who in asked.values())
+        self.assertEqual(counted, before + 12)
         self.assertEqual(self.count("weft_proxy_up"), 1)
 
     def test_promtool_finds_nothing_to_say(self):

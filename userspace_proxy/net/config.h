@@ -18,6 +18,7 @@
 #include "mesh/model/address.h"
 #include "mesh/model/http.h"
 #include "mesh/model/mesh.h"
+#include "mesh/model/workload.h"
 #include "userspace_proxy/routes/origins.h"
 #include "userspace_proxy/routes/table.h"
 
@@ -51,7 +52,8 @@ struct Endpoint {
   std::uint16_t weight = 1;
   std::uint8_t priority = 0;
   model::EndpointState state = model::EndpointState::kReady;
-  SharesPtr shares;  // never null
+  SharesPtr shares;                                 // never null
+  std::shared_ptr<const model::Workload> workload;  // null: not known
 };
 
 // What all workers have under way to a cluster, for limits that hold for the process. Outlives
@@ -116,6 +118,7 @@ struct Caller {
   std::uint64_t netns_cookie = 0;  // 0: the node's own namespace
   routes::Caller rules;
   std::string workload, workload_namespace, app, version;
+  std::string canonical_service, canonical_revision;
   bool host_network = false;
 };
 using CallerPtr = std::shared_ptr<const Caller>;

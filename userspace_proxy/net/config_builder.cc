@@ -96,6 +96,14 @@ std::shared_ptr<ClusterCounts> ConfigBuilder::counts_of(const std::string& clust
   return counts;
 }
 
+std::shared_ptr<const model::Workload> ConfigBuilder::known(const model::WorkloadRef& workload) {
+  if (!workload.to) return nullptr;
+  auto& kept = workloads_[*workload.to];
+  auto shared = kept.lock();
+  if (!shared) kept = shared = workload.to;
+  return shared;
+}
+
 absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message) {
   auto told = wire::from_wire(message);
   if (!told.ok()) return told.status();
@@ -117,7 +125,8 @@ absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message)
     cluster->endpoints.push_back(
         {each.address, each.port, each.weight, each.priority, each.state,
          shares_of(base.name(), each, policy,
-                   each.service_index ? each.service_index : told->service_index)});
+                   each.service_index ? each.service_index : told->service_index),
+         known(each.workload)});
   return cluster;
 }
 
@@ -152,6 +161,7 @@ ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message,
   std::erase_if(waiting_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(counts_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(shares_, [](const auto& entry) { return entry.second.expired(); });
+  std::erase_if(workloads_, [](const auto& entry) { return entry.second.expired(); });
   auto config = std::make_shared<Config>();
   config->generation = message.generation();
   config->clusters = clusters_;

@@ -45,6 +45,7 @@ class Stream {
   void on_input_pause();  // all that was read has been told: what it came to is sent at once
   void refuse(std::uint16_t status, const char* why);  // its body is broken: nothing follows
   void on_client_gone(FlagBit why);
+  void withdraw();  // a tunnel that nothing went through: its client is served in another way
   void on_client_drained();  // what waited for it was sent
   void on_client_tunnel(std::string_view data);
   void on_client_tunnel_end();

@@ -276,6 +276,11 @@ void Stream::on_client_gone(FlagBit why) {
   record();
 }
 
+void Stream::withdraw() {
+  drop_upstream();
+  record();
+}
+
 void Stream::refuse(std::uint16_t status, const char* why) {
   backoff_.cancel();
   drop_upstream();
@@ -335,8 +340,9 @@ void Stream::record() {
     series.sent += bytes_in_;
     series.received += bytes_out_;
   } else {
-    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_}, ms,
-                    bytes_in_, bytes_out_, worker_.loop().now_ms());
+    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_},
+                    endpoint_ ? endpoint_->workload : nullptr, ms, bytes_in_, bytes_out_,
+                    worker_.loop().now_ms());
   }
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }

@@ -54,6 +54,7 @@ void Upstream::begin(Stream& stream) {
   interims_ = 0;
   if (state_ == State::kIdle) {
     timer_.cancel();
+    leave();
     state_ = State::kBusy;
     ++worker_.metrics().upstream_reused;
     return connected();
@@ -251,6 +252,7 @@ void Upstream::release() {
   state_ = State::kIdle;
   want(true, false);
   loop_.set(timer_, static_cast<std::uint64_t>(pool_->idle_timeout_.count()));
+  worker_.idle_upstreams().join(*this, loop_.now_ms());
   pool_->put_back(*this);
 }
 
@@ -259,6 +261,7 @@ void Upstream::abandon() {
   self_.reset();
   stream_ = nullptr;
   timer_.cancel();
+  leave();
   state_ = State::kClosed;
   close();
   place_.give_back();

@@ -14,6 +14,7 @@
 #include "userspace_proxy/net/config.h"
 #include "userspace_proxy/net/place.h"
 #include "userspace_proxy/net/socket.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -21,7 +22,7 @@ class Pool;
 class Stream;
 class Worker;
 
-class Upstream final : public Socket {
+class Upstream final : public Socket, public WaitingLink {
  public:
   Upstream(Worker& worker, Pool& pool, Place place);
   ~Upstream() override;

@@ -20,6 +20,10 @@ constexpr std::uint64_t kLogFlushMs = 500;
 // Nobody tells when a socket of the kernel's or another generation's connection makes room.
 constexpr std::uint64_t kLookForRoomMs = 50;
 constexpr std::uint64_t kLateMs = 1000;  // from a connect() to its accept()
+// A client that has just connected is about to send its request, and nobody tries that again for
+// it; one that said nothing for so long is not.
+constexpr std::uint64_t kSilentMs = 1000;
+constexpr int kLooksForRoom = 16;
 
 }  // namespace
 
@@ -232,16 +236,48 @@ void Worker::drain() {
   for (auto* client : clients) client->drain();
 }
 
+WaitingLink* Worker::longest_waiting() {
+  auto* idle = idle_.oldest();
+  auto* silent = silent_.oldest();
+  if (silent && silent->since_ms() + kSilentMs > loop_.now_ms()) silent = nullptr;
+  if (!idle || !silent) return idle ? idle : silent;
+  return idle->since_ms() <= silent->since_ms() ? idle : silent;
+}
+
+// Whoever waits for its client's next request loses nothing but the connection, and a client that
+// keeps connections expects that; whoever calls anew would be turned away.
+bool Worker::make_room() {
+  for (int i = 0; i < kLooksForRoom; ++i) {
+    auto* link = longest_waiting();
+    if (!link) return false;
+    auto& client = static_cast<Client&>(*link);
+    if (client.has_unread()) {
+      client.leave();
+      continue;
+    }
+    ++metrics_.shed;
+    remove(client);
+    return true;
+  }
+  return false;
+}
+
 bool Worker::accept_from(Listener& listener) {
+  bool made_room = false;
   for (int i = 0; i < kAcceptsARound && listener.fd() >= 0; ++i) {
     base::Fd fd(accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      const bool no_descriptor = errno == EMFILE || errno == ENFILE;
+      // Once for each that is accepted: where the room goes elsewhere, nobody is to be closed for
+      // it.
+      if (no_descriptor && !made_room && (made_room = make_room())) continue;
+      if (no_descriptor || errno == ENOBUFS || errno == ENOMEM) {
         ++metrics_.accept_failed;
         listener.pause();
       }
       return false;
     }
+    made_room = false;
     admit(std::move(fd), listener);
   }
   return listener.fd() >= 0;
@@ -249,7 +285,7 @@ bool Worker::accept_from(Listener& listener) {
 
 void Worker::admit(base::Fd fd, const Listener& listener) {
   ++metrics_.accepted;
-  if (clients_.size() >= options_.max_clients) {
+  if (clients_.size() >= options_.max_clients && !make_room()) {
     ++metrics_.refused_full;
     return;
   }
@@ -330,13 +366,22 @@ Pool& Worker::pool_of(const Cluster& cluster, const Endpoint& endpoint, const Cl
   return *pool;
 }
 
+// A connection that nobody uses makes room for one that somebody wants.
+bool Worker::has_room_for(const Pool& pool) {
+  if (*pool.owner_count >= options_.max_upstreams_per_caller) return false;
+  if (metrics_.upstreams < options_.max_upstreams) return true;
+  auto* longest = idle_upstreams_.oldest();
+  if (!longest) return false;
+  static_cast<Upstream*>(longest)->abandon();
+  return true;
+}
+
 Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint, const Client& client,
                              bool fresh, Room& room) {
   auto& pool = pool_of(cluster, endpoint, client);
   room = Room::kYes;
   if (!fresh && pool.has_idle()) return &pool.take_idle();
-  if (metrics_.upstreams >= options_.max_upstreams ||
-      *pool.owner_count >= options_.max_upstreams_per_caller) {
+  if (!has_room_for(pool)) {
     room = Room::kProxyFull;
     return nullptr;
   }

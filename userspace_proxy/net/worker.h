@@ -23,6 +23,7 @@
 #include "userspace_proxy/net/socket_source.h"
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/upstream.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -63,6 +64,10 @@ struct WorkerOptions {
   std::uint32_t max_clients = 100000;
   std::uint32_t max_upstreams = 65536;
   std::uint32_t max_upstreams_per_caller = 4096;
+  // A local caller writes its request right behind connect(); who says nothing for so long is
+  // either early, which costs a connection to an endpoint, or waits for a greeting, which comes so
+  // much later.
+  std::chrono::milliseconds detect_timeout{100};
   std::chrono::milliseconds head_timeout = std::chrono::seconds(60);
   std::chrono::milliseconds idle_timeout = std::chrono::hours(1);
   std::chrono::milliseconds stall_timeout = std::chrono::minutes(5);
@@ -107,6 +112,9 @@ class Worker {
   AccessLog& log() { return log_; }
   const Breaker& breaker() const { return breaker_; }
   Random& random() { return random_; }
+  WaitingList& idle() { return idle_; }      // clients between two requests
+  WaitingList& silent() { return silent_; }  // ... that have said nothing yet
+  WaitingList& idle_upstreams() { return idle_upstreams_; }
   std::uint64_t epoch() const { return epoch_; }
   bool draining() const { return draining_; }
   std::shared_ptr<LocalService> service(const Dialled& dialled);
@@ -138,10 +146,13 @@ class Worker {
   void keep_for_late_comers(const Config& next);
   class Listener;
   bool accept_from(Listener& listener);  // whether there may be more
+  bool make_room();                      // by closing a client that waits; false: none does
+  WaitingLink* longest_waiting();
   void admit(base::Fd fd, const Listener& listener);
   std::uint32_t& upstreams_of(std::uint64_t owner);
   Pool& pool_of(const Cluster& cluster, const Endpoint& endpoint, const Client& client);
   bool close_idle(const Shares& wanted, Room full);
+  bool has_room_for(const Pool& pool);
 
   struct PoolKey {
     const Shares* endpoint;
@@ -172,6 +183,7 @@ class Worker {
   };
   absl::flat_hash_map<Dialled, Gone> gone_;
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters_;
+  WaitingList idle_, silent_, idle_upstreams_;  // outlive whom they hold
   absl::flat_hash_map<PoolKey, std::unique_ptr<Pool>> pools_;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<std::uint32_t>> upstreams_of_;  // by owner
   Queue queue_;
