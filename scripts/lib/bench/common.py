@@ -1,6 +1,8 @@
 """What every benchmark shares: the machine's own account of work, paired statistics, tables."""
 
+import contextlib
 import datetime
+import functools
 import json
 import os
 import platform
@@ -8,7 +10,7 @@ import random
 import statistics
 import subprocess
 
-from weftlab import weftd as lab
+from weftlab import kernel, weftd as lab
 
 _ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../../..")
 
@@ -48,6 +50,26 @@ def busy_ns():
         fields = [int(word) for word in file.readline().split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, _steal = fields
     return (user + nice + system + irq + softirq) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def awake():
+    """No CPU halts meanwhile: each has a loop at SCHED_IDLE, which gives way to anything else at once. A
+    halted virtual CPU wakes when its hypervisor pleases, up to milliseconds later, and who sleeps more
+    often meets that more often: without this, latencies tell how often a program sleeps."""
+    spinners = [
+        subprocess.Popen(
+            ["taskset", "-c", str(cpu), "chrt", "--idle", "0", "sh", "-c", "while :; do :; done"],
+            preexec_fn=functools.partial(kernel.die_with_parent, os.getpid()),
+        )
+        for cpu in range(os.cpu_count())
+    ]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
 
 
 def median(values):

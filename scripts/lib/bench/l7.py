@@ -100,7 +100,10 @@ def _latency(bench, running, keep_alive):
         at = BACKEND if name == "direct" else running[name].at
         return bench.pod.run(_open_loop, [rate, bench.seconds, CONNECTIONS, at, "/1k"], guard_seconds=300)
 
-    return rate, bench.interleave(f"open loop at {rate:,} requests/s", ["direct", *running], measure)
+    what = f"open loop at {rate:,} requests/s"
+    asleep = bench.interleave(what, ["direct", *running], measure)
+    with common.awake():
+        return rate, asleep, bench.interleave(f"{what}, no CPU halts", ["direct", *running], measure)
 
 
 def _memory(bench, name):
@@ -122,7 +125,8 @@ def _measure(bench):
     names = bench.names("weft", "nginx", "haproxy", "envoy", "relay")
     running = {name: bench.peers.start(name) for name in names}
     measured["keep_alive"] = bench.compare("keep-alive, 1 KB", running, "/1k")
-    measured["latency_rate"], measured["latency"] = _latency(bench, running, measured["keep_alive"])
+    rate, measured["latency"], measured["latency_awake"] = _latency(bench, running, measured["keep_alive"])
+    measured["latency_rate"] = rate
     running |= {name: bench.peers.start(name) for name in ("haproxy splice-auto", "haproxy splice")}
     measured["large"] = bench.compare("1 MB", running, "/1m", connections=LARGE_CONNECTIONS)
     _stop(running)
