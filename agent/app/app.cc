@@ -237,8 +237,9 @@ class App {
     }
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
-    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed());  // before it starts: it begins whole
     bypass_.set_mesh(snapshot_.mesh);
+    // Before it starts: it begins whole.
+    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed(), breakers_.ejected());
     if (!attached_ && !attach()) return;
     const bool first = !snapshot_.ready;
     if (first) malloc_trim(0);  // reading and the first plan took far more than what stays
@@ -439,6 +440,7 @@ class App {
   // Where a service has priorities, its traffic moves with the breakers of its endpoints.
   void on_breakers(const std::set<model::ServiceKey>& services) {
     touched_.insert(services.begin(), services.end());
+    proxy_.on_breakers(services);
     snapshot_.transitions = breakers_.log().counts();
     if (begun_) reconcile_soon("breaker", Clock::now());
   }

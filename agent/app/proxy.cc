@@ -186,8 +186,16 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   proxy::Supervisor::Hooks hooks;
   hooks.gifts = [this](std::uint32_t number) { return gifts(number); };
   hooks.welcome = [this](proxy::Generation& one) { welcome(one); };
-  hooks.up = [this](bool up) { kernel::set_proxy_up(datapath_.maps(), up); };
-  hooks.clear = [this](std::uint32_t column) { kernel::clear_requests(datapath_.maps(), column); };
+  hooks.up = [this](const proxy::Generation* serving) {
+    // A third party's has no beat, nor has one that an earlier weftd started as that.
+    if (serving && serving->number() && !is_external())
+      kernel::set_proxy_up_by(datapath_.maps(), serving->number());
+    else
+      kernel::set_proxy_up(datapath_.maps(), serving);
+  };
+  hooks.clear = [this](std::uint32_t column) {
+    kernel::clear_generation(datapath_.maps(), column);
+  };
   hooks.said = [this](proxy::Generation& one, const weft::v1::FromProxy& message) {
     if (message.has_transition()) events_.transition(to_abi(message.transition()));
     if (message.has_report()) reports_.take(one.number(), message.report());
@@ -196,7 +204,7 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   return hooks;
 }
 
-// Descriptors 4 to 7 of docs/proxy.md.
+// Descriptors 4 to 8 of docs/proxy.md.
 absl::StatusOr<proxy::Supervisor::Hooks::Gifts> Proxy::gifts(std::uint32_t number) {
   if (is_external()) return external_gifts();
   if (!sockets_) return absl::UnavailableError("weft-sockets does not run");
@@ -205,7 +213,8 @@ absl::StatusOr<proxy::Supervisor::Hooks::Gifts> Proxy::gifts(std::uint32_t numbe
   proxy::Supervisor::Hooks::Gifts gifts;
   gifts.descriptors.push_back(*std::move(asking));
   const auto& maps = datapath_.maps();
-  for (const int map : {maps.endpoint_states.fd(), maps.policies.fd(), maps.service_states.fd()})
+  for (const int map : {maps.endpoint_states.fd(), maps.policies.fd(), maps.service_states.fd(),
+                        maps.proxy_state.fd()})
     gifts.descriptors.emplace_back(fcntl(map, F_DUPFD_CLOEXEC, 0));
   return gifts;
 }
@@ -278,8 +287,14 @@ routes::Caller Proxy::caller(std::uint64_t netns_cookie) const {
 
 // --- what proxies are told ---
 
-void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed) {
-  if (!is_off() && publisher_.update(mesh, placed)) tell_news();
+void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                     const std::set<std::uint32_t>& ejected) {
+  if (!is_off() && publisher_.update(mesh, placed, ejected)) tell_news();
+}
+
+void Proxy::on_breakers(const std::set<model::ServiceKey>& services) {
+  if (is_off()) return;
+  for (const auto& key : services) publisher_.touch(key);
 }
 
 void Proxy::tell_news() {
@@ -367,6 +382,8 @@ void Proxy::set_report() {
   auto report = reports_.total();
   report->gauges.push_back({"weft_proxy_up", {}, up ? 1.0 : 0.0});
   report->counters.push_back({"weft_proxy_restarts_total", {}, static_cast<double>(restarts)});
+  const auto cut = supervisor_ ? supervisor_->cut() : 0;
+  report->counters.push_back({"weft_proxy_connections_cut_total", {}, static_cast<double>(cut)});
   report_ = std::move(report);
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,10 @@ class Proxy {
   void set_bypass_readers(int map) { bypass_readers_ = map; }
   // What Pods say of the bypass, by the network namespace that is theirs alone.
   std::map<std::uint64_t, weft_bypass_word> bypass_words() const;
-  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed);
+  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                const std::set<std::uint32_t>& ejected);
+  // Breakers of these have moved; what that changes is told with the next mesh.
+  void on_breakers(const std::set<model::ServiceKey>& services);
   void set_unit(const std::string& name, const std::shared_ptr<const model::Unit>& unit);
   // Whose connections are captured, with --enrol labelled.
   void set_pods(const std::vector<node::Workload>& pods);

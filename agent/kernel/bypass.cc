@@ -165,6 +165,13 @@ weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   return static_cast<weft_bypass_look>(run.retval);
 }
 
+std::uint32_t bypass_program_id(const Pins& pins) {
+  const base::Fd link(bpf_obj_get((bypass_directory(pins) + "/" + kBypassLink).c_str()));
+  bpf_link_info info{};
+  __u32 length = sizeof info;
+  return link && bpf_obj_get_info_by_fd(link.get(), &info, &length) == 0 ? info.prog_id : 0;
+}
+
 std::vector<std::string> bypass_queues(const BypassMaps& maps) {
   std::vector<std::string> lines;
   const auto pairs = maps.pairs();

@@ -56,6 +56,7 @@ enum class Family {
   kProxyAccepted,
   kProxyNoOrigin,
   kProxyRefused,
+  kProxyShed,
   kProxyBadHeads,
   kProxyRetries,
   kProxyRetryOverflow,
@@ -68,6 +69,7 @@ enum class Family {
   kProxyUpstreams,
   kProxyUp,
   kProxyRestarts,
+  kProxyCut,
   kProcessCpu,
   kProcessResident,
   kProcessVirtual,
@@ -83,7 +85,7 @@ struct FamilyInfo {
   Family family;
   const char* name;
   FamilyType type;
-  std::array<const char*, 18> labels;  // up to the first null
+  std::array<const char*, 22> labels;  // up to the first null
   const char* help;
 
   std::size_t label_count() const;

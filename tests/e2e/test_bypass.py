@@ -4,7 +4,7 @@
 import socket
 import time
 
-from harness import PORT, NodeTest, client, main, manifests, wait_until
+from harness import ALT_PORT, PORT, NodeTest, client, main, manifests, server, wait_until
 from test_proxy_processes import routes
 
 WEB, PLAIN, HTTP = "10.96.0.10", "10.96.0.11", "10.96.0.12"
@@ -69,7 +69,7 @@ class BypassTest(NodeTest):
     def assert_well(self, job):
         answers, error = job.stop()
         self.assertIsNone(error)
-        self.assertGreater(answers, 1)
+        self.assertGreater(answers, 0)
 
 
 class On(BypassTest):
@@ -146,10 +146,13 @@ class On(BypassTest):
 
     def test_off_and_on_by_restart_leave_live_connections_alone(self):
         job = self.hold(WEB, 0.001)
-        self.weftd.restart("--bypass", "off")
+        self.weftd.flags = ["--bypass", "off", "--proxy", "off"]
+        self.weftd.restart()
+        self.addCleanup(setattr, self.weftd, "flags", self.FLAGS)
         self.wait_mode("off")
         self.assertEqual(self.weftd.metrics().sum("weft_bypass_enabled", reason="off"), 0)
         wait_until(lambda: "bypass" not in self.ways("test/web"), 30, "by TCP")
+        self.weftd.flags = self.FLAGS
         self.weftd.restart()
         self.wait_mode("on")
         self.assert_well(job)
@@ -176,12 +179,15 @@ class On(BypassTest):
 
 class Auto(BypassTest):
     MODE = "auto"
+    PODS = ["client", "a", "b", "c"]
+    BACKENDS = ["a", "b", "c"]
 
     @classmethod
     def prepare(cls):
+        cls.node["b"].serve(server.http, "b2", ALT_PORT)
         cls.write_service("test/web", [WEB], ["a"], annotations={"weft.mesh/bypass": "on"})
         cls.write_service("test/plain", [PLAIN], ["b"])
-        cls.write_service("test/http", [HTTP], ["b"])
+        cls.write_service("test/http", [HTTP], ["b"], slice_ports=[ALT_PORT])
         cls.mesh.write("routes.yaml", routes("test/http", "http"))
 
     def setUp(self):
@@ -225,8 +231,8 @@ class Auto(BypassTest):
         self.assert_well(job)
 
     def test_a_pod_that_says_on_is_redirected_to(self):
-        address = self.node["b"].v4
-        pod = manifests.pod("test/b", {"app": "b"}, [address])
+        address = self.node["c"].v4
+        pod = manifests.pod("test/c", {"app": "c"}, [address])
         pod["metadata"]["annotations"] = {"weft.mesh/bypass": "on"}
         self.mesh.write("pod.yaml", pod)
 

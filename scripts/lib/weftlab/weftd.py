@@ -29,6 +29,18 @@ def binary(name, folder="bin"):
     return path
 
 
+def proxy_binary():
+    """weft-proxy. WEFT_PROXY_BUILD: of another build than the rest, ThreadSanitizer's."""
+    path = f"{proxy_build_dir()}/bin/weft-proxy"
+    if not os.access(path, os.X_OK):
+        raise kernel.LabError(f"{path} is missing: build it with scripts/build")
+    return path
+
+
+def proxy_build_dir():
+    return os.environ.get("WEFT_PROXY_BUILD") or build_dir()
+
+
 class CommandFailed(AssertionError):
     pass
 
