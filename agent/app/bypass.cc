@@ -17,14 +17,14 @@ using namespace std::chrono_literals;
 // Ten times what the self-test takes.
 constexpr auto kSelfTestLimit = 15s;
 
-std::string result_file(const Options& options) { return options.run_dir + "/bypass-self-test"; }
-
 weft_bypass_word word_of(model::Bypass said) {
   if (said == model::Bypass::kUnsaid) return WEFT_BYPASS_SAYS_NOTHING;
   return said == model::Bypass::kOn ? WEFT_BYPASS_SAYS_ON : WEFT_BYPASS_SAYS_OFF;
 }
 
 }  // namespace
+
+std::string self_test_file(const Options& options) { return options.run_dir + "/bypass-self-test"; }
 
 std::vector<kernel::BypassTarget> bypass_targets(const Speaking& speaking) {
   std::map<std::pair<model::Address, std::uint16_t>, weft_bypass_word> words;
@@ -89,7 +89,7 @@ void Bypass::turn_off(const char* why, std::string reason) {
 
 // The test takes a second and its answer is this kernel's: a restart finds it written down.
 void Bypass::test_then_turn_on() {
-  if (const auto known = bypass::read_self_test(result_file(options_))) return take(*known);
+  if (const auto known = bypass::read_self_test(self_test_file(options_))) return take(*known);
   background_.post([this] {
     auto result = std::make_shared<bypass::SelfTest>(
         bypass::run_self_test("/proc/self/exe", options_.bpffs, options_.cgroup, kSelfTestLimit));
@@ -97,7 +97,7 @@ void Bypass::test_then_turn_on() {
       log::info("bypass self-test", {{"ok", result->ok ? "yes" : "no"},
                                      {"ms", static_cast<int>(result->seconds * 1000)},
                                      {"differences", result->differences.size()}});
-      bypass::write_self_test(result_file(options_), *result);
+      bypass::write_self_test(self_test_file(options_), *result);
       take(*result);
     });
   });

@@ -27,6 +27,9 @@ using Speaking = std::map<model::ServiceKey, model::ServicePtr>;
 // Their endpoints by address; where two services share one, "off" wins.
 std::vector<kernel::BypassTarget> bypass_targets(const Speaking& speaking);
 
+// What is kept of the self-test.
+std::string self_test_file(const Options& options);
+
 class Bypass {
  public:
   using Words = std::map<std::uint64_t, weft_bypass_word>;  // by network namespace cookie

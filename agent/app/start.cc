@@ -13,9 +13,11 @@
 #include <thread>
 
 #include "agent/app/app.h"
+#include "agent/app/bypass.h"
 #include "agent/app/feed.h"
 #include "agent/app/handover.h"
 #include "agent/app/lock.h"
+#include "agent/bypass/self_test.h"
 #include "agent/kernel/bypass.h"
 #include "agent/kernel/datapath.h"
 #include "agent/proxy/process.h"
@@ -190,9 +192,11 @@ int uninstall(const Options& options) {
   const kernel::Pins pins{options.bpffs};
   const auto proxy = kernel::cgroup_path(kernel::read_proxy_hook(pins).cgroup_id);
   if (auto status = uninstall_bypass(pins); !status.ok()) return refuse(status);
+  bypass::sweep_self_tests(options.bpffs, options.cgroup);
   if (auto status = kernel::uninstall(pins); !status.ok()) return refuse(status);
   end_proxies(proxy);  // captured by nobody any more
   std::filesystem::remove(options.run_dir + "/weftd.sock", ignored);
+  std::filesystem::remove(self_test_file(options), ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);
   std::printf("weftd: nothing of weft is left under %s\n", options.bpffs.c_str());

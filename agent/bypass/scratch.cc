@@ -79,15 +79,20 @@ void sweep(const std::string& dir, const std::string& prefix, Remove remove) {
   }
 }
 
+// Empty or it stays: "dead" is what this process's PID namespace says.
+void sweep_cgroups(const std::string& parent) {
+  sweep(parent, kCgroupName, [](const std::string& left) { rmdir(left.c_str()); });
+}
+
 }  // namespace
 
-void sweep_self_tests(const std::string& bpffs_root) {
+void sweep_self_tests(const std::string& bpffs_root, const std::string& cgroup) {
   sweep(bpffs_root, kPinsName, remove_all_pins);
+  if (!cgroup.empty()) sweep_cgroups(parent_of(cgroup));
 }
 
 absl::Status Scratch::make_cgroup(const std::string& parent) {
-  // Empty or it stays: "dead" is what this process's PID namespace says.
-  sweep(parent, kCgroupName, [](const std::string& left) { rmdir(left.c_str()); });
+  sweep_cgroups(parent);
   const std::string path = parent + "/" + kCgroupName + std::to_string(getpid());
   if (mkdir(path.c_str(), 0755) && errno != EEXIST)
     return absl::ErrnoToStatus(errno, "cannot make cgroup " + path);
@@ -100,7 +105,7 @@ absl::Status Scratch::make_cgroup(const std::string& parent) {
 absl::StatusOr<std::unique_ptr<Scratch>> Scratch::make(const std::string& bpffs_root,
                                                        const std::string& cgroup) {
   const std::string parent = parent_of(cgroup);
-  sweep_self_tests(bpffs_root);
+  sweep_self_tests(bpffs_root, "");
   std::unique_ptr<Scratch> scratch(new Scratch);
   auto status = scratch->make_cgroup(parent);
   if (!status.ok() && is_read_only(parent)) {

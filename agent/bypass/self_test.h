@@ -32,9 +32,9 @@ inline constexpr char kSelfTestWord[] = "--bypass-self-test";
 SelfTest run_self_test(const std::string& program, const std::string& bpffs_root,
                        const std::string& cgroup, std::chrono::milliseconds limit);
 
-// For --uninstall: what a weftd left below its directory that was killed in the middle of a test.
-// The next test does it by itself.
-void sweep_self_tests(const std::string& bpffs_root);
+// For --uninstall: what a weftd left below its directory, and beside its cgroup if that is given,
+// that was killed in the middle of a test. The next test does it by itself.
+void sweep_self_tests(const std::string& bpffs_root, const std::string& cgroup);
 
 // The child's main: PROGRAM --bypass-self-test BPFFS-DIR CGROUP. Prints one line of JSON.
 int self_test_main(int argc, char** argv);

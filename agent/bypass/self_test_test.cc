@@ -142,6 +142,19 @@ TEST_F(SelfTestTest, WhatAKilledWeftdLeftGoesWithTheNextTest) {
   expect_nothing_left();
 }
 
+TEST_F(SelfTestTest, UninstallRemovesWhatAKilledWeftdLeft) {
+  const std::string dead = "4194306";
+  const auto cgroup =
+      std::filesystem::path(node_.cgroup()).parent_path().string() + "/weft-self-test-" + dead;
+  ASSERT_EQ(mkdir(cgroup.c_str(), 0755), 0);
+  ASSERT_TRUE(kernel::load_bypass({node_.pins().root + "/self_test_" + dead}, cgroup).ok());
+  bypass::sweep_self_tests(node_.pins().root, "");
+  expect_nothing_left();
+  EXPECT_TRUE(kernel::exists(cgroup)) << "whose it is was not said";
+  bypass::sweep_self_tests(node_.pins().root, node_.cgroup());
+  EXPECT_FALSE(kernel::exists(cgroup));
+}
+
 // The checks themselves, on a bypass that this process has broken.
 class ChecksTest : public BypassTest {
  protected:

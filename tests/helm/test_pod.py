@@ -90,6 +90,10 @@ class OnANode(NodeTest):
         self.assertTrue(all(hook["attached"] for hook in status["hooks"]), status["hooks"])
         self.assertEqual([f for f in status["features"] if not f["enabled"]], [])
         weftd.ctl("audit")
+        # Its cgroups are mounted read-only: the self-test makes itself one all the same.
+        wait_until(
+            lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 20, "the self-test passes"
+        )
 
         # SIGTERM leaves the data path; the next pod finds it.
         self.assertEqual(weftd.stop(self.pod["terminationGracePeriodSeconds"]), 0)
@@ -131,6 +135,12 @@ class OnANode(NodeTest):
         self.assertTrue(sees_namespaces([]))
         self.assertFalse(sees_namespaces(["SYS_ADMIN"]))
         self.assertFalse(sees_namespaces(["SYS_PTRACE"]))
+
+        def bypass():
+            return json.loads(self.weftctl("status").stdout)["bypass"]
+
+        wait_until(lambda: "self-test" in bypass()["reason"], 20, "the self-test could not run")
+        self.assertEqual(bypass()["mode"], "off")
         self.assertEqual(weftd.stop(), 0)
         self.assertEqual(self.uninstall().returncode, 0)
 
