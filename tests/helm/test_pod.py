@@ -90,7 +90,12 @@ class OnANode(NodeTest):
         self.assertTrue(all(hook["attached"] for hook in status["hooks"]), status["hooks"])
         self.assertEqual([f for f in status["features"] if not f["enabled"]], [])
         weftd.ctl("audit")
-        # Its cgroups are mounted read-only: the self-test makes itself one all the same.
+        proxy = wait_until(
+            lambda: [p for p in [weftd.ctl("status")["proxy"]] if p["state"] == "serving" or p["error"]],
+            30,
+            "weft-proxy serves",
+        )
+        self.assertEqual(proxy[0]["error"], "")
         wait_until(
             lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 20, "the self-test passes"
         )
