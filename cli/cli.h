@@ -64,6 +64,7 @@ void add_service(CLI::App& root, Context& context);
 void add_endpoint(CLI::App& root, Context& context);
 void add_map(CLI::App& root, Context& context);
 void add_prog(CLI::App& root, Context& context);
+void add_conn(CLI::App& root, Context& context);
 void add_why(CLI::App& root, Context& context);
 void add_audit(CLI::App& root, Context& context);
 void add_wait(CLI::App& root, Context& context);

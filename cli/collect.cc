@@ -125,7 +125,7 @@ Json endpoints_json(const compile::MapState& state, const model::ServiceKey* wan
                        {"node", label(state, endpoint.node)},
                        {"state", state_text(endpoint, counters)},
                        {"connections",
-                        {{"active", counters.active},
+                        {{"active", weft_connections(&counters.active, counters.connections)},
                          {"opened", counters.opened},
                          {"failed", counters.failed}}},
                        {"rtt_us", counters.rtt_us}});

@@ -6,12 +6,12 @@ using weft::cli::Context;
 
 // One line a noun.
 constexpr void (*kNouns[])(CLI::App&, Context&) = {
-    weft::cli::add_status,     weft::cli::add_service, weft::cli::add_endpoint,
-    weft::cli::add_breaker,    weft::cli::add_event,   weft::cli::add_map,
-    weft::cli::add_workload,   weft::cli::add_prog,    weft::cli::add_why,
-    weft::cli::add_audit,      weft::cli::add_wait,    weft::cli::add_check,
-    weft::cli::add_confirm,    weft::cli::add_proxy,   weft::cli::add_route,
-    weft::cli::add_completion,
+    weft::cli::add_status,   weft::cli::add_service,    weft::cli::add_endpoint,
+    weft::cli::add_breaker,  weft::cli::add_event,      weft::cli::add_map,
+    weft::cli::add_workload, weft::cli::add_prog,       weft::cli::add_conn,
+    weft::cli::add_why,      weft::cli::add_audit,      weft::cli::add_wait,
+    weft::cli::add_check,    weft::cli::add_confirm,    weft::cli::add_proxy,
+    weft::cli::add_route,    weft::cli::add_completion,
 };
 
 }  // namespace

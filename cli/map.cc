@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 
+#include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "cli/cli.h"
 
@@ -64,6 +65,7 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
                    {"refused_proxy_down", s.refused_proxy_down},
                    {"captured", s.captured},
                    {"active", s.active},
+                   {"proxy_connections", weft_proxy_connections(s.connections)},
                    {"ejected", s.ejected},
                    {"affinity_full", s.affinity_full}});
   }
@@ -128,6 +130,7 @@ Json dump_endpoint_states(const Context&, const kernel::Maps& maps) {
     all.push_back({{"id", id},
                    {"incarnation", s.incarnation},
                    {"active", s.active},
+                   {"proxy_connections", weft_proxy_connections(s.connections)},
                    {"opened", s.opened},
                    {"failed", s.failed},
                    {"rtt_us", s.rtt_us},
@@ -206,7 +209,13 @@ Json dump_originals(const Context&, const kernel::Maps& maps) {
 
 Json dump_proxy_state(const Context&, const kernel::Maps& maps) {
   if (!maps.proxy_state.size()) return Json::array();
-  return Json::array({{{"up", kernel::load(maps.proxy_state.at(0).up) != 0}}});
+  const auto& state = maps.proxy_state.at(0);
+  const auto up = kernel::load(state.up);
+  Json column;  // null: none serves, or it has no beat
+  if (up >= WEFT_PROXY_COLUMN) column = up - WEFT_PROXY_COLUMN;
+  Json beats = Json::array();
+  for (const auto& beat : state.beat_ns) beats.push_back(kernel::load(beat));
+  return Json::array({{{"up", kernel::proxy_is_up(maps)}, {"column", column}, {"beat_ns", beats}}});
 }
 
 struct Known {

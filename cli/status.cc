@@ -1,3 +1,4 @@
+#include "agent/kernel/bypass.h"
 #include "agent/kernel/datapath.h"
 #include "cli/admin_client.h"
 #include "cli/cli.h"
@@ -24,6 +25,21 @@ Json maps_json(const std::vector<kernel::MapSummary>& summaries) {
                     {"max_entries", map.max_entries},
                     {"pressure", map.pressure}});
   return maps;
+}
+
+// What is in force is in the maps; why, the agent knows.
+Json bypass_json(const Context& context, const Json& told) {
+  const auto maps = kernel::BypassMaps::open(context.pins(), kernel::Access::kReadOnly);
+  Json json{{"mode", "off"}, {"reason", "no bypass was loaded"}, {"differences", Json::array()}};
+  if (maps.ok()) {
+    const char* modes[] = {"off", "auto", "on"};
+    json["mode"] = modes[maps->mode() % 3];
+    json["reason"] = "";
+  }
+  if (told.contains("bypass")) json.update(told["bypass"]);
+  json["connections"] =
+      maps.ok() ? maps->pairs().value_or(std::vector<kernel::BypassPair>{}).size() : 0;
+  return json;
 }
 
 int count(const Json& notices, const char* severity) {
@@ -55,6 +71,7 @@ Json collect(const Context& context, const kernel::Maps& maps,
           {"neighbours", of("neighbours", Json::array())},
           {"maps", maps_json(summaries)},
           {"proxy", of("proxy", {{"state", "off"}, {"pid", 0}, {"connections", 0}})},
+          {"bypass", bypass_json(context, told)},
           {"last_apply", of("last_apply", nullptr)},
           {"held_back", of("held_back", nullptr)},
           {"refused", of("refused", Json::array())},
@@ -72,6 +89,14 @@ void print_proxy(const Json& proxy) {
   if (proxy["draining"] != 0) std::printf(", %s draining", proxy["draining"].dump().c_str());
   const auto error = proxy["error"].get<std::string>();
   std::printf("%s%s\n", error.empty() ? "" : "  ", error.c_str());
+}
+
+void print_bypass(const Json& bypass) {
+  const auto reason = bypass["reason"].get<std::string>();
+  std::printf("bypass   %s, %s connections%s%s\n", bypass["mode"].get<std::string>().c_str(),
+              bypass["connections"].dump().c_str(), reason.empty() ? "" : "  ", reason.c_str());
+  for (const auto& difference : bypass["differences"])
+    std::printf("         its readers: %s\n", difference.get<std::string>().c_str());
 }
 
 void print(const Json& s) {
@@ -99,6 +124,7 @@ void print(const Json& s) {
     std::printf("WRITING FAILS: %s\n", s["last_apply"]["error"].get<std::string>().c_str());
 
   print_proxy(s["proxy"]);
+  print_bypass(s["bypass"]);
 
   std::printf("\n");
   std::vector<std::vector<std::string>> rows;

@@ -129,8 +129,9 @@ std::string why_cut_off(const compile::PlacedPort& port, const weft_endpoint_sta
     return "its breaker is open (" + reason + "): " +
            (until > now ? std::to_string(until - now) + " ms until a probe"
                         : "the next connection is the probe");
-  if (port.policy.max_per_endpoint && state.active >= port.policy.max_per_endpoint)
-    return "it has " + std::to_string(state.active) + " connections, as many as it may";
+  const auto connections = weft_connections(&state.active, state.connections);
+  if (port.policy.max_per_endpoint && connections >= port.policy.max_per_endpoint)
+    return "it has " + std::to_string(connections) + " connections, as many as it may";
   return "";
 }
 

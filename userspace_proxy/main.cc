@@ -25,7 +25,8 @@ namespace {
 
 using namespace weft;
 
-constexpr int kChannel = 3, kSockets = 4, kEndpointStates = 5, kPolicies = 6, kServiceStates = 7;
+constexpr int kChannel = 3, kSockets = 4, kEndpointStates = 5, kPolicies = 6, kServiceStates = 7,
+              kProxyState = 8;
 
 struct Options {
   std::optional<std::uint32_t> generation;
@@ -38,7 +39,7 @@ struct Options {
   std::string route_kind = "exact";
   std::uint32_t max_connections = 100000;
   std::uint64_t drain_seconds = 30;
-  double head_timeout = 60, idle_timeout = 3600, stall_timeout = 300;
+  double detect_timeout = 0.1, head_timeout = 60, idle_timeout = 3600, stall_timeout = 300;
 };
 
 void describe(CLI::App& app, Options& options) {
@@ -47,7 +48,7 @@ void describe(CLI::App& app, Options& options) {
       "weftd starts it and tells it what to serve. By hand, one service without weftd:\n"
       "  weft-proxy --listen 127.0.0.1:8080 --to 10.0.0.1:80 --to 10.0.0.2:80");
   app.add_option("--generation", options.generation,
-                 "started by weftd as its Nth proxy, with descriptors 3 to 7 (docs/proxy.md)");
+                 "started by weftd as its Nth proxy, with descriptors 3 to 8 (docs/proxy.md)");
   app.add_option("--workers", options.workers, "threads; 0: one a processor, at most 4")
       ->check(CLI::Range(0, 64));
   app.add_option("--access-log-every", options.access_log_every,
@@ -57,9 +58,13 @@ void describe(CLI::App& app, Options& options) {
   app.add_option("--log-format", options.log_format, "of its own messages, on standard error")
       ->check(CLI::IsMember({"text", "json"}));
   app.add_option("--max-connections", options.max_connections,
-                 "of clients, a worker; further ones are closed and counted");
+                 "of clients, a worker; for further ones those are closed that wait for "
+                 "their next request the longest, else they are themselves; both are counted");
   app.add_option("--drain-seconds", options.drain_seconds,
                  "after SIGTERM connections may end by themselves for so long");
+  app.add_option("--detect-timeout", options.detect_timeout,
+                 "seconds that a client may say nothing on a port that may be no HTTP before an "
+                 "endpoint is connected, which may greet it");
   app.add_option("--head-timeout", options.head_timeout, "seconds for a request's head to arrive");
   app.add_option("--idle-timeout", options.idle_timeout,
                  "seconds that a client's connection may be without a request");
@@ -117,6 +122,7 @@ std::chrono::milliseconds ms_of(double seconds) {
 net::WorkerOptions worker_options(const Options& options) {
   net::WorkerOptions worker;
   worker.max_clients = options.max_connections;
+  worker.detect_timeout = ms_of(options.detect_timeout);
   worker.head_timeout = ms_of(options.head_timeout);
   worker.idle_timeout = ms_of(options.idle_timeout);
   worker.stall_timeout = ms_of(options.stall_timeout);
@@ -144,8 +150,9 @@ rlim_t raise_descriptors() {
   return limit.rlim_max;
 }
 
-// Of a worker: a client without a descriptor left for its endpoint would only be told so.
-std::uint32_t most_clients(std::uint32_t wished, rlim_t descriptors, unsigned workers) {
+// Of a worker, of clients and of connections to endpoints: a client without a descriptor left for
+// its endpoint would only be told so.
+std::uint32_t most_of_each(std::uint32_t wished, rlim_t descriptors, unsigned workers) {
   constexpr rlim_t kOwn = 16, kOwnOfWorker = 8;
   const auto own = kOwn + kOwnOfWorker * workers;
   const auto share = descriptors > own ? (descriptors - own) / 2 / workers : 0;
@@ -185,20 +192,23 @@ class Proxy {
       listener = *std::move(opened);
     }
     std::optional<net::KernelTables> tables;
+    const auto column = options_.generation.value_or(0) % WEFT_PROXY_GENERATIONS;
+    std::uint64_t* beat = nullptr;
     if (!standalone) {
       auto mapped = net::KernelTables::map(kEndpointStates, kPolicies, kServiceStates);
       if (!mapped.ok()) return fail(std::string(mapped.status().message()));
       tables = *std::move(mapped);
       for (const int fd : {kEndpointStates, kPolicies, kServiceStates}) close(fd);
+      beat = net::KernelTables::map_beat(kProxyState, column);
+      if (beat) close(kProxyState);
       if (auto status = net::enter_sandbox(); !status.ok())
         return fail(std::string(status.message()));
     }
     if (!standalone) hub_ = std::make_unique<net::SocketHub>(loop_, base::Fd(kSockets));
     start_workers(worker, standalone);
     net::Control control(loop_, base::Fd(standalone ? -1 : kChannel),
-                         net::ConfigBuilder(std::move(tables), options_.generation.value_or(0) %
-                                                                   WEFT_PROXY_GENERATIONS),
-                         {[this](auto task) { each(task); }, threads_.size()});
+                         net::ConfigBuilder(std::move(tables), column),
+                         {[this](auto task) { each(task); }, threads_.size()}, beat);
     control_ = &control;
     Signals signals(loop_, [&](int) { control.drain(options_.drain_seconds * 1000); });
     if (standalone) {
@@ -221,7 +231,8 @@ class Proxy {
   void start_workers(net::WorkerOptions worker, bool standalone) {
     const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
     const unsigned count = options_.workers ? options_.workers : std::min(processors, 4u);
-    worker.max_clients = most_clients(worker.max_clients, descriptors_, count);
+    worker.max_clients = most_of_each(worker.max_clients, descriptors_, count);
+    worker.max_upstreams = most_of_each(worker.max_upstreams, descriptors_, count);
     std::random_device seed;
     for (unsigned i = 0; i < count; ++i) {
       auto sockets = [this, standalone](net::Loop& loop) -> std::unique_ptr<net::SocketSource> {
@@ -238,6 +249,7 @@ class Proxy {
                  std::uint32_t reason) { tell(shares, from, to, reason); },
           std::uint64_t{seed()} << 32 | seed());
     }
+    for (auto& thread : threads_) thread.worker->set_peers([this](auto task) { each(task); });
     for (auto& thread : threads_)
       thread.thread = std::thread([worker_of = thread.worker.get()] { worker_of->run(); });
   }

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "agent/app/breakers.h"
+#include "agent/app/bypass.h"
 #include "agent/app/health_checks.h"
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
@@ -236,7 +237,9 @@ class App {
     }
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
-    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed());  // before it starts: it begins whole
+    bypass_.set_mesh(snapshot_.mesh);
+    // Before it starts: it begins whole.
+    proxy_.set_mesh(snapshot_.mesh, reconciler_.placed(), breakers_.ejected());
     if (!attached_ && !attach()) return;
     const bool first = !snapshot_.ready;
     if (first) malloc_trim(0);  // reading and the first plan took far more than what stays
@@ -286,6 +289,8 @@ class App {
       log::error("breakers", {{"error", base::message_of(status)},
                               {"lost", "events; the kernel's decisions go on"}});
     log::info("attached", {{"cgroup", options_.cgroup}, {"bpffs", options_.bpffs}});
+    bypass_.start();
+    proxy_.set_bypass_readers(bypass_.readers_fd());
     proxy_.start();
     look_for_neighbours();
     return true;
@@ -396,6 +401,7 @@ class App {
   void publish() {
     snapshot_.workloads = workloads_now();
     snapshot_.proxy = proxy_.status();
+    snapshot_.bypass = bypass_.status();
     snapshot_.proxy_report = proxy_.report();
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
@@ -434,6 +440,7 @@ class App {
   // Where a service has priorities, its traffic moves with the breakers of its endpoints.
   void on_breakers(const std::set<model::ServiceKey>& services) {
     touched_.insert(services.begin(), services.end());
+    proxy_.on_breakers(services);
     snapshot_.transitions = breakers_.log().counts();
     if (begun_) reconcile_soon("breaker", Clock::now());
   }
@@ -444,6 +451,8 @@ class App {
     pods_.retry();
     pods_.look_up_cookies();
     proxy_.beat();
+    bypass_.set_workloads(proxy_.bypass_words());
+    bypass_.beat();
     heartbeat_.beat();
     publish();
     beat_timer_.expires_after(kHeartbeat);
@@ -607,6 +616,7 @@ class App {
                options_,
                *datapath_,
                {[this] { publish(); }, [this](const auto& told) { breakers_.hear(told); }}};
+  Bypass bypass_{control_, options_, background_, [this] { publish(); }};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "agent/kernel/bypass.h"
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/neighbours.h"
 #include "mesh/base/text.h"
@@ -30,6 +31,7 @@ std::vector<node::Neighbour> neighbours_of(const kernel::Pins& pins, const std::
   auto found = node::network_neighbours();
   std::set<std::uint32_t> own;
   for (const auto& hook : kernel::read_hooks(pins, cgroup)) own.insert(hook.program_id);
+  own.insert(kernel::bypass_program_id(pins));
   for (auto& [name, what] : kernel::in_words(kernel::foreign_programs(cgroup, own)))
     found.push_back({std::move(name), std::move(what)});
   return found;

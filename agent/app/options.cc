@@ -163,10 +163,13 @@ void define(CLI::App& app, Options& o) {
       ->type_name("UID")
       ->capture_default_str()
       ->group("Proxy");
-  app.add_option("--bypass", o.bypass, "Same-node bypass; this build has none, auto means off")
-      ->check(CLI::IsMember({"auto", "off"}))
+  app.add_option("--bypass", o.bypass,
+                 "Bytes between two sockets of this node skip TCP/IP: auto, where the reader is "
+                 "weft-proxy and where an annotation weft.mesh/bypass says on; on, everywhere but "
+                 "where one says off; off. Some readers see a difference (docs/bypass.md)")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str()
-      ->group("Not in this build yet");
+      ->group("Bypass");
   app.add_option("--devices", o.devices, "Devices for the packet path; this build has none")
       ->delimiter(',')
       ->type_name("NAME,...")

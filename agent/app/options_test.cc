@@ -128,7 +128,7 @@ TEST(Options, WrongUseIsExitCodeTwoAndNamesTheFlag) {
                                                        {"--hold-empty", "soon"},
                                                        {"--max-services", "3"},
                                                        {"--max-endpoints", "lots"},
-                                                       {"--bypass", "on"},
+                                                       {"--bypass", "sometimes"},
                                                        {"--enforce-unsupported", "maybe"}}) {
     const auto result = with(arguments);
     EXPECT_TRUE(result.ended) << arguments[0];

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/kernel/capture.h"
+#include "agent/kernel/own_socket.h"
 #include "agent/node/netns.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
@@ -104,6 +105,8 @@ absl::Status Proxy::start_sockets() {
   program.path = beside_this_program("weft-sockets");
   program.cgroup = options_.proxy_cgroup;
   program.own_sockets_map = own_sockets_.get();
+  // A third party's proxy may read with splice(2), which the bypass does not bear.
+  if (!is_external()) program.bypass_readers = bypass_readers_;
   auto started = proxy::Sockets::start(control_, program, [this](const std::string& how) {
     log::error("weft-sockets", {{"state", "died"}, {"how", how}});
     sockets_.reset();
@@ -164,6 +167,7 @@ proxy::Workloads::Hooks Proxy::workload_hooks() {
     if (sockets_) sockets_->listen(cookie, std::move(done));
   };
   hooks.capture = [this](std::uint64_t cookie, std::uint32_t families) {
+    mark_readers(cookie);
     return kernel::set_capture(datapath_.maps(), cookie, families);
   };
   hooks.release = [this](std::uint64_t cookie) {
@@ -182,8 +186,16 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   proxy::Supervisor::Hooks hooks;
   hooks.gifts = [this](std::uint32_t number) { return gifts(number); };
   hooks.welcome = [this](proxy::Generation& one) { welcome(one); };
-  hooks.up = [this](bool up) { kernel::set_proxy_up(datapath_.maps(), up); };
-  hooks.clear = [this](std::uint32_t column) { kernel::clear_requests(datapath_.maps(), column); };
+  hooks.up = [this](const proxy::Generation* serving) {
+    // A third party's has no beat, nor has one that an earlier weftd started as that.
+    if (serving && serving->number() && !is_external())
+      kernel::set_proxy_up_by(datapath_.maps(), serving->number());
+    else
+      kernel::set_proxy_up(datapath_.maps(), serving);
+  };
+  hooks.clear = [this](std::uint32_t column) {
+    kernel::clear_generation(datapath_.maps(), column);
+  };
   hooks.said = [this](proxy::Generation& one, const weft::v1::FromProxy& message) {
     if (message.has_transition()) events_.transition(to_abi(message.transition()));
     if (message.has_report()) reports_.take(one.number(), message.report());
@@ -192,7 +204,7 @@ proxy::Supervisor::Hooks Proxy::supervisor_hooks() {
   return hooks;
 }
 
-// Descriptors 4 to 7 of docs/proxy.md.
+// Descriptors 4 to 8 of docs/proxy.md.
 absl::StatusOr<proxy::Supervisor::Hooks::Gifts> Proxy::gifts(std::uint32_t number) {
   if (is_external()) return external_gifts();
   if (!sockets_) return absl::UnavailableError("weft-sockets does not run");
@@ -201,7 +213,8 @@ absl::StatusOr<proxy::Supervisor::Hooks::Gifts> Proxy::gifts(std::uint32_t numbe
   proxy::Supervisor::Hooks::Gifts gifts;
   gifts.descriptors.push_back(*std::move(asking));
   const auto& maps = datapath_.maps();
-  for (const int map : {maps.endpoint_states.fd(), maps.policies.fd(), maps.service_states.fd()})
+  for (const int map : {maps.endpoint_states.fd(), maps.policies.fd(), maps.service_states.fd(),
+                        maps.proxy_state.fd()})
     gifts.descriptors.emplace_back(fcntl(map, F_DUPFD_CLOEXEC, 0));
   return gifts;
 }
@@ -221,6 +234,28 @@ proxy::Supervisor::Hooks::Gifts Proxy::external_gifts() const {
   gifts.environment = {"WEFT_LISTEN_FDS=" + std::to_string(gifts.descriptors.size()),
                        "WEFT_LISTENERS=" + listeners, "WEFT_HAPROXY_BIND=" + haproxy};
   return gifts;
+}
+
+// Also listeners that an earlier weftd left. What they accept inherits the mark.
+void Proxy::mark_readers(std::uint64_t netns_cookie) const {
+  if (bypass_readers_ < 0 || is_external()) return;
+  for (const auto& one : workloads_->listeners())
+    if (one.cookie == netns_cookie)
+      if (auto status = kernel::mark_proxy_reader(bypass_readers_, one.fd); !status.ok())
+        log::warning("bypass",
+                     {{"netns_cookie", netns_cookie}, {"error", base::message_of(status)}});
+}
+
+std::map<std::uint64_t, weft_bypass_word> Proxy::bypass_words() const {
+  std::map<std::uint64_t, weft_bypass_word> words;
+  if (!workloads_) return words;
+  workloads_->for_each([&](const proxy::Namespace& found, const proxy::Identity& identity) {
+    // A host's namespace is many pods'.
+    if (found.host || identity.bypass == model::Bypass::kUnsaid) return;
+    words[found.cookie] =
+        identity.bypass == model::Bypass::kOn ? WEFT_BYPASS_SAYS_ON : WEFT_BYPASS_SAYS_OFF;
+  });
+  return words;
 }
 
 void Proxy::listeners_changed() {
@@ -252,8 +287,14 @@ routes::Caller Proxy::caller(std::uint64_t netns_cookie) const {
 
 // --- what proxies are told ---
 
-void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed) {
-  if (!is_off() && publisher_.update(mesh, placed)) tell_news();
+void Proxy::set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                     const std::set<std::uint32_t>& ejected) {
+  if (!is_off() && publisher_.update(mesh, placed, ejected)) tell_news();
+}
+
+void Proxy::on_breakers(const std::set<model::ServiceKey>& services) {
+  if (is_off()) return;
+  for (const auto& key : services) publisher_.touch(key);
 }
 
 void Proxy::tell_news() {
@@ -341,6 +382,8 @@ void Proxy::set_report() {
   auto report = reports_.total();
   report->gauges.push_back({"weft_proxy_up", {}, up ? 1.0 : 0.0});
   report->counters.push_back({"weft_proxy_restarts_total", {}, static_cast<double>(restarts)});
+  const auto cut = supervisor_ ? supervisor_->cut() : 0;
+  report->counters.push_back({"weft_proxy_connections_cut_total", {}, static_cast<double>(cut)});
   report_ = std::move(report);
 }
 

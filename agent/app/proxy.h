@@ -9,9 +9,11 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "abi/bypass.h"
 #include "agent/app/options.h"
 #include "agent/app/proxy_reports.h"
 #include "agent/kernel/datapath.h"
@@ -40,7 +42,14 @@ class Proxy {
   // Once the data path is in force. What fails is in status() and tried again: connections follow
   // their service's rule for a proxy that is down, and the rest of the mesh is served.
   void start();
-  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed);
+  // Before start(): where the sockets that weft-proxy reads are marked (agent/kernel/bypass.h).
+  void set_bypass_readers(int map) { bypass_readers_ = map; }
+  // What Pods say of the bypass, by the network namespace that is theirs alone.
+  std::map<std::uint64_t, weft_bypass_word> bypass_words() const;
+  void set_mesh(const model::MeshPtr& mesh, const compile::MapState& placed,
+                const std::set<std::uint32_t>& ejected);
+  // Breakers of these have moved; what that changes is told with the next mesh.
+  void on_breakers(const std::set<model::ServiceKey>& services);
   void set_unit(const std::string& name, const std::shared_ptr<const model::Unit>& unit);
   // Whose connections are captured, with --enrol labelled.
   void set_pods(const std::vector<node::Workload>& pods);
@@ -66,6 +75,7 @@ class Proxy {
   proxy::Identity identify(const proxy::Namespace& found) const;
   void welcome(proxy::Generation& generation);
   void tell_news();
+  void mark_readers(std::uint64_t netns_cookie) const;
   void tell(proxy::Generation& generation);
   void listeners_changed();
   void ask_for_reports();
@@ -81,6 +91,7 @@ class Proxy {
   proxy::PodIndex pods_;
   std::map<std::string, std::string> uids_;  // by cgroup, of enrolled pods
   base::Fd own_sockets_;
+  int bypass_readers_ = -1;
   ProxyReports reports_;
   std::shared_ptr<const observe::ProxyReport> report_ = std::make_shared<observe::ProxyReport>();
   std::uint64_t asked_ = 0;

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -12,9 +13,12 @@
 #include <thread>
 
 #include "agent/app/app.h"
+#include "agent/app/bypass.h"
 #include "agent/app/feed.h"
 #include "agent/app/handover.h"
 #include "agent/app/lock.h"
+#include "agent/bypass/self_test.h"
+#include "agent/kernel/bypass.h"
 #include "agent/kernel/datapath.h"
 #include "agent/proxy/process.h"
 #include "mesh/base/log.h"
@@ -26,6 +30,8 @@ namespace {
 constexpr auto kLook = std::chrono::milliseconds(50);
 // How long whoever hands over may take to let go: it finishes a plan and its threads.
 constexpr auto kLetGo = std::chrono::seconds(20);
+// How long --uninstall waits for readers.
+constexpr auto kQueues = std::chrono::seconds(30);
 
 kernel::DatapathOptions datapath_options(const Options& options) {
   kernel::DatapathOptions result;
@@ -127,6 +133,20 @@ absl::StatusOr<Outcome> serve_once(const Options& options) {
   return serve_on({options, control, feed, listener});
 }
 
+// Bytes that were redirected are lost with the maps: whoever has not read them is waited for, and
+// named.
+absl::Status uninstall_bypass(const kernel::Pins& pins) {
+  const auto end = std::chrono::steady_clock::now() + kQueues;
+  std::vector<std::string> named;
+  return kernel::uninstall_bypass(pins, [&](const std::vector<std::string>& queues) {
+    for (const auto& line : queues)
+      if (std::find(named.begin(), named.end(), line) == named.end())
+        std::fprintf(stderr, "weftd: waiting until it is read: %s\n", line.c_str());
+    named = queues;
+    return std::chrono::steady_clock::now() < end;
+  });
+}
+
 // All that runs in the proxy's cgroup, and the cgroup.
 void end_proxies(const std::string& cgroup) {
   if (cgroup.empty()) return;
@@ -171,9 +191,12 @@ int uninstall(const Options& options) {
   if (!lock.ok()) return refuse(lock.status());
   const kernel::Pins pins{options.bpffs};
   const auto proxy = kernel::cgroup_path(kernel::read_proxy_hook(pins).cgroup_id);
+  if (auto status = uninstall_bypass(pins); !status.ok()) return refuse(status);
+  bypass::sweep_self_tests(options.bpffs, options.cgroup);
   if (auto status = kernel::uninstall(pins); !status.ok()) return refuse(status);
   end_proxies(proxy);  // captured by nobody any more
   std::filesystem::remove(options.run_dir + "/weftd.sock", ignored);
+  std::filesystem::remove(self_test_file(options), ignored);
   std::filesystem::remove(options.run_dir, ignored);  // only where it is empty
   std::filesystem::remove(options.state_dir, ignored);
   std::printf("weftd: nothing of weft is left under %s\n", options.bpffs.c_str());

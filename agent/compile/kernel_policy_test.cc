@@ -124,6 +124,14 @@ TEST(ServicePort, IsEqualByItsRulesNotByTheirPlace) {
   EXPECT_FALSE(a == b);
 }
 
+TEST(PolicyOf, LocalOriginIsCountedApartWhereThatIsAskedFor) {
+  model::Service service;
+  service.traffic.outlier = outlier(100);
+  EXPECT_EQ(policy_of(service, model::Protocol::kTcp, 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
+  service.traffic.outlier->split_local_origin = true;
+  EXPECT_NE(policy_of(service, model::Protocol::kTcp, 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
+}
+
 TEST(PolicyOf, AsksNothingOfDatagrams) {
   model::Service service;
   service.traffic.limits.max_connections = 1;

@@ -55,6 +55,7 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
   policy.threshold_gateway = outlier.consecutive_gateway;
   policy.max_ejected = max_ejected(traffic.outlier, primaries, spares);
   policy.flags |= WEFT_POLICY_WATCH_TIMEOUT;
+  if (outlier.split_local_origin) policy.flags |= WEFT_POLICY_SPLIT_LOCAL;
   return policy;
 }
 

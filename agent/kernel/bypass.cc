@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "agent/compile/map_state.h"
 #include "agent/kernel/bypass_pins.h"
@@ -28,9 +29,11 @@ absl::Status take(To& to, absl::StatusOr<From>&& from) {
   return absl::OkStatus();
 }
 
-bool same(const weft_bypass_target& a, const weft_bypass_target& b) {
-  return std::memcmp(&a, &b, sizeof a) == 0;
-}
+struct ByBytes {
+  bool operator()(const weft_bypass_target& a, const weft_bypass_target& b) const {
+    return std::memcmp(&a, &b, sizeof a) < 0;
+  }
+};
 
 }  // namespace
 
@@ -84,12 +87,12 @@ void BypassMaps::note_declared() {
 }
 
 absl::Status BypassMaps::set_services(const std::vector<BypassTarget>& targets) {
+  std::set<weft_bypass_target, ByBytes> wanted_targets;
+  for (const auto& wanted : targets) wanted_targets.insert(wanted.target);
   std::vector<weft_bypass_target> gone;
   bool changed = false;
   auto status = services_.for_each([&](const weft_bypass_target& key, std::uint64_t) {
-    for (const auto& wanted : targets)
-      if (same(wanted.target, key)) return;
-    gone.push_back(key);
+    if (!wanted_targets.contains(key)) gone.push_back(key);
   });
   if (!status.ok()) return status;
   for (const auto& key : gone) {
@@ -160,6 +163,13 @@ weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = &packet, .data_size_in = sizeof packet);
   if (!look_ || bpf_prog_test_run_opts(look_.get(), &run)) return WEFT_BYPASS_LOOK_QUEUED;
   return static_cast<weft_bypass_look>(run.retval);
+}
+
+std::uint32_t bypass_program_id(const Pins& pins) {
+  const base::Fd link(bpf_obj_get((bypass_directory(pins) + "/" + kBypassLink).c_str()));
+  bpf_link_info info{};
+  __u32 length = sizeof info;
+  return link && bpf_obj_get_info_by_fd(link.get(), &info, &length) == 0 ? info.prog_id : 0;
 }
 
 std::vector<std::string> bypass_queues(const BypassMaps& maps) {

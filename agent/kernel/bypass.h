@@ -90,6 +90,9 @@ std::vector<std::string> bypass_queues(const BypassMaps& maps);
 absl::Status uninstall_bypass(const Pins& pins,
                               const std::function<bool(const std::vector<std::string>&)>& waiting);
 
+// Of the program at the cgroup; 0: there is none.
+std::uint32_t bypass_program_id(const Pins& pins);
+
 std::string text_of(const weft_bypass_end& end);  // "10.0.0.1:80", "[fd00::1]:80"
 const char* name_of(weft_bypass_path path);       // "order", ...
 

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "abi/bypass.h"
 #include "abi/capture.h"
 
 namespace weft::kernel {
@@ -13,6 +14,13 @@ absl::Status mark_own_socket(int own_sockets_map, int socket) {
   const __u32 flags = WEFT_OWN_UPSTREAM;
   if (bpf_map_update_elem(own_sockets_map, &socket, &flags, BPF_ANY))
     return absl::ErrnoToStatus(errno, "cannot mark a socket in weft_own_sockets");
+  return absl::OkStatus();
+}
+
+absl::Status mark_proxy_reader(int bypass_readers_map, int socket) {
+  const __u32 reader = WEFT_BYPASS_READER_PROXY;
+  if (bpf_map_update_elem(bypass_readers_map, &socket, &reader, BPF_ANY))
+    return absl::ErrnoToStatus(errno, "cannot mark a socket in weft_bypass_readers");
   return absl::OkStatus();
 }
 

@@ -10,4 +10,8 @@ namespace weft::kernel {
 // descriptor is held, but CAP_BPF before Linux 5.19 if unprivileged bpf() is disabled.
 absl::Status mark_own_socket(int own_sockets_map, int socket);
 
+// Marks a socket of weft-proxy, or a listener for all that it accepts from here on, as one whose
+// reader bears the same-node bypass (weft_bypass_readers, abi/bypass.h).
+absl::Status mark_proxy_reader(int bypass_readers_map, int socket);
+
 }  // namespace weft::kernel

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 
+#include "agent/kernel/bypass.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/process.h"
 
@@ -62,6 +63,8 @@ std::vector<HealthReading> health_of(const Snapshot& snapshot) {
 Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   Readings readings;
   readings.proxy = snapshot.proxy_report;
+  readings.bypass.enabled = snapshot.bypass.mode != "off";
+  readings.bypass.reason = snapshot.bypass.why;
   readings.version = snapshot.version;
   readings.generation = snapshot.generation;
   readings.ready = snapshot.ready;
@@ -115,8 +118,21 @@ Readings Exporter::collect(Clock::time_point now) {
     for (std::size_t event = 0; event < events->size(); ++event)
       readings.events.push_back(
           {kernel::event_label(static_cast<weft_event>(event)), (*events)[event]});
+  add_bypass(readings.bypass);
   readings.process = read_process();
   return readings;
+}
+
+// Opened for each exposition: whether there is a bypass is decided after this was made.
+void Exporter::add_bypass(BypassReading& reading) const {
+  const auto maps = kernel::BypassMaps::open(pins_, kernel::Access::kReadOnly);
+  if (!maps.ok()) return;
+  const auto counts = maps->counts();
+  reading.connections = maps->totals().pairs;
+  reading.bytes = counts[WEFT_BYPASS_REDIRECTED].bytes;
+  for (std::size_t path = WEFT_BYPASS_REDIRECTED + 1; path < counts.size(); ++path)
+    reading.fallback.emplace_back(kernel::name_of(static_cast<weft_bypass_path>(path)),
+                                  counts[path].bytes);
 }
 
 void Exporter::refresh_names() {

@@ -33,6 +33,7 @@ class Exporter {
   Readings collect(Clock::time_point now);
 
  private:
+  void add_bypass(BypassReading& reading) const;
   void refresh_names();
   void refresh_hash_counts(Clock::time_point now);
   void add_maps(Readings& readings) const;

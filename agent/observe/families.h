@@ -21,6 +21,10 @@ enum class Family {
   kBreakerTransitions,
   kEndpointHealth,
   kHealthProbes,
+  kBypassEnabled,
+  kBypassConnections,
+  kBypassBytes,
+  kBypassFallback,
   kServiceEndpoints,
   kConfigGeneration,
   kApplyDuration,
@@ -52,6 +56,7 @@ enum class Family {
   kProxyAccepted,
   kProxyNoOrigin,
   kProxyRefused,
+  kProxyShed,
   kProxyBadHeads,
   kProxyRetries,
   kProxyRetryOverflow,
@@ -64,6 +69,7 @@ enum class Family {
   kProxyUpstreams,
   kProxyUp,
   kProxyRestarts,
+  kProxyCut,
   kProcessCpu,
   kProcessResident,
   kProcessVirtual,
@@ -79,7 +85,7 @@ struct FamilyInfo {
   Family family;
   const char* name;
   FamilyType type;
-  std::array<const char*, 18> labels;  // up to the first null
+  std::array<const char*, 22> labels;  // up to the first null
   const char* help;
 
   std::size_t label_count() const;

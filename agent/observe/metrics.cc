@@ -168,6 +168,14 @@ void add_health(Sheet& sheet, const Readings& r) {
   sheet.counter(Family::kHealthProbes, {"not_asked"}, r.probes.not_asked);
 }
 
+void add_bypass(Sheet& sheet, const BypassReading& b) {
+  sheet.gauge(Family::kBypassEnabled, {b.reason}, b.enabled);
+  sheet.counter(Family::kBypassConnections, {}, b.connections);
+  sheet.counter(Family::kBypassBytes, {}, b.bytes);
+  for (const auto& [reason, bytes] : b.fallback)
+    if (bytes) sheet.counter(Family::kBypassFallback, {reason}, bytes);
+}
+
 void add_transitions(Sheet& sheet, const TransitionCounts& counts) {
   for (const auto& [key, count] : counts)
     sheet.counter(Family::kBreakerTransitions,
@@ -233,6 +241,7 @@ std::string render(const Readings& readings) {
   for (const auto& service : readings.services) add_service(sheet, service);
   for (const auto& endpoint : readings.endpoints) add_endpoint(sheet, endpoint);
   add_health(sheet, readings);
+  add_bypass(sheet, readings.bypass);
   add_transitions(sheet, *readings.transitions);
   add_configuration(sheet, readings);
   add_maps(sheet, readings);

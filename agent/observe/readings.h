@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/observe/proxy_report.h"
@@ -76,7 +77,15 @@ struct ProcessReading {
   std::uint64_t resident_bytes = 0, virtual_bytes = 0, open_fds = 0, max_fds = 0;
 };
 
+struct BypassReading {
+  bool enabled = false;
+  std::string reason;
+  std::uint64_t connections = 0, bytes = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> fallback;  // reason, bytes
+};
+
 struct Readings {
+  BypassReading bypass;
   WorkloadCounts workloads;
   std::string version;
   std::uint64_t generation = 0;

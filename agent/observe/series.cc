@@ -147,7 +147,7 @@ void Series::collect_endpoints(const ArraysView& arrays, Clock::time_point now,
                                         : counts.not_ready);
     const auto& state = arrays.endpoint_states[id];
     EndpointReading reading;
-    reading.active = read(state.active);
+    reading.active = weft_connections(&state.active, state.connections);
     reading.opened = read(state.opened);
     reading.failed = read(state.failed);
     reading.rtt_us = read(state.rtt_us);

@@ -79,6 +79,14 @@ struct ProxyStatus {
   std::string error;                            // why it could not be started; empty: it could
 };
 
+// The same-node bypass (docs/bypass.md).
+struct BypassStatus {
+  std::string mode = "off";              // in force: "off", "auto", "on"
+  std::string why = "off";               // one word of weft_bypass_enabled{reason}
+  std::string reason;                    // why that and not what was asked for; empty: it is
+  std::vector<std::string> differences;  // what readers see otherwise than from TCP, on this kernel
+};
+
 using WorkloadsPtr = std::shared_ptr<const std::vector<node::Workload>>;
 
 struct Snapshot {
@@ -100,6 +108,7 @@ struct Snapshot {
   std::shared_ptr<const ProxyReport> proxy_report = std::make_shared<ProxyReport>();  // never null
   std::vector<node::Neighbour> neighbours;  // who else has a hand in service addresses
   ProxyStatus proxy;
+  BypassStatus bypass;
   ApplyStatus apply;
   Histogram apply_seconds;        // weft_config_apply_duration_seconds
   Histogram propagation_seconds;  // weft_propagation_duration_seconds: source event to kernel

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "mesh/base/log.h"
@@ -40,17 +41,23 @@ void Generation::serve_now() {
 }
 
 void Generation::drain(std::chrono::milliseconds deadline) {
-  if (state_ == State::kDraining) return;
+  const auto now = std::chrono::steady_clock::now();
+  const bool first = state_ != State::kDraining;
+  if (first) drained_ = now;
+  const auto at = std::max(drained_ + deadline, now);
+  if (!first && at >= deadline_) return;
   state_ = State::kDraining;
+  deadline_ = at;
   if (channel_) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(at - now);
     weft::v1::ToProxy message;
-    message.mutable_drain()->set_deadline_ms(static_cast<std::uint64_t>(deadline.count()));
+    message.mutable_drain()->set_deadline_ms(static_cast<std::uint64_t>(left.count()));
     send(message);
-  } else {
+  } else if (first) {
     proxy::kill(process_, SIGTERM);
   }
   // It ends by itself at the deadline; a look later it has had the time to.
-  drain_timer_.expires_after(deadline + timing_.look);
+  drain_timer_.expires_at(at + timing_.look);
   drain_timer_.async_wait([this, alive = std::weak_ptr(alive_)](auto error) {
     if (error || alive.expired()) return;
     why_ = "did not end by the deadline of its draining";

@@ -26,10 +26,13 @@
 namespace weft::proxy {
 
 struct Timing {
-  std::chrono::milliseconds look{250};           // as often as a proxy's heart beats
-  std::chrono::milliseconds stalled{1000};       // nothing heard for so long: killed
-  std::chrono::milliseconds start{10000};        // ... while it has not spoken at all yet
-  std::chrono::milliseconds drain{30000};        // an old one's connections end in
+  std::chrono::milliseconds look{250};      // as often as a proxy's heart beats
+  std::chrono::milliseconds stalled{1000};  // nothing heard for so long: killed
+  std::chrono::milliseconds start{10000};   // ... while it has not spoken at all yet
+  std::chrono::milliseconds drain{30000};   // an old one's connections end in
+  // ... in, where another needs its column. What ends by itself has by then: requests that take no
+  // longer, and a second after the last the connections that wait for another.
+  std::chrono::milliseconds crowded{2000};
   std::chrono::milliseconds first_restart{50};   // the second try; the first is at once
   std::chrono::milliseconds last_restart{2000};  // they double up to this
   std::chrono::milliseconds settled{10000};      // lived so long: the next death is a first one
@@ -56,7 +59,8 @@ class Generation {
   // It serves when it has applied this generation of the configuration.
   void serve_after(std::uint64_t config_generation) { awaited_ = config_generation; }
   void serve_now();  // of those without a channel
-  // No new connections; what has not ended at the deadline is killed with it. Once.
+  // No new connections; what has not ended at the deadline is killed with it. Again: the deadline,
+  // counted from the first time, may only come nearer.
   void drain(std::chrono::milliseconds deadline);
   void kill();
 
@@ -81,6 +85,7 @@ class Generation {
   const Timing timing_;
   Events events_;
   State state_ = State::kStarting;
+  std::chrono::steady_clock::time_point drained_, deadline_;  // since when, until when
   std::optional<std::uint64_t> awaited_;
   weft::v1::Heartbeat heartbeat_;
   bool heard_ = false;         // ever

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <variant>
 
+#include "mesh/model/workload.h"
+
 namespace weft::proxy {
 namespace {
-
-constexpr char kTemplateHash[] = "pod-template-hash";  // of a ReplicaSet, which a Deployment made
 
 const model::PodObject* pod_of(const std::shared_ptr<const model::Object>& object) {
   return std::get_if<model::PodObject>(object.get());
@@ -20,23 +20,16 @@ void erase_one(std::multimap<Key, const model::PodObject*>& index, const Key& ke
   if (at != end) index.erase(at);
 }
 
-// "web-7d4b9c-x2x9p" of a pod with that hash is the Deployment web's.
-std::string workload_of(const model::ObjectMeta& meta) {
-  const auto hash = meta.labels.find(kTemplateHash);
-  if (hash == meta.labels.end()) return "";
-  const auto at = meta.name.rfind("-" + hash->second + "-");
-  return at == std::string::npos ? "" : meta.name.substr(0, at);
-}
-
 }  // namespace
 
 Identity identity_of(const model::PodObject& pod) {
   Identity identity;
   identity.namespace_name = pod.meta.namespace_name;
   identity.name = pod.meta.name;
-  identity.workload = workload_of(pod.meta);
+  identity.workload = model::deployment_of(pod.meta.name, pod.meta.labels);
   identity.service_account = pod.service_account;
   identity.labels = pod.meta.labels;
+  identity.bypass = pod.bypass;
   return identity;
 }
 

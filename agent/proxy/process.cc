@@ -65,6 +65,7 @@ class Child {
     pipe_ = pipe;
     for (std::size_t i = 0; i < aside_.size(); ++i)
       if ((aside_[i] = fcntl(what_.descriptors[i], F_DUPFD_CLOEXEC, kAside)) < 0) fail("dup");
+    if (what_.output >= 0 && dup2(what_.output, 1) < 0) fail("dup2");
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nothing < 0 || dup2(nothing, 0) < 0) fail("dup2");
     int last = kFirstDescriptor;

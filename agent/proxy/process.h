@@ -16,7 +16,8 @@ namespace weft::proxy {
 struct Launch {
   std::vector<std::string> argv;         // [0] is the path of the program
   std::vector<std::string> environment;  // all of it: nothing is inherited
-  // Descriptor 3 and up, in this order. They stay the caller's. 0 is /dev/null, 1 and 2 are ours.
+  // Descriptor 3 and up, in this order. They stay the caller's. 0 is /dev/null, 1 and 2 are ours
+  // unless `output` says otherwise.
   std::vector<int> descriptors;
   int cgroup = -1;  // of a cgroup v2 directory; -1: ours
   // 0 stays root with all it has. Anything else: that user and group, no other group, no
@@ -24,6 +25,7 @@ struct Launch {
   uid_t user = 0;
   // Leads a group of its own, and signals go to all of it: of a command that starts others.
   bool group = false;
+  int output = -1;  // its standard output; -1: ours
 };
 
 // Moves only. Who drops it neither waits for the process nor kills it.

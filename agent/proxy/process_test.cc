@@ -55,6 +55,21 @@ TEST(Process, HasTheDescriptorsItIsGivenAndNoOther) {
             "/dev/null\n/dev/zero\n/dev/zero\n-\n-\n-\n-\n");
 }
 
+TEST(Process, ItsOutputGoesWhereItIsToldTo) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const base::Fd in(ends[0]);
+  base::Fd out(ends[1]);
+  const auto process = launch({.argv = {"/bin/echo", "said"}, .output = out.get()});
+  out = base::Fd();
+  ASSERT_TRUE(process.ok()) << process.status();
+  char text[16] = {};
+  EXPECT_EQ(read(in.get(), text, sizeof text), 5);
+  EXPECT_STREQ(text, "said\n");
+  EXPECT_EQ(read(in.get(), text, sizeof text), 0);  // nobody else holds it
+  EXPECT_EQ(reap(*process), "exited with 0");
+}
+
 TEST(Process, SeesTheEnvironmentItIsGivenAndNoOther) {
   setenv("WEFT_SECRET", "x", 1);
   Launch what;

@@ -37,6 +37,7 @@ absl::StatusOr<std::unique_ptr<Sockets>> Sockets::start(boost::asio::io_context&
   Launch what;
   what.argv = {program.path};
   what.descriptors = {ends.theirs.get(), program.own_sockets_map};
+  if (program.bypass_readers >= 0) what.descriptors.push_back(program.bypass_readers);
   what.cgroup = cgroup.get();
   auto process = launch(what);
   if (!process.ok()) return process.status();

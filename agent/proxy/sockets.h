@@ -27,6 +27,7 @@ class Sockets {
     std::string path;
     std::string cgroup;
     int own_sockets_map = -1;  // the caller's
+    int bypass_readers = -1;   // map weft_bypass_readers, the caller's; -1: there is no bypass
   };
   struct Listening {
     std::vector<base::Fd> listeners;  // one for each bit, IPv4 first

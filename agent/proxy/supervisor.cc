@@ -137,11 +137,21 @@ std::uint32_t Supervisor::next_number() {
   return 0;
 }
 
+// One has to go: where there is one that serves, there is some time. A tunnel may last for days,
+// and a new binary must not wait for its drain. (A third party's proxies have no column to wait for
+// but their number; they drain in peace.)
+void Supervisor::need_a_column() {
+  crowded_ = true;
+  if (!serving()) return generations_.front()->kill();
+  if (program_.external) return;
+  for (const auto& one : generations_)
+    if (one.get() != serving()) return one->drain(timing_.crowded);
+}
+
 absl::Status Supervisor::try_to_start() {
   const auto number = next_number();
   if (!number) {
-    crowded_ = true;  // until one has gone: where there is one that serves, there is time
-    if (!serving()) generations_.front()->kill();
+    need_a_column();
     return absl::OkStatus();
   }
   auto gifts = hooks_.gifts(number);
@@ -202,6 +212,8 @@ void Supervisor::on_ended(Generation& generation, const std::string& how) {
   const auto lived = std::chrono::steady_clock::now() - generation.started();
   const auto pid = generation.pid();
   const auto number = generation.number();
+  const auto cut = planned ? generation.connections() : 0;
+  cut_ += cut;
   generations_.remove_if([&](const auto& one) { return one.get() == &generation; });
   note_up();  // before anything that takes time
   hooks_.clear(number % kColumns);
@@ -209,6 +221,7 @@ void Supervisor::on_ended(Generation& generation, const std::string& how) {
              {{"pid", pid},
               {"generation", number},
               {"state", planned ? "drained" : "died"},
+              {"cut", cut},
               {"how", how}});
   if (lived >= timing_.settled) delay_ = {};
   if (crowded_)
@@ -233,10 +246,11 @@ void Supervisor::start_again() {
 }
 
 void Supervisor::note_up() {
-  const bool up = serving() && !stopped_;
+  const auto* one = stopped_ ? nullptr : serving();
+  const auto up = one ? std::optional(one->number()) : std::nullopt;
   if (up == up_) return;
   up_ = up;
-  hooks_.up(up);
+  hooks_.up(one);
 }
 
 }  // namespace weft::proxy

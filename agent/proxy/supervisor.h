@@ -11,6 +11,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,8 @@ class Supervisor {
     std::function<absl::StatusOr<Gifts>(std::uint32_t number)> gifts;
     // It runs: tell it everything there is, and serve_after() what.
     std::function<void(Generation&)> welcome;
-    std::function<void(bool)> up;                     // called on changes only; begins as down
+    // Which one serves, or null; called on changes only, begins as none.
+    std::function<void(const Generation*)> up;
     std::function<void(std::uint32_t column)> clear;  // its generation is no more
     std::function<void(Generation&, const weft::v1::FromProxy&)> said;
     std::function<void()> changed;  // anything that status shows
@@ -64,12 +66,14 @@ class Supervisor {
   const Generation* serving() const;
   const std::string& error() const { return error_; }  // why the last one could not be started
   std::uint64_t restarts() const { return restarts_; }
+  std::uint64_t cut() const { return cut_; }  // connections that draining ones ended with
 
  private:
   void adopt_what_is_left();
   void start_generation();
   absl::Status try_to_start();
   std::uint32_t next_number();
+  void need_a_column();
   Launch launch_of(std::uint32_t number, const Hooks::Gifts& gifts, int channel) const;
   void on_serving(Generation& generation);
   void on_ended(Generation& generation, const std::string& how);
@@ -83,13 +87,13 @@ class Supervisor {
   Hooks hooks_;
   std::list<std::unique_ptr<Generation>> generations_;
   std::uint32_t last_number_ = 0;
-  bool up_ = false;
+  std::optional<std::uint32_t> up_;  // the number of the one that was told to serve
   bool stopped_ = false;
   bool crowded_ = false;  // waits for a column
   bool starting_again_ = false;
   std::chrono::milliseconds delay_{0};
   std::string error_, started_file_;
-  std::uint64_t restarts_ = 0;
+  std::uint64_t restarts_ = 0, cut_ = 0;
   boost::asio::steady_timer restart_timer_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };

@@ -88,7 +88,11 @@ class SupervisorTest : public ::testing::Test {
       workload.mutable_workload()->set_listeners(1);
       one.send(workload, {listener.fd.get()});
     };
-    hooks.up = [this](bool up) { ups.push_back(up); };
+    hooks.up = [this](const Generation* serving) {
+      told = serving ? serving->number() : 0;
+      const bool up = serving;
+      if (ups.empty() || ups.back() != up) ups.push_back(up);
+    };
     hooks.clear = [this](std::uint32_t column) { cleared.push_back(column); };
     hooks.changed = [] {};
     return hooks;
@@ -119,6 +123,7 @@ class SupervisorTest : public ::testing::Test {
   Timing timing = quick();
   bool no_gifts = false;
   std::vector<bool> ups;
+  std::uint32_t told = 0;  // who serves; 0: nobody
   std::vector<std::uint32_t> cleared;
   std::optional<Supervisor> supervisor;
 };
@@ -234,6 +239,7 @@ TEST_F(SupervisorTest, ReloadsWithoutAMomentInWhichNobodyAnswers) {
   EXPECT_GT(asked, 100);
   EXPECT_EQ(ups, std::vector<bool>{true});
   EXPECT_EQ(listener.ask(), "21");
+  EXPECT_EQ(told, 21u);
 }
 
 TEST_F(SupervisorTest, KillsAnOldGenerationThatDoesNotEndByItsDeadline) {
@@ -263,6 +269,37 @@ TEST_F(SupervisorTest, GivesNoTwoLivingGenerationsOneColumn) {
   ASSERT_TRUE(serves(5));
   EXPECT_LE(supervisor->generations().size(), 4u);
   EXPECT_EQ(ups, std::vector<bool>{true});
+}
+
+TEST_F(SupervisorTest, CutsTheOldestThatDrainsWhereAReloadNeedsItsColumn) {
+  timing.drain = 1h;
+  timing.crowded = 100ms;
+  make("deaf");
+  supervisor->start();
+  ASSERT_TRUE(serves(1));
+  EXPECT_EQ(listener.ask(), "1");
+  ASSERT_TRUE(wait([&] { return supervisor->serving()->connections() == 1; }));
+  for (std::uint32_t number = 2; number <= 5; ++number) {
+    EXPECT_EQ(supervisor->cut(), 0u);
+    supervisor->reload("test");
+    ASSERT_TRUE(serves(number));
+  }
+  EXPECT_EQ(supervisor->cut(), 1u);
+  EXPECT_EQ(supervisor->generations().size(), 4u);
+  EXPECT_EQ(supervisor->generations().front()->number(), 2u) << "the others drain on";
+  EXPECT_EQ(ups, std::vector<bool>{true});
+}
+
+TEST_F(SupervisorTest, CutsNobodyWhoEndsInTime) {
+  timing.drain = timing.crowded = 1h;
+  make();
+  supervisor->start();
+  for (std::uint32_t number = 1; number <= 9; ++number) {
+    ASSERT_TRUE(serves(number));
+    supervisor->reload("test");
+  }
+  ASSERT_TRUE(serves(10));
+  EXPECT_EQ(supervisor->cut(), 0u);
 }
 
 TEST_F(SupervisorTest, KeepsTheOldGenerationWhereTheNewOneCannotRun) {

@@ -19,12 +19,14 @@
 #include "agent/proxy/adopt.h"
 #include "agent/proxy/finder.h"
 #include "agent/proxy/sockets.h"
+#include "mesh/model/traffic_policy.h"
 
 namespace weft::proxy {
 
 struct Identity {
   std::string namespace_name, name, workload, service_account;
   std::map<std::string, std::string> labels;
+  model::Bypass bypass = model::Bypass::kUnsaid;
 
   bool operator==(const Identity&) const = default;
 };
@@ -63,6 +65,11 @@ class Workloads {
   std::size_t size() const { return known_.size(); }
   std::size_t captured() const;
   const Identity* identity_of(std::uint64_t cookie) const;  // null: no such namespace
+  // All that are known, whoever is behind them.
+  template <class F>
+  void for_each(F&& visit) const {
+    for (const auto& [cookie, workload] : known_) visit(workload.found, workload.identity);
+  }
   struct Listener {
     std::uint64_t cookie;
     std::uint32_t family;  // one bit of enum weft_listening

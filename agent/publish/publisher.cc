@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "mesh/lb/priority.h"
 #include "mesh/wire/http.h"
 
 namespace weft::publish {
@@ -114,9 +115,12 @@ class Writer {
 
 }  // namespace
 
-bool Publisher::update(const model::MeshPtr& mesh, const compile::MapState& placed) {
+bool Publisher::update(const model::MeshPtr& mesh, const compile::MapState& placed,
+                       const std::set<std::uint32_t>& ejected) {
   const auto before = last_;
   touched_.clear();
+  ejected_ = ejected;
+  for (const auto& key : std::exchange(moved_, {})) touch_clusters_of(key);
   using Services = model::BucketTable<model::Service>;
   const auto old = std::exchange(mesh_, mesh);
   Services::for_each_change(old->services, mesh_->services,
@@ -222,16 +226,36 @@ wire::Cluster Publisher::to_cluster(const model::HttpCluster& name,
   const auto* place = found ? found->get() : nullptr;
   if (const auto* port = find_port(place, name.port, Family::kIpv4))
     cluster.service_index = port->index;
-  auto near = endpoints;
-  lb::apply((*service)->traffic.locality, here_, near);
-  for (const auto& endpoint : near) {
-    const auto* port = find_port(place, name.port, endpoint.address.family());
-    const auto* known = find_endpoint(port, endpoint);
-    auto& one = cluster.endpoints.emplace_back(
-        wire::endpoint_of(endpoint, known ? known->id : 0, known ? incarnation_(known->id) : 0));
-    if (known) one.service_index = port->index;
-  }
+  for (const auto family : {Family::kIpv4, Family::kIpv6})
+    add_endpoints(**service, family, endpoints, cluster);
   return cluster;
+}
+
+// Each family by itself, as it is laid out for the kernel: shares and hints count within it.
+void Publisher::add_endpoints(const model::Service& service, Family family,
+                              const std::vector<model::Endpoint>& endpoints,
+                              wire::Cluster& cluster) const {
+  std::vector<model::Endpoint> near;
+  std::copy_if(endpoints.begin(), endpoints.end(), std::back_inserter(near),
+               [&](const auto& endpoint) { return endpoint.address.family() == family; });
+  lb::apply(service.traffic.locality, here_, near);
+  const auto* found = placed_.services.find(service.key);
+  const auto* port = find_port(found ? found->get() : nullptr, cluster.name.port, family);
+  std::vector<const compile::PlacedEndpoint*> known;
+  std::vector<bool> healthy;
+  for (const auto& endpoint : near) {
+    known.push_back(find_endpoint(port, endpoint));
+    healthy.push_back(!known.back() || !ejected_.contains(known.back()->id));
+  }
+  const auto choice = lb::choose(near, healthy, service.traffic.failover_below_percent);
+  lb::use(choice, near);
+  for (const auto i : choice.rotation) near[i].priority = 0;
+  for (std::size_t i = 0; i < near.size(); ++i) {
+    const auto id = known[i] ? known[i]->id : 0;
+    auto& one =
+        cluster.endpoints.emplace_back(wire::endpoint_of(near[i], id, id ? incarnation_(id) : 0));
+    if (id) one.service_index = port->index;
+  }
 }
 
 std::vector<weft::v1::Config> Publisher::since(std::uint64_t told, std::size_t max_bytes) const {

@@ -4,6 +4,11 @@
 // Proxies come and go while the mesh changes, so what changed is kept as a log: a new one is told
 // all of it, one that has heard up to a number only what came after. Costs what changed, not what
 // there is. Pure, but for asking the endpoint table for incarnations.
+//
+// Who serves and who stands by is decided here, by what fills the kernel's slots (mesh/lb), so that
+// a caller meets the same endpoints whether a port has rules or not: of what a proxy is told,
+// priority 0 is in rotation with the weights that locality and breakers leave, later ones are
+// spares.
 #pragma once
 
 #include <weft/v1/proxy.pb.h>
@@ -31,8 +36,13 @@ class Publisher {
   Publisher(lb::Where here, Incarnation incarnation)
       : here_(std::move(here)), incarnation_(std::move(incarnation)) {}
 
-  // `placed` is what the maps hold of `mesh`. True where something is to be told.
-  bool update(const model::MeshPtr& mesh, const compile::MapState& placed);
+  // `placed` is what the maps hold of `mesh`; `ejected` are ids of endpoints whose breakers are not
+  // closed. True where something is to be told.
+  bool update(const model::MeshPtr& mesh, const compile::MapState& placed,
+              const std::set<std::uint32_t>& ejected = {});
+
+  // Breakers of the service have moved: the next update looks at its clusters again.
+  void touch(const model::ServiceKey& key) { moved_.insert(key); }
 
   // Number of the newest change; at least 1 once there was an update.
   std::uint64_t last() const { return last_; }
@@ -68,6 +78,8 @@ class Publisher {
   void publish_cluster(const std::string& name);
   wire::Cluster to_cluster(const model::HttpCluster& cluster,
                            const std::vector<model::Endpoint>& endpoints) const;
+  void add_endpoints(const model::Service& service, model::Family family,
+                     const std::vector<model::Endpoint>& endpoints, wire::Cluster& cluster) const;
   void touch_clusters_of(const model::ServiceKey& key);
 
   const lb::Where here_;
@@ -82,6 +94,8 @@ class Publisher {
   std::map<std::string, std::map<std::string, std::size_t>> owners_;
   std::map<model::ServiceKey, std::set<std::string>> clusters_of_;  // by the service they are of
   std::set<std::string> touched_;  // clusters to be looked at in this update
+  std::set<model::ServiceKey> moved_;
+  std::set<std::uint32_t> ejected_;
 };
 
 }  // namespace weft::publish

@@ -39,7 +39,7 @@ struct Receiver {
 };
 
 std::uint32_t incarnation_of(std::uint32_t id) { return id + 1000; }
-Publisher make_publisher() { return Publisher({}, incarnation_of); }
+Publisher make_publisher() { return Publisher({"", "here", "n1"}, incarnation_of); }
 
 class PublisherTest : public ::testing::Test {
  protected:
@@ -147,6 +147,124 @@ TEST_F(PublisherTest, AClustersPolicyIsThatOfTheServiceItIsOf) {
   EXPECT_EQ(cluster.consecutive_gateway(), 3u);
   EXPECT_EQ(cluster.connect_timeout_ms(), 250u);
   EXPECT_TRUE(cluster.node_source());
+}
+
+// --- who serves and who stands by ---
+
+model::Endpoint endpoint_at(const std::string& address, std::uint8_t priority = 0,
+                            const std::string& zone = {}) {
+  model::Endpoint endpoint{*model::Address::parse(address), 8080};
+  endpoint.priority = priority;
+  endpoint.zone = zone;
+  return endpoint;
+}
+
+class NearnessTest : public PublisherTest {
+ protected:
+  // "10.1.0.1*3/0": the last byte of the address, weight, priority.
+  std::string told(const weft::v1::Cluster& cluster) {
+    std::string text;
+    for (const auto& endpoint : cluster.endpoints())
+      text += (text.empty() ? "" : " ") + std::to_string(endpoint.address().back()) + "*" +
+              std::to_string(endpoint.weight()) + "/" + std::to_string(endpoint.priority());
+    return text;
+  }
+  std::string told_of(const std::string& subset) {
+    const auto config = publisher.since(0).at(0);
+    for (const auto& cluster : config.clusters())
+      if (cluster.name().subset() == subset) return told(cluster);
+    return "nothing";
+  }
+  std::set<std::uint32_t> ids_of(std::initializer_list<int> last_bytes) {
+    std::set<std::uint32_t> ids;
+    for (const auto& port : (*history.placed().services.find({"shop", "web"}))->ports)
+      for (const auto& endpoint : port.endpoints)
+        for (const int byte : last_bytes)
+          if (endpoint.address.bytes[15] == byte) ids.insert(endpoint.id);
+    return ids;
+  }
+  void put_web(std::vector<model::Endpoint> endpoints,
+               const std::function<void(model::Service&)>& how = {}) {
+    history.put("web", {});
+    history.edit("web", [&](model::Service& service) {
+      service.ports[0].endpoints = std::move(endpoints);
+      if (how) how(service);
+    });
+  }
+};
+
+TEST_F(NearnessTest, EndpointsOfTheOwnZoneAreBeforeTheOthers) {
+  put_web({endpoint_at("10.1.0.1", 0, "there"), endpoint_at("10.1.0.2", 0, "here")},
+          [](model::Service& service) {
+            service.traffic.locality.prefer = model::LocalityPolicy::Prefer::kZone;
+          });
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1/1 2*1/0");
+}
+
+TEST_F(NearnessTest, SharesOfLocalitiesAreSharedWithinAFamily) {
+  // Half of all requests go to each zone, whoever is there of the other family.
+  put_web({endpoint_at("2001:db8::3", 0, "here"), endpoint_at("2001:db8::4", 0, "here"),
+           endpoint_at("10.1.0.1", 0, "here"), endpoint_at("10.1.0.2", 0, "there")},
+          [](model::Service& service) {
+            auto& distribute = service.traffic.locality.distribute.emplace_back();
+            distribute.from = "*";
+            distribute.to = {{"*/here", 50}, {"*/there", 50}};
+          });
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1000/0 2*1000/0 3*1000/0 4*1000/0");
+}
+
+TEST_F(NearnessTest, HintsOfOneFamilyDoNotDependOnTheOther) {
+  auto hinted = endpoint_at("10.1.0.1"), elsewhere = endpoint_at("10.1.0.2");
+  hinted.for_zones = {"here"};
+  elsewhere.for_zones = {"there"};
+  put_web({endpoint_at("2001:db8::3"), hinted, elsewhere});
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1/0 2*1/1 3*1/0");
+}
+
+TEST_F(NearnessTest, OnlyTheOwnNodesEndpointsAreToldWhereThePolicyIsLocal) {
+  auto near = endpoint_at("10.1.0.1"), far = endpoint_at("10.1.0.2");
+  near.node = "n1";
+  far.node = "n2";
+  put_web({near, far}, [](model::Service& service) { service.traffic.locality.only_local = true; });
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1/0");
+}
+
+TEST_F(NearnessTest, LoadSpillsToTheNextPriorityAsTheHealthyShareFallsBelowTheThreshold) {
+  put_web({endpoint_at("10.1.0.1"), endpoint_at("10.1.0.2"), endpoint_at("10.1.0.3", 1)},
+          [](model::Service& service) { service.traffic.failover_below_percent = 71; });
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1/0 2*1/0 3*1/1");
+  // Half of them are healthy: 50/71 of the load stays.
+  publisher.touch({"shop", "web"});
+  EXPECT_TRUE(publisher.update(history.mesh(), history.placed(), ids_of({1})));
+  EXPECT_EQ(told_of(""), "1*1/0 2*7/0 3*3/0");
+  publisher.touch({"shop", "web"});
+  EXPECT_TRUE(publisher.update(history.mesh(), history.placed(), {}));
+  EXPECT_EQ(told_of(""), "1*1/0 2*1/0 3*1/1");
+}
+
+TEST_F(NearnessTest, ASubsetSpillsByItsOwnEndpoints) {
+  // Of the service three in four are healthy, of its subset one in two.
+  put_web({endpoint_at("10.1.0.1"), endpoint_at("10.1.0.2"), endpoint_at("10.1.0.3"),
+           endpoint_at("10.1.0.4"), endpoint_at("10.1.0.5", 1)},
+          [](model::Service& service) { service.traffic.failover_below_percent = 70; });
+  history.put_subset(
+      "web/v1", {endpoint_at("10.1.0.1"), endpoint_at("10.1.0.2"), endpoint_at("10.1.0.5", 1)});
+  history.route("web", {"web/v1"});
+  publish();
+  publisher.touch({"shop", "web"});
+  publisher.update(history.mesh(), history.placed(), ids_of({1}));
+  EXPECT_EQ(told_of(""), "1*1/0 2*1/0 3*1/0 4*1/0 5*1/1");
+  EXPECT_EQ(told_of("v1"), "1*1/0 2*5/0 5*2/0");
 }
 
 TEST_F(PublisherTest, AClusterGoesWithTheLastRuleThatNamesIt) {

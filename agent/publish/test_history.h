@@ -56,6 +56,10 @@ class History {
     auto& known = routes_[name];
     if (!known || !(*known == routes)) known = std::make_shared<model::HttpRoutes>(routes);
   }
+  // Endpoints of "service/subset", as route() may name it.
+  void put_subset(const std::string& name, std::vector<model::Endpoint> endpoints) {
+    subsets_[name] = std::move(endpoints);
+  }
   void unroute(const std::string& name) { routes_.erase(name); }
 
   // A few changes of any kind.
@@ -96,7 +100,9 @@ class History {
   static model::HttpCluster cluster_of(const std::string& name) {
     model::HttpCluster cluster;
     cluster.namespace_name = "shop";
-    cluster.service = name;
+    const auto slash = std::min(name.find('/'), name.size());
+    cluster.service = name.substr(0, slash);
+    if (slash < name.size()) cluster.subset = name.substr(slash + 1);
     cluster.port = 80;
     return cluster;
   }
@@ -130,6 +136,11 @@ class History {
     auto& port = service.ports[0];
     port.http = at->second;
     for (const auto& cluster : at->second->clusters) {
+      if (const auto subset = subsets_.find(cluster.service + "/" + cluster.subset);
+          subset != subsets_.end()) {
+        port.http_endpoints.push_back(subset->second);
+        continue;
+      }
       const auto target = services_.find(cluster.service);
       port.http_endpoints.push_back(target == services_.end() ? std::vector<model::Endpoint>{}
                                                               : target->second.ports[0].endpoints);
@@ -139,6 +150,7 @@ class History {
 
   std::mt19937_64 rng_;
   std::map<std::string, model::Service> services_;
+  std::map<std::string, std::vector<model::Endpoint>> subsets_;
   std::map<std::string, std::shared_ptr<const model::HttpRoutes>> routes_;
   model::MeshPtr mesh_, compiled_;
   compile::MapState placed_;

@@ -1,5 +1,7 @@
 // weft-sockets: makes the sockets that weft-proxy accepts on and connects with, in its callers'
 // network namespaces. It may do that and nothing else; weft-proxy may not. Started by weftd.
+#include <fcntl.h>
+
 #include <cstdio>
 #include <string>
 
@@ -23,10 +25,13 @@ int main(int argc, char**) {
     return 2;
   }
   weft::base::Fd control(kControlDescriptor), own_sockets(kOwnSocketsDescriptor);
+  weft::base::Fd bypass_readers(
+      fcntl(kBypassReadersDescriptor, F_GETFD) < 0 ? -1 : kBypassReadersDescriptor);
   if (const auto status = keep_what_is_needed(); !status.ok()) return fail(status);
   auto namespaces = Namespaces::at_home();
   if (!namespaces.ok()) return fail(namespaces.status());
-  Server server(std::move(control), std::move(own_sockets), *std::move(namespaces));
+  Server server(std::move(control), {std::move(own_sockets), std::move(bypass_readers)},
+                *std::move(namespaces));
   const auto status = server.run();
   return status.ok() ? 0 : fail(status);
 }

@@ -36,11 +36,14 @@ bool bind_to_loopback(const base::Fd& fd, int family) {
 }
 
 // 0 or the errno.
-int prepare_upstream(const base::Fd& fd, int own_sockets_map) {
+int prepare_upstream(const base::Fd& fd, const Marks& marks) {
   // A port is chosen at connect(), when the peer is known: 28,000 a peer, not 28,000 in all.
   if (!set(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1))
     return errno;
-  return kernel::mark_own_socket(own_sockets_map, fd.get()).ok() ? 0 : EIO;
+  if (!kernel::mark_own_socket(marks.own_sockets.get(), fd.get()).ok()) return EIO;
+  // Without this mark its bytes go by TCP, which is no reason not to have the socket.
+  if (marks.bypass_readers) (void)kernel::mark_proxy_reader(marks.bypass_readers.get(), fd.get());
+  return 0;
 }
 
 }  // namespace
@@ -59,12 +62,12 @@ base::Fd make_listener(int family, int& error) {
   return fd;
 }
 
-Made make_upstreams(int own_sockets_map, int family, int count) {
+Made make_upstreams(const Marks& marks, int family, int count) {
   Made made;
   made.sockets.reserve(count);
   for (int i = 0; i < count; ++i) {
     auto fd = make_tcp(family);
-    made.error = fd ? prepare_upstream(fd, own_sockets_map) : errno;
+    made.error = fd ? prepare_upstream(fd, marks) : errno;
     if (made.error) break;
     made.sockets.push_back(std::move(fd));
   }

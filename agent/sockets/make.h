@@ -18,7 +18,11 @@ struct Made {
   std::vector<base::Fd> sockets;
   int error = 0;  // errno, where they are less than asked for
 };
+// Maps that sockets are marked in; the second may be missing.
+struct Marks {
+  base::Fd own_sockets, bypass_readers;
+};
 // To connect to endpoints with, marked as the proxy's own before anybody has them.
-Made make_upstreams(int own_sockets_map, int family, int count);
+Made make_upstreams(const Marks& marks, int family, int count);
 
 }  // namespace weft::sockets

@@ -10,7 +10,8 @@ namespace weft::sockets {
 // Descriptors that weftd starts weft-sockets with. It ends when the control socket is
 // closed and no proxy is left: what an earlier weftd started serves until its successor does.
 inline constexpr int kControlDescriptor = 3;
-inline constexpr int kOwnSocketsDescriptor = 4;  // map weft_own_sockets
+inline constexpr int kOwnSocketsDescriptor = 4;     // map weft_own_sockets
+inline constexpr int kBypassReadersDescriptor = 5;  // map weft_bypass_readers; may be missing
 
 inline constexpr std::uint64_t kOwnNamespace = 0;  // a cookie: the node's, where weftd runs
 

@@ -27,9 +27,9 @@ bool is_seqpacket(int fd) {
 
 }  // namespace
 
-Server::Server(base::Fd control, base::Fd own_sockets_map, Namespaces namespaces)
+Server::Server(base::Fd control, Marks marks, Namespaces namespaces)
     : control_(std::move(control)),
-      own_sockets_map_(std::move(own_sockets_map)),
+      marks_(std::move(marks)),
       namespaces_(std::move(namespaces)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
 
@@ -168,9 +168,8 @@ bool Server::answer(Proxy& proxy, const Ask& ask) {
   else if (ask.family != AF_INET && ask.family != AF_INET6)
     answer.error = EAFNOSUPPORT;
   else
-    answer.error = namespaces_.within(ask.netns_cookie, [&] {
-      made = make_upstreams(own_sockets_map_.get(), ask.family, ask.count);
-    });
+    answer.error = namespaces_.within(
+        ask.netns_cookie, [&] { made = make_upstreams(marks_, ask.family, ask.count); });
   if (!answer.error) answer.error = made.error;
   answer.count = made.sockets.size();
   const Answer without{.tag = ask.tag, .error = EAGAIN};

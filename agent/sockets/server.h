@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 
+#include "agent/sockets/make.h"
 #include "agent/sockets/namespaces.h"
 #include "agent/sockets/peer.h"
 #include "agent/sockets/protocol.h"
@@ -16,7 +17,7 @@ namespace weft::sockets {
 
 class Server {
  public:
-  Server(base::Fd control, base::Fd own_sockets_map, Namespaces namespaces);
+  Server(base::Fd control, Marks marks, Namespaces namespaces);
 
   // Until the control socket is closed and no proxy is left that asks.
   absl::Status run();
@@ -39,7 +40,7 @@ class Server {
   void wake(int fd, bool readable);
 
   Peer control_;
-  base::Fd own_sockets_map_;
+  Marks marks_;
   Namespaces namespaces_;
   base::Fd epoll_;
   std::map<int, Proxy> proxies_;  // by descriptor

@@ -58,6 +58,8 @@ enum weft_policy_flag {
     WEFT_POLICY_WATCH_RTT = 2,     /* ... of every RTT sample: peak-EWMA */
     WEFT_POLICY_PROXY = 4,         /* TCP connections go to the proxy (abi/capture.h) */
     WEFT_POLICY_PROXY_DIRECT = 8,  /* ... and where none serves, to an endpoint; else refused */
+    WEFT_POLICY_SPLIT_LOCAL = 16,  /* a request that timed out counts towards `threshold`; else as
+                                    * a 504 (splitExternalLocalOriginErrors) */
 };
 
 /* What a service asks for; weft_policies[service index], written before the service's record and

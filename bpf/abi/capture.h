@@ -8,6 +8,7 @@
  *   getsockopt()         of the accepted socket: SO_ORIGINAL_DST, or WEFT_SO_ORIGIN for all of it
  */
 #pragma once
+#include "abi/endpoint.h"
 #include "abi/service.h"
 
 #define WEFT_CAPTURE_PORT 15001 /* host order; of 127.0.0.1 and [::1] */
@@ -68,8 +69,27 @@ enum weft_own_flag {
     WEFT_OWN_UPSTREAM = 1, /* connect() neither captures, translates nor refuses */
 };
 
-/* weft_proxy_state[0], one atomic store. */
-struct weft_proxy_state {
-    __u64 up; /* 1: a proxy accepts on the listeners */
+/* weft_proxy_state[0]: whether a proxy accepts on the listeners. `up` is weftd's, one atomic store:
+ * that a proxy has died it knows at once. For the time in which there is no weftd, a weft-proxy
+ * tells that it lives, every 250 ms in the word of its generation. */
+enum weft_proxy_up {
+    WEFT_PROXY_DOWN,
+    WEFT_PROXY_UP,     /* it serves and has no beat: a third party's */
+    WEFT_PROXY_COLUMN, /* + the column of the generation that serves */
 };
-ABI_ASSERT(sizeof(struct weft_proxy_state) == 8, "abi");
+struct weft_proxy_state {
+    __u64 up;
+    __u64 beat_ns[WEFT_PROXY_GENERATIONS]; /* CLOCK_MONOTONIC; 0: none yet, so nobody asks for it */
+};
+ABI_ASSERT(sizeof(struct weft_proxy_state) == 40, "abi");
+
+/* Eight beats: a machine that is too busy to run the proxy once in that time serves nobody. */
+#define WEFT_PROXY_BEAT_LIFE_NS 2000000000ull
+
+static inline int weft_proxy_serves(const volatile struct weft_proxy_state *state, __u64 now_ns) {
+    const __u64 up = state->up;
+    if (up < WEFT_PROXY_COLUMN) return up == WEFT_PROXY_UP;
+    const __u64 beat = state->beat_ns[(up - WEFT_PROXY_COLUMN) & (WEFT_PROXY_GENERATIONS - 1)];
+    /* A beat may be later than `now`, which was read before it. */
+    return !beat || (__s64)(now_ns - beat) < (__s64)WEFT_PROXY_BEAT_LIFE_NS;
+}

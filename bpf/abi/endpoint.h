@@ -35,8 +35,6 @@ static inline __u32 weft_endpoint_priority(__u64 word) { return (__u32)(word >> 
 /* What sockets and the proxy saw of the endpoint, and its circuit breaker (abi/breaker.h). Programs
  * write; user space before an id is given away, and the breaker's word by compare-and-exchange. The
  * first cache line is what connect() touches. */
-#define WEFT_PROXY_GENERATIONS \
-    4 /* that may live at once: an old proxy drains beside its successor */
 struct weft_endpoint_state {
     __u32 incarnation; /* of the id: a socket that outlived its endpoint charges nobody */
     __u32 active;      /* connections whose reservation is held */
@@ -56,7 +54,9 @@ struct weft_endpoint_state {
     __u32 consecutive_gateway;
     __u32 verdict_epoch; /* of the newest verdict from above; an older one is ignored */
     __u32 pad0;
-    __u64 pad[4];
+    /* Upstream connections of the proxy that hold a place beside `active`; see weft_connections. */
+    __u32 connections[WEFT_PROXY_GENERATIONS];
+    __u64 pad[2];
 };
 ABI_ASSERT(sizeof(struct weft_endpoint_state) == 128, "abi");
 

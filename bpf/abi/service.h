@@ -98,8 +98,24 @@ struct weft_service_info {
 };
 ABI_ASSERT(sizeof(struct weft_service_info) == 200, "abi");
 
-/* Counters of one service; only programs write, but for user space zeroing it before an index is
- * given to another service. Two hot services never share a cache line. */
+#define WEFT_PROXY_GENERATIONS \
+    4 /* that may live at once: an old proxy drains beside its successor */
+
+/* Connections that hold a place: `active` of sockets, and a column for each generation of the
+ * proxy, so that what a proxy held that died is given back by zeroing one word. Whoever reserves
+ * adds to a word of its own first and compares the sum then: limits are never exceeded; two that
+ * race for the last place may both be refused it. */
+static inline __u32 weft_proxy_connections(const volatile __u32 *column) {
+    return column[0] + column[1] + column[2] + column[3];
+}
+ABI_ASSERT(WEFT_PROXY_GENERATIONS == 4, "abi");
+static inline __u32 weft_connections(const volatile __u32 *active, const volatile __u32 *column) {
+    return *active + weft_proxy_connections(column);
+}
+
+/* Counters of one service; only programs write, but for the proxy's columns, and for user space
+ * zeroing it before an index is given to another service. Two hot services never share a cache
+ * line. */
 struct weft_service_state {
     __u64 cursor;      /* of WEFT_SELECT_ROTATE */
     __u64 opened;      /* connections that were established, UDP flows begun */
@@ -116,7 +132,8 @@ struct weft_service_state {
     __u64 refused_ejected; /* every endpoint that was tried is cut off by its breaker */
     __u64 refused_limit;   /* maxConnections, of the service or of every endpoint tried */
     __u64 refused_proxy_down;
-    __u64 captured; /* connections that reached the proxy's listener */
-    __u64 pad[3];
+    __u64 captured;                            /* connections that reached the proxy's listener */
+    __u32 connections[WEFT_PROXY_GENERATIONS]; /* of all endpoints; see weft_connections */
+    __u64 pad;
 };
 ABI_ASSERT(sizeof(struct weft_service_state) == 128, "abi");

@@ -12,5 +12,5 @@
 
 /* Bumped when any struct of bpf/abi changes meaning or size. Kept in the pinned weft_meta map; what
  * weftd does when it meets another number is written in docs/architecture.md, "Layout version". */
-#define WEFT_ABI_LAYOUT 3
+#define WEFT_ABI_LAYOUT 4
 #define WEFT_ABI_MAGIC 0x74666577u /* "weft", little endian */

@@ -9,6 +9,7 @@
  * connects never exceed a limit, not even by one. */
 #pragma once
 #include "abi/why.h"
+#include "config.bpf.h"
 #include "lib/count.bpf.h"
 
 #define WEFT_MS_NS 1000000ull
@@ -115,6 +116,11 @@ static __always_inline int weft_is_warm(__u64 word, const struct weft_policy *po
     return bpf_get_prandom_u32() % 1000 < (permille > least ? permille : least);
 }
 
+/* The proxy's connections, which count beside those of sockets. */
+static __always_inline __u32 weft_beside(const __u32 *connections) {
+    return knob_proxy ? weft_proxy_connections(connections) : 0;
+}
+
 /* Whether a call may go to the endpoint; with WEFT_MODE_HOLD its reservation is made. */
 weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
     struct weft_endpoint_state *state = bpf_map_lookup_elem(&weft_endpoint_states, &endpoint);
@@ -124,7 +130,7 @@ weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
     const __u32 most = policy->max_per_endpoint;
     int admitted = WEFT_ADMIT_YES;
     /* Before a probe is lent: one that has no place would be lent and taken back at every call. */
-    if (most && state->active >= most) return WEFT_ADMIT_LIMIT;
+    if (most && state->active + weft_beside(state->connections) >= most) return WEFT_ADMIT_LIMIT;
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED) {
         admitted = weft_pass_open(state, word, policy, service, endpoint, mode);
         if (admitted == WEFT_ADMIT_EJECTED) return WEFT_ADMIT_EJECTED;
@@ -133,7 +139,8 @@ weft_global int weft_admit(__u32 service, __u32 endpoint, __u32 mode) {
         return WEFT_ADMIT_LATER;
     }
     if (!(mode & WEFT_MODE_HOLD)) return admitted;
-    if (__sync_fetch_and_add(&state->active, 1) < most || !most) return admitted;
+    const __u32 before = __sync_fetch_and_add(&state->active, 1);
+    if (!most || before + weft_beside(state->connections) < most) return admitted;
     __sync_fetch_and_add(&state->active, -1);
     if (admitted == WEFT_ADMIT_PROBE) { /* not tried after all: due again at once */
         const __u64 lent = *(volatile __u64 *)&state->breaker;

@@ -77,9 +77,10 @@ static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
     const __u64 word = *(volatile __u64 *)&state->breaker;
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED)
         return weft_now_ms() >= weft_breaker_until_ms(word) ? 0 : ~0ull;
-    if (!ewma) return state->active;
+    const __u32 connections = state->active + weft_beside(state->connections);
+    if (!ewma) return connections;
     /* One that nobody knows yet is tried, not avoided. */
-    return (state->active + 1ull) * (state->rtt_us + 1ull);
+    return (connections + 1ull) * (state->rtt_us + 1ull);
 }
 
 /* The lighter of two that were drawn at random (Mitzenmacher 2001): nearly as even as the lightest
@@ -201,7 +202,8 @@ static __always_inline int weft_enter(struct weft_answer *answer) {
     if (!total || !policy) return 0;
     answer->service_incarnation = total->incarnation;
     const __u32 most = policy->max_connections;
-    if (__sync_fetch_and_add(&total->active, 1) < most || !most) return 1;
+    const __u32 before = __sync_fetch_and_add(&total->active, 1);
+    if (!most || before + weft_beside(total->connections) < most) return 1;
     __sync_fetch_and_add(&total->active, -1);
     return 0;
 }
@@ -210,7 +212,8 @@ static __always_inline int weft_enter(struct weft_answer *answer) {
 static __always_inline int weft_is_full(__u32 service) {
     const struct weft_service_state *total = weft_total_of(service);
     const struct weft_policy *policy = weft_policy_of(service);
-    return total && policy && policy->max_connections && total->active >= policy->max_connections;
+    return total && policy && policy->max_connections &&
+           total->active + weft_beside(total->connections) >= policy->max_connections;
 }
 
 /* Takes the endpoint over that a concurrent connect of the same client was first to remember. */
@@ -269,7 +272,7 @@ weft_global int weft_proxy_verdict(__u32 service, __u64 cookie, __u32 listening)
     const __u32 zero = 0;
     const struct weft_proxy_state *state = bpf_map_lookup_elem(&weft_proxy_state, &zero);
     const __u64 *capture = bpf_map_lookup_elem(&weft_captures, &cookie);
-    if (state && state->up && capture &&
+    if (state && capture && weft_proxy_serves(state, bpf_ktime_get_ns()) &&
         weft_capture_listening(*(volatile __u64 *)capture, cookie) & listening)
         return WEFT_VERDICT_CAPTURE;
     return policy->flags & WEFT_POLICY_PROXY_DIRECT ? WEFT_VERDICT_PASS

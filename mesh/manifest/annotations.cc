@@ -123,6 +123,15 @@ std::optional<model::SourceAddress> parse_source_address(std::string_view text) 
   return std::nullopt;
 }
 
+// YAML's bare on and off are booleans to some readers.
+constexpr char kBypassHint[] = "it is not \"on\" or \"off\" (in quotes)";
+
+std::optional<model::Bypass> parse_bypass(std::string_view text) {
+  if (text == "on") return model::Bypass::kOn;
+  if (text == "off") return model::Bypass::kOff;
+  return std::nullopt;
+}
+
 }  // namespace
 
 void decode_service_annotations(Decoder& decoder, Value document, model::ServiceObject& service) {
@@ -145,6 +154,13 @@ void decode_service_annotations(Decoder& decoder, Value document, model::Service
       annotations.get("weft.mesh/proxy-down", parse_proxy_down, "it is not refuse or direct");
   traffic.source_address =
       annotations.get("weft.mesh/source-address", parse_source_address, "it is not caller or node");
+  traffic.bypass = annotations.get("weft.mesh/bypass", parse_bypass, kBypassHint);
+}
+
+model::Bypass decode_bypass(Decoder& decoder, Value document, const model::ObjectMeta& meta) {
+  Annotations annotations(decoder, document, meta);
+  return annotations.get("weft.mesh/bypass", parse_bypass, kBypassHint)
+      .value_or(model::Bypass::kUnsaid);
 }
 
 model::Rank decode_rank(Decoder& decoder, Value document, const model::ObjectMeta& meta) {

@@ -15,11 +15,15 @@ inline constexpr std::string_view kServiceAnnotations[] = {"weft.mesh/balancer",
                                                            "weft.mesh/failover-below",
                                                            "weft.mesh/health-check",
                                                            "weft.mesh/proxy-down",
-                                                           "weft.mesh/source-address"};
+                                                           "weft.mesh/source-address",
+                                                           "weft.mesh/bypass"};
 // Of Pods, and of EndpointSlices for all their endpoints: standby ones have slices of their own.
 inline constexpr std::string_view kRankAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight"};
+inline constexpr std::string_view kPodAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight",
+                                                       "weft.mesh/bypass"};
 
 void decode_service_annotations(Decoder& decoder, Value document, model::ServiceObject& service);
+model::Bypass decode_bypass(Decoder& decoder, Value document, const model::ObjectMeta& meta);
 model::Rank decode_rank(Decoder& decoder, Value document, const model::ObjectMeta& meta);
 
 // "tcp", "http /path", "grpc [service]", then port=N interval=5s timeout=1s unhealthy=3 healthy=2.

@@ -55,6 +55,8 @@ TEST(Annotations, SayWhatAServiceWants) {
   EXPECT_EQ(wishes("proxy-down", "refuse").proxy_down, model::ProxyDown::kRefuse);
   EXPECT_EQ(wishes("source-address", "node").source_address, model::SourceAddress::kNode);
   EXPECT_EQ(wishes("source-address", "caller").source_address, model::SourceAddress::kCaller);
+  EXPECT_EQ(wishes("bypass", "on").bypass, model::Bypass::kOn);
+  EXPECT_EQ(wishes("bypass", "off").bypass, model::Bypass::kOff);
 }
 
 TEST(Annotations, ThatAreWrongAreReportedAndTheServiceIsServed) {
@@ -78,6 +80,7 @@ TEST(Annotations, ThatAreWrongAreReportedAndTheServiceIsServed) {
 TEST(Annotations, RankPodsAndSlices) {
   EXPECT_EQ(first<model::PodObject>(pod("priority", "127")).rank, (model::Rank{127, 1}));
   EXPECT_EQ(first<model::PodObject>(pod("weight", "1000")).rank, (model::Rank{0, 1000}));
+  EXPECT_EQ(first<model::PodObject>(pod("bypass", "on")).bypass, model::Bypass::kOn);
   EXPECT_EQ(first<model::EndpointSliceObject>(slice("priority", "1")).rank, (model::Rank{1, 1}));
   EXPECT_EQ(first<model::EndpointSliceObject>(slice("weight", "2")).rank, (model::Rank{0, 2}));
   for (const auto& result : {pod("priority", "128"), pod("weight", "0"), slice("weight", "1001"),

@@ -71,8 +71,9 @@ std::string uid_of(Decoder& decoder, Value document) {
 
 void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& objects) {
   model::PodObject pod;
-  pod.meta = decode_meta(decoder, document, Name::kSubdomain, kRankAnnotations);
+  pod.meta = decode_meta(decoder, document, Name::kSubdomain, kPodAnnotations);
   pod.rank = decode_rank(decoder, document, pod.meta);
+  pod.bypass = decode_bypass(decoder, document, pod.meta);
   pod.terminating = document["metadata"]["deletionTimestamp"].present();
   const Value spec = decoder.mapping(document, "", "spec");
   pod.node = decoder.text(spec, "spec", "nodeName").value_or("");

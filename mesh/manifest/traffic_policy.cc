@@ -20,7 +20,8 @@ std::optional<std::uint8_t> percent(Decoder& decoder, Value parent, const std::s
   return number ? std::optional(static_cast<std::uint8_t>(*number)) : std::nullopt;
 }
 
-void decode_http_pool(Decoder& decoder, Value http, const std::string& path,
+// `limited`: there is a maxConnections to wait for.
+void decode_http_pool(Decoder& decoder, Value http, const std::string& path, bool limited,
                       model::TrafficRule& rule) {
   if (!http.present()) return;
   model::HttpLimits limits;
@@ -28,9 +29,10 @@ void decode_http_pool(Decoder& decoder, Value http, const std::string& path,
     return count(decoder, http, path, key).value_or(0);
   };
   limits.max_pending = number("http1MaxPendingRequests");
-  if (const Value at = http["http1MaxPendingRequests"]; at.present())
-    decoder.not_enforced(at, join_path(path, "http1MaxPendingRequests"),
-                         "no request waits in a queue: it has a connection made for it");
+  if (const Value at = http["http1MaxPendingRequests"]; at.present() && !limited)
+    decoder.warn(at, join_path(path, "http1MaxPendingRequests") +
+                         " bounds the requests that wait for a connection: without "
+                         "tcp.maxConnections each has one made for it");
   limits.max_requests = number("http2MaxRequests");
   limits.max_per_connection = number("maxRequestsPerConnection");
   limits.max_retries = number("maxRetries");
@@ -48,7 +50,8 @@ void decode_pool(Decoder& decoder, Value pool, const std::string& path, model::T
   rule.max_connections = count(decoder, tcp, of_tcp, "maxConnections");
   rule.connect_timeout = decoder.duration(tcp, of_tcp, "connectTimeout");
   decoder.others_not_enforced(tcp, of_tcp, {"maxConnections", "connectTimeout"});
-  decode_http_pool(decoder, decoder.mapping(pool, path, "http"), join_path(path, "http"), rule);
+  decode_http_pool(decoder, decoder.mapping(pool, path, "http"), join_path(path, "http"),
+                   rule.max_connections.value_or(0) != 0, rule);
   decoder.others_not_enforced(pool, path, {"tcp", "http"});
 }
 

@@ -71,10 +71,12 @@ TEST(ManifestTraffic, ReadsLimitsOfRequests) {
   const auto result = policy(
       "connectionPool: {http: {http1MaxPendingRequests: 7, http2MaxRequests: 8, "
       "maxRequestsPerConnection: 9, maxRetries: 3, idleTimeout: 30s}}");
-  EXPECT_EQ(notices(result),
-            kNot +
-                "connectionPool.http.http1MaxPendingRequests is NOT ENFORCED: no request waits "
-                "in a queue: it has a connection made for it\n");
+  EXPECT_TRUE(says(result,
+                   "connectionPool.http.http1MaxPendingRequests bounds the requests that wait for "
+                   "a connection: without tcp.maxConnections each has one made for it"));
+  EXPECT_EQ(notices(policy("connectionPool: {tcp: {maxConnections: 1}, "
+                           "http: {http1MaxPendingRequests: 7}}")),
+            "");
   const auto& http = first<DestinationRuleObject>(result).traffic.http;
   EXPECT_EQ(http, (model::HttpLimits{7, 8, 9, 3, milliseconds(30'000)}));
   EXPECT_EQ(first<DestinationRuleObject>(policy("connectionPool: {http: {}}")).traffic.http,

@@ -1,6 +1,7 @@
 #include "mesh/model/http_clusters.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "mesh/model/destination.h"
 
@@ -35,6 +36,35 @@ std::uint32_t HttpClusters::index_of(const HttpBackend& backend,
   if (!strangers.empty()) strangers_[*target.key].merge(strangers);
   clusters_.push_back(std::move(cluster));
   return static_cast<std::uint32_t>(clusters_.size() - 1);
+}
+
+std::vector<std::vector<Endpoint>> HttpClusters::take_endpoints() {
+  for (std::size_t i = 0; i < clusters_.size(); ++i)
+    name_workloads({clusters_[i].namespace_name, clusters_[i].service}, endpoints_[i]);
+  return std::move(endpoints_);
+}
+
+// targetRef is who an endpoint is; without one, and where no slice speaks for it, the address says.
+void HttpClusters::name_workloads(const ServiceKey& key, std::vector<Endpoint>& endpoints) const {
+  std::map<Address, const std::string*> pods;
+  for (const auto& [name, object] : inventory_.slices_of(key))
+    for (const auto& one : std::get<EndpointSliceObject>(*object).endpoints)
+      if (!one.pod.empty()) pods.emplace(one.address, &one.pod);
+  std::map<Workload, std::shared_ptr<const Workload>> known;
+  for (auto& endpoint : endpoints) {
+    const auto named = pods.find(endpoint.address);
+    const auto* pod =
+        named == pods.end() ? inventory_.pod_at(key.namespace_name, endpoint.address) : nullptr;
+    const auto* labels = pod ? &pod->meta.labels
+                         : named != pods.end()
+                             ? inventory_.labels_of(key.namespace_name, *named->second)
+                             : nullptr;
+    if (!labels) continue;
+    auto workload = workload_of(key.namespace_name, pod ? pod->meta.name : *named->second, *labels);
+    auto& shared = known[workload];
+    if (!shared) shared = std::make_shared<const Workload>(std::move(workload));
+    endpoint.workload.to = shared;
+  }
 }
 
 HttpRule HttpClusters::resolved(HttpRule rule, const std::vector<HttpBackend>& backends,

@@ -25,12 +25,14 @@ class HttpClusters {
                     const ObjectMeta& object, std::vector<Notice>& notices);
 
   const std::vector<HttpCluster>& clusters() const { return clusters_; }
-  std::vector<std::vector<Endpoint>> take_endpoints() { return std::move(endpoints_); }
+  // With what their Pods are a part of.
+  std::vector<std::vector<Endpoint>> take_endpoints();
   // Endpoints that are in no subset because their Pods are not known, by service.
   void say_strangers(const std::string& object, const Origin& origin,
                      std::vector<Notice>& notices) const;
 
  private:
+  void name_workloads(const ServiceKey& key, std::vector<Endpoint>& endpoints) const;
   std::uint32_t index_of(const HttpBackend& backend, const std::string& namespace_name);
 
   const Inventory& inventory_;

@@ -145,6 +145,29 @@ TEST(HttpRoutes, TheFirstClusterIsTheServiceWithItsOwnEndpoints) {
   EXPECT_EQ(port.http_endpoints[1].at(0).address.to_text(), "10.0.2.1");
 }
 
+std::string workload_at(const MeshPtr& mesh, std::size_t cluster) {
+  const auto& workload = port_of(mesh).http_endpoints.at(cluster).at(0).workload;
+  return workload.to ? workload.to->name + " " + workload.to->version : "";
+}
+
+TEST(HttpRoutes, EndpointsAreOfTheWorkloadOfTheirPodWhereItIsKnown) {
+  auto objects = web_and_db();
+  auto& slice_of_db = std::get<EndpointSliceObject>(objects[3]);
+  slice_of_db.endpoints[0].pod = "db-77-a";
+  const auto route = routes("v", "web", to("db"));
+  auto mesh = merged(objects, route);
+  EXPECT_EQ(workload_at(mesh, 0), "");
+  EXPECT_EQ(workload_at(mesh, 1), "");
+  // By its address, and by targetRef: of a pod of another node only labels are known.
+  PodLabelsObject remote;
+  remote.meta = test::meta("db-77-a");
+  remote.meta.labels = {{"pod-template-hash", "77"}, {"version", "v2"}};
+  mesh = merged(objects, route, test::pod("web-0", "10.0.1.1", {{"version", "v1"}}), remote);
+  EXPECT_EQ(workload_at(mesh, 0), "web-0 v1");
+  EXPECT_EQ(workload_at(mesh, 1), "db v2");
+  EXPECT_FALSE(port_of(mesh).endpoints.at(0).workload.to) << "the kernel has no use for it";
+}
+
 TEST(HttpRoutes, TheMostSpecificHostWinsAndOfEqualsTheOldest) {
   auto young = routes("young", "web.shop.svc.cluster.local", to("db"));
   auto old = routes("old", "web", to("db"));

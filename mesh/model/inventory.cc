@@ -144,7 +144,7 @@ Inventory::PodVersions Inventory::pod_versions(const std::string& namespace_name
 
 // Before it changes, for mark_regrouped().
 void Inventory::remember_pod(const ObjectMeta& meta) {
-  if (!routes_to_.empty())
+  if (!routes_to_.empty() || !http_routes_to_.empty() || !http_routes_of_.empty())
     pods_before_.try_emplace({meta.namespace_name, meta.name},
                              pod_versions(meta.namespace_name, meta.name));
 }
@@ -245,7 +245,11 @@ void Inventory::mark_regrouped() {
   }
   pods_before_.clear();
   if (spaces.empty()) return;
-  for (const auto& [key, routes] : routes_to_) {
+  // Subsets of these hold other endpoints, and endpoints are of another workload.
+  std::set<ServiceKey> keys;
+  for (const auto* routes : {&routes_to_, &routes_of_, &http_routes_to_, &http_routes_of_})
+    for (const auto& [key, objects] : *routes) keys.insert(key);
+  for (const auto& key : keys) {
     const auto changed = spaces.find(key.namespace_name);
     if (changed == spaces.end()) continue;
     for (const auto& [name, object] : slices_of(key))

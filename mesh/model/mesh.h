@@ -23,6 +23,7 @@
 #include "mesh/model/notice.h"
 #include "mesh/model/object.h"
 #include "mesh/model/traffic.h"
+#include "mesh/model/workload.h"
 
 namespace weft::model {
 
@@ -60,6 +61,7 @@ struct Endpoint {
   std::string zone;
   std::string node;
   std::vector<std::string> for_zones;  // EndpointSlice hints; empty: none
+  WorkloadRef workload;                // in http_endpoints, where its Pod is known
 
   bool operator==(const Endpoint&) const = default;
 };

@@ -133,6 +133,7 @@ struct ContainerPort {
 
 struct PodObject {
   ObjectMeta meta;
+  Bypass bypass = Bypass::kUnsaid;
   std::vector<Address> ips;  // status.podIPs, else status.podIP
   bool ready = false;        // condition Ready is "True"
   bool terminating = false;  // metadata.deletionTimestamp is set

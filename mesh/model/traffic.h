@@ -33,6 +33,7 @@ struct TrafficWishes {
   std::optional<HealthCheck> health_check;
   std::optional<ProxyDown> proxy_down;
   std::optional<SourceAddress> source_address;
+  std::optional<Bypass> bypass;
   LocalityPolicy::Prefer prefer = LocalityPolicy::Prefer::kNothing;  // trafficDistribution
   bool only_local = false;                                           // internalTrafficPolicy: Local
 

@@ -94,11 +94,17 @@ enum class ProxyDown : std::uint8_t { kRefuse, kDirect };
 // upstream connections across callers.
 enum class SourceAddress : std::uint8_t { kCaller, kNode };
 
+// Annotation weft.mesh/bypass, of a Service for its connections, of a Pod for what it reads:
+// whether bytes may go from socket to socket on one node, which some readers do not bear
+// (docs/bypass.md).
+enum class Bypass : std::uint8_t { kUnsaid, kOn, kOff };
+
 struct TrafficPolicy {
   ConnectionLimits limits;
   HttpLimits http;
   ProxyDown proxy_down = ProxyDown::kRefuse;
   SourceAddress source_address = SourceAddress::kCaller;
+  Bypass bypass = Bypass::kUnsaid;
   std::optional<OutlierDetection> outlier;
   Warmup warmup;
   std::optional<HealthCheck> health_check;

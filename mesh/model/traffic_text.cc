@@ -80,6 +80,8 @@ std::string to_text(const TrafficPolicy& policy) {
   std::string text = limits_text(policy.limits) + http_text(policy.http);
   if (policy.proxy_down == ProxyDown::kDirect) text += " proxy_down=direct";
   if (policy.source_address == SourceAddress::kNode) text += " source_address=node";
+  if (policy.bypass != Bypass::kUnsaid)
+    text += policy.bypass == Bypass::kOn ? " bypass=on" : " bypass=off";
   if (policy.outlier) text += outlier_text(*policy.outlier);
   if (policy.warmup.duration.count())
     text += field("warmup", policy.warmup.duration) + field("from", policy.warmup.minimum_percent) +

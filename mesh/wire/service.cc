@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include "mesh/base/text.h"
 #include "mesh/wire/check.h"
@@ -48,6 +49,23 @@ Endpoint endpoint_from(const weft::v1::Endpoint& from, Check& check) {
   return endpoint;
 }
 
+weft::v1::EndpointWorkload to_wire(const model::Workload& workload) {
+  weft::v1::EndpointWorkload out;
+  out.set_namespace_name(workload.namespace_name);
+  out.set_name(workload.name);
+  out.set_app(workload.app);
+  out.set_version(workload.version);
+  out.set_canonical_service(workload.canonical_service);
+  out.set_canonical_revision(workload.canonical_revision);
+  return out;
+}
+
+model::WorkloadRef workload_from(const weft::v1::EndpointWorkload& from) {
+  return {std::make_shared<const model::Workload>(
+      model::Workload{from.namespace_name(), from.name(), from.app(), from.version(),
+                      from.canonical_service(), from.canonical_revision()})};
+}
+
 model::HttpLimits limits_from(const weft::v1::Cluster& from, Check& check) {
   return {from.max_pending(), from.max_requests(), from.max_per_connection(), from.max_retries(),
           check.duration<milliseconds>(from.idle_timeout_ms(), "idle timeout")};
@@ -74,8 +92,10 @@ std::string place_of(const char* kind, const std::string& namespace_name, const 
 }  // namespace
 
 Endpoint endpoint_of(const model::Endpoint& endpoint, std::uint32_t id, std::uint32_t incarnation) {
-  return {endpoint.address,  endpoint.port,  id,           incarnation, endpoint.weight,
-          endpoint.priority, endpoint.state, endpoint.zone};
+  Endpoint result{endpoint.address,  endpoint.port,  id,           incarnation, endpoint.weight,
+                  endpoint.priority, endpoint.state, endpoint.zone};
+  result.workload = endpoint.workload;
+  return result;
 }
 
 weft::v1::Endpoint to_wire(const Endpoint& endpoint) {
@@ -95,7 +115,16 @@ weft::v1::Endpoint to_wire(const Endpoint& endpoint) {
 weft::v1::Cluster to_wire(const Cluster& cluster) {
   weft::v1::Cluster out;
   *out.mutable_name() = to_wire(cluster.name);
-  for (const auto& endpoint : cluster.endpoints) *out.add_endpoints() = to_wire(endpoint);
+  std::map<model::Workload, std::uint32_t> workloads;
+  for (const auto& endpoint : cluster.endpoints) {
+    auto& added = *out.add_endpoints();
+    added = to_wire(endpoint);
+    if (!endpoint.workload.to) continue;
+    const auto next = static_cast<std::uint32_t>(workloads.size() + 1);
+    const auto [at, is_new] = workloads.emplace(*endpoint.workload.to, next);
+    if (is_new) *out.add_workloads() = to_wire(*endpoint.workload.to);
+    added.set_workload(at->second);
+  }
   out.set_balancer(static_cast<std::uint32_t>(cluster.balancer));
   out.set_service_index(cluster.service_index);
   out.set_connect_timeout_ms(count_of(cluster.connect_timeout));
@@ -138,9 +167,13 @@ absl::StatusOr<Cluster> from_wire(const weft::v1::Cluster& from) {
   auto read_name = from_wire(name);
   if (!read_name.ok()) check.fail(base::message_of(read_name.status()));
   if (read_name.ok()) cluster.name = *std::move(read_name);
+  std::vector<model::WorkloadRef> workloads{{}};  // the first is nobody
+  for (const auto& each : from.workloads()) workloads.push_back(workload_from(each));
   for (const auto& endpoint : from.endpoints()) {
     const Check::Place number(check, absl::StrCat("endpoint ", cluster.endpoints.size()));
     cluster.endpoints.push_back(endpoint_from(endpoint, check));
+    const auto at = check.number(endpoint.workload(), 0, workloads.size() - 1, "workload");
+    if (at < workloads.size()) cluster.endpoints.back().workload = workloads[at];
   }
   read_numbers(from, cluster, check);
   if (!check.status().ok()) return check.status();

@@ -28,6 +28,7 @@ struct Endpoint {
   model::EndpointState state = model::EndpointState::kReady;
   std::string zone;
   std::uint32_t service_index = 0;  // that the id belongs to: of two families each has its own
+  model::WorkloadRef workload;      // travels with its cluster
 
   bool operator==(const Endpoint&) const = default;
 };

@@ -20,6 +20,10 @@ Cluster cluster() {
   cluster.name = {"shop", "web", "v1", 80, ""};
   cluster.endpoints = {endpoint(), endpoint()};
   cluster.endpoints[1].address = *model::Address::parse("fd00::7");
+  cluster.endpoints.push_back(endpoint());
+  const model::Workload web{"shop", "web", "app", "v1", "web", "v1"};
+  cluster.endpoints[1].workload.to = std::make_shared<const model::Workload>(web);
+  cluster.endpoints[2].workload.to = std::make_shared<const model::Workload>(web);
   cluster.balancer = model::Balancer::kPeakEwma;
   cluster.service_index = 9;
   cluster.connect_timeout = milliseconds(1500);

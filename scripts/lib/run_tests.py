@@ -22,6 +22,10 @@ ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
+# What has threads: weft_threaded() in cmake/weft.cmake labels it so; the target "threaded" builds it.
+TSAN_SUITES = ["unit", "e2e"]
+TSAN_ENV = {"TSAN_OPTIONS": "second_deadlock_stack=1"}
+TSAN_BITS = 28  # with more of vm.mmap_rnd_bits GCC 12's ends at once, now and then
 
 _GTEST_RAN = re.compile(r"^\[==========\] (\d+) tests? from .* ran", re.M)
 _GTEST_PASSED = re.compile(r"^\[  PASSED  \] (\d+) test", re.M)
@@ -89,12 +93,14 @@ class Tally:
             )
 
 
-def run_ctest(build, suites, prefix, tally, env, only=None):
-    """Everything, or the entries that carry one of the labels in `only`."""
+def run_ctest(build, suites, prefix, tally, env, only=None, before=()):
+    """Everything, or the entries that carry one of the labels in `only`. `before`: words of a
+    command that runs ctest."""
     report = f"{build}/ctest.xml"
     if os.path.exists(report):
         os.unlink(report)
     command = [
+        *before,
         "ctest",
         "--test-dir",
         build,
@@ -134,14 +140,30 @@ def read_report(path, suites, prefix, tally):
         )
 
 
-def build(preset, tally):
+def build(preset, tally, *targets):
     started = time.monotonic()
     print(f"\n=== build {preset}", flush=True)
-    if subprocess.run([f"{ROOT}/scripts/build", preset], check=False).returncode:
+    if subprocess.run([f"{ROOT}/scripts/build", preset, *targets], check=False).returncode:
         tally.fail("build", f"preset {preset} does not build")
         return False
     print(f"=== build {preset}: {time.monotonic() - started:.0f} s", flush=True)
     return True
+
+
+def run_tsan(tally):
+    """Its weft-proxy runs below the release build's weftd."""
+    if not build("release", tally, "weftd", "weftctl", "weft-sockets"):
+        return
+    if not build("tsan", tally, "threaded"):
+        return
+    before = []
+    with open("/proc/sys/vm/mmap_rnd_bits", encoding="ascii") as file:
+        bits = int(file.read())
+    if bits > TSAN_BITS:
+        print(f"tsan: vm.mmap_rnd_bits is {bits}, above {TSAN_BITS}: run under setarch -R")
+        before = ["setarch", "-R"]
+    print("\n=== what has threads under TSan", flush=True)
+    run_ctest(f"{ROOT}/build/tsan", TSAN_SUITES, "tsan ", tally, TSAN_ENV, ["threads"], before)
 
 
 def check_leftovers(tally):
@@ -170,8 +192,11 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="scripts/test")
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--asan", action="store_true")
+    parser.add_argument("--tsan", action="store_true")
     parser.add_argument("suites", nargs="*", metavar="suite")
     chosen = parser.parse_args()
+    if chosen.tsan and chosen.suites:
+        parser.error("--tsan is a suite of its own")
     for suite in chosen.suites:
         if suite not in SUITES:
             parser.error(f"no suite \"{suite}\"; there are: {' '.join(SUITES)}")
@@ -184,14 +209,17 @@ def main():
     started = time.monotonic()
     cleanup_stale()
     env = {"WEFT_LONG": "1"} if chosen.long else {}
-    if not chosen.asan and build("release", tally):
+    everything = not (chosen.suites or chosen.asan or chosen.tsan)
+    if not (chosen.asan or chosen.tsan) and build("release", tally):
         suites = chosen.suites or SUITES + [LONG] * chosen.long
         run_ctest(f"{ROOT}/build", suites, "", tally, env, chosen.suites)
     asan = [suite for suite in ASAN_SUITES if suite in (chosen.suites or SUITES)]
-    if (chosen.asan or not chosen.suites) and build("asan", tally):
+    if (chosen.asan or everything) and build("asan", tally):
         print("\n=== the same under ASan+UBSan", flush=True)
         only = [suite for suite in asan if suite != "e2e"] + ["smoke"] * ("e2e" in asan)
         run_ctest(f"{ROOT}/build/asan", asan, "asan ", tally, {**env, **ASAN_ENV}, only)
+    if chosen.tsan or everything:
+        run_tsan(tally)
     check_leftovers(tally)
     report_features(tally)
     tally.print()

@@ -21,6 +21,12 @@ class CaptureRules : public Capture {
   void refuse_without_proxy() {
     node_.maps().policies.at(node_.index_of("web")).flags &= ~unsigned{WEFT_POLICY_PROXY_DIRECT};
   }
+  // As weft-proxy does, so long ago.
+  void beat(std::uint32_t column, std::chrono::nanoseconds ago) {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();  // CLOCK_MONOTONIC
+    const auto at = std::chrono::duration_cast<std::chrono::nanoseconds>(now - ago).count();
+    kernel::store(node_.maps().proxy_state.at(0).beat_ns[column], static_cast<std::uint64_t>(at));
+  }
   void mark_own(const base::Fd& socket) {
     const base::Fd map(bpf_obj_get(node_.pins().map("weft_own_sockets").c_str()));
     const auto status = kernel::mark_own_socket(map.get(), socket.get());
@@ -110,6 +116,49 @@ TEST_F(CaptureRules, WithoutAProxyConnectionsAreRefusedWhereItDoesNot) {
   EXPECT_EQ(node_.events(WEFT_EVENT_REFUSED_PROXY_DOWN), 1u);
   EXPECT_EQ(total().opened, 0u);
   EXPECT_EQ(total().active, 0u);
+  kernel::set_proxy_up(node_.maps(), true);
+  EXPECT_EQ(dial(kWeb), 0);
+  EXPECT_TRUE(anybody_came());
+}
+
+// As when weftd and the proxy are both gone: nobody is left to say that it is down.
+TEST_F(CaptureRules, AProxyWhoseHeartStandsStillIsDownThoughNobodySaysSo) {
+  beat(3, 2s);
+  kernel::set_proxy_up_by(node_.maps(), 3);
+  EXPECT_FALSE(kernel::proxy_is_up(node_.maps()));
+  EXPECT_EQ(dial(kWeb), 0);
+  EXPECT_EQ(total().opened, 1u) << "balanced: the service allows it";
+  refuse_without_proxy();
+  EXPECT_EQ(dial(kWeb), ECONNREFUSED);
+  EXPECT_EQ(total().refused_proxy_down, 1u);
+  EXPECT_FALSE(anybody_came());
+  beat(3, 0s);
+  EXPECT_TRUE(kernel::proxy_is_up(node_.maps()));
+  EXPECT_EQ(dial(kWeb), 0);
+  EXPECT_TRUE(anybody_came()) << "the very next one";
+}
+
+TEST_F(CaptureRules, OnlyTheHeartOfTheGenerationThatServesIsAskedFor) {
+  beat(1, 1h);
+  beat(2, 0s);
+  kernel::set_proxy_up_by(node_.maps(), 2);
+  EXPECT_EQ(dial(kWeb), 0);
+  EXPECT_TRUE(anybody_came());
+  refuse_without_proxy();
+  kernel::set_proxy_up_by(node_.maps(), 5);  // column 1
+  EXPECT_EQ(dial(kWeb), ECONNREFUSED);
+}
+
+TEST_F(CaptureRules, AProxyThatHasNotBeatenYetServes) {
+  beat(1, 1h);
+  kernel::clear_generation(node_.maps(), 1);
+  kernel::set_proxy_up_by(node_.maps(), 1);
+  EXPECT_EQ(dial(kWeb), 0);
+  EXPECT_TRUE(anybody_came());
+}
+
+TEST_F(CaptureRules, AThirdPartysProxyNeedsNoHeart) {
+  for (const auto column : {0u, 1u, 2u, 3u}) beat(column, 1h);
   kernel::set_proxy_up(node_.maps(), true);
   EXPECT_EQ(dial(kWeb), 0);
   EXPECT_TRUE(anybody_came());

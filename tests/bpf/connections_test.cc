@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "agent/kernel/breaker.h"
+#include "agent/kernel/capture.h"
 #include "tests/bpf/caller.h"
 
 namespace weft::tests {
@@ -24,6 +25,7 @@ const std::string kService = "10.96.0.1";
 
 class Limits : public testing::Test {
  protected:
+  explicit Limits(bool proxy = false) : node_(proxy) {}
   void SetUp() override {
     node_.start();
     caller_.emplace(node_);
@@ -31,6 +33,14 @@ class Limits : public testing::Test {
   void TearDown() override { caller_.reset(); }
   void apply(const model::Service& made) { node_.apply(make_mesh({made})); }
   weft_service_state& total() { return node_.maps().service_states.at(node_.index_of("web")); }
+  weft_endpoint_state& state(const std::string& address) {
+    const auto* placed = node_.placed().services.find({"default", "web"});
+    for (const auto& endpoint : (*placed)->ports[0].endpoints)
+      if (endpoint.address.to_text() == address)
+        return node_.maps().endpoint_states.at(endpoint.id);
+    ADD_FAILURE() << address << " is no endpoint";
+    return node_.maps().endpoint_states.at(0);
+  }
   // All connections at once, from many threads: how many there are.
   static std::size_t storm(int threads, int each, std::vector<std::vector<base::Fd>>& sockets,
                            std::atomic<int>& refused) {
@@ -122,6 +132,55 @@ TEST_F(Limits, ASocketThatConnectsAgainHoldsOne) {
   const auto listener = listen_on("127.0.0.1");
   EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   EXPECT_EQ(total().active, 1u);
+}
+
+// A node with a proxy, for which the test counts: ports without rules are connect()'s all the same.
+class BesideAProxy : public Limits {
+ protected:
+  BesideAProxy() : Limits(true) {}
+};
+
+TEST_F(BesideAProxy, ConnectionsOfAllItsGenerationsCountTowardsTheServicesLimit) {
+  const auto one = listen_on("127.0.0.1");
+  auto made = make_service("web", {kService}, {"127.0.0.1"});
+  made.traffic.limits.max_connections = 5;
+  apply(made);
+  total().connections[0] = 1;
+  total().connections[3] = 2;
+  std::vector<base::Fd> sockets(3);
+  EXPECT_EQ(dial(kService, &sockets[0]), 0);
+  EXPECT_EQ(dial(kService, &sockets[1]), 0);
+  EXPECT_EQ(dial(kService, &sockets[2]), ECONNREFUSED);
+  EXPECT_EQ(total().active, 2u);
+  kernel::clear_generation(node_.maps(), 3);
+  EXPECT_EQ(total().connections[0], 1u) << "the other generation lives";
+  EXPECT_EQ(dial(kService, &sockets[2]), 0) << "what a dead proxy held is given back";
+}
+
+TEST_F(BesideAProxy, ConnectionsThatItHasToAnEndpointMoveOthersAway) {
+  const auto one = listen_on("127.0.0.1"), two = listen_on("127.0.0.2");
+  auto made = make_service("web", {kService}, {"127.0.0.1", "127.0.0.2"});
+  made.traffic.limits.max_per_endpoint = 3;
+  apply(made);
+  state("127.0.0.1").connections[2] = 3;
+  std::vector<base::Fd> sockets(4);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(dial(kService, &sockets[i]), 0) << i;
+  EXPECT_EQ(state("127.0.0.2").active, 3u);
+  EXPECT_EQ(dial(kService, &sockets[3]), ECONNREFUSED);
+  kernel::clear_generation(node_.maps(), 2);
+  EXPECT_EQ(dial(kService, &sockets[3]), 0);
+  EXPECT_EQ(state("127.0.0.1").active, 1u);
+}
+
+TEST_F(BesideAProxy, TheLighterEndpointIsTheOneWithFewerOfBoth) {
+  const auto one = listen_on("127.0.0.1"), two = listen_on("127.0.0.2");
+  auto made = make_service("web", {kService}, {"127.0.0.1", "127.0.0.2"});
+  made.balancer = model::Balancer::kLeastRequest;
+  apply(made);
+  state("127.0.0.1").connections[0] = 50;
+  std::vector<base::Fd> sockets(20);
+  for (auto& socket : sockets) EXPECT_EQ(dial(kService, &socket), 0);
+  EXPECT_EQ(state("127.0.0.2").active, 20u);
 }
 
 // Whatever sockets do, in any order, and wherever their process is killed: with all of them closed

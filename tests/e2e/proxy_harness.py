@@ -24,7 +24,7 @@ from weftlab import wait_until  # noqa: E402
 
 LONG = os.environ.get("WEFT_LONG") == "1"
 WORKERS = os.environ.get("WEFT_PROXY_WORKERS", "1")
-SANITIZED = any(word in weftlab.build_dir() for word in ("asan", "tsan"))
+SANITIZED = any(word in weftlab.proxy_build_dir() for word in ("asan", "tsan"))
 CLONE_NEWNET = 0x40000000
 CRLF2 = b"\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -218,7 +218,7 @@ class Backend:
 class Proxy:
     def __init__(self, *to, flags=(), descriptors=None):
         self.address = ("127.0.0.1", next(_ports))
-        command = [weftlab.binary("weft-proxy"), "--listen", "%s:%d" % self.address]
+        command = [weftlab.proxy_binary(), "--listen", "%s:%d" % self.address]
         command += [*flags] if "--workers" in flags else ["--workers", WORKERS, *flags]
         for endpoint in to:
             command += ["--to", getattr(endpoint, "name", endpoint)]
@@ -340,7 +340,7 @@ class ProxyTest(unittest.TestCase):
 def main():
     try:
         weftlab.require_root(os.path.basename(sys.argv[0]))
-        weftlab.binary("weft-proxy")
+        weftlab.proxy_binary()
         enter_namespace()
     except weftlab.LabError as error:
         sys.exit(f"{sys.argv[0]}: {error}")

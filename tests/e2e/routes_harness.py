@@ -32,6 +32,7 @@ class _Echo(http.server.BaseHTTPRequestHandler):
         body = json.dumps(
             {
                 "name": self.server.name,
+                "method": self.command,
                 "path": self.path,
                 "host": self.headers["host"],
                 "headers": {key.lower(): value for key, value in self.headers.items()},
@@ -42,6 +43,8 @@ class _Echo(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_OPTIONS = do_GET
 
     def log_message(self, *_):
         pass
@@ -82,7 +85,7 @@ def _answer(connection):
     return {"status": answer.status, "headers": headers, "body": body}
 
 
-def fetch(address, paths=("/",), headers=None, port=80):
+def fetch(address, paths=("/",), headers=None, port=80, method="GET"):
     """One connection that asks for every path: [{"status", "headers", "body", "local"}]; what a backend
     says comes as a dict. `local` is the caller's own end."""
     connection = http.client.HTTPConnection(address, port, timeout=GUARD_SECONDS)
@@ -91,7 +94,7 @@ def fetch(address, paths=("/",), headers=None, port=80):
         connection.connect()
         local = list(connection.sock.getsockname()[:2])
         for path in paths:
-            connection.request("GET", path, headers=headers or {})
+            connection.request(method, path, headers=headers or {})
             answers.append({**_answer(connection), "local": local})
         return answers
     finally:
@@ -192,23 +195,28 @@ def everything_to(where):
     return virtual_service(where, where.split("/")[1], {"route": [to(where.split("/")[1])]})
 
 
-def http_route(where, service, *rules):
+def http_route(where, service, *rules, namespace=None):
+    """`namespace`: the service's, where it is another."""
     meta = dict(zip(("namespace", "name"), where.split("/")))
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": meta,
         "spec": {
-            "parentRefs": [{"group": "", "kind": "Service", "name": service, "port": 80}],
+            "parentRefs": [
+                {"group": "", "kind": "Service", "name": service, "namespace": namespace, "port": 80}
+            ],
             "rules": list(rules),
         },
     }
 
 
 class RoutesTest(NodeTest):
-    """PODS are in the mesh as Pods: {name: labels}; all but `client` and `other` are backends."""
+    """PODS are in the mesh as Pods, with LABELS {name: labels}, in one namespace but for those that
+    NAMESPACES has; all but `client` and `other` are backends."""
 
     LABELS = {}
+    NAMESPACES = {}
     BACKENDS = []
     PODS = ["client", "other", "a", "b", "c"]
 
@@ -224,7 +232,8 @@ class RoutesTest(NodeTest):
         for name in cls.PODS:
             pod = cls.node[name]
             labels = {"app": name, **cls.LABELS.get(name, {})}
-            pods.append(manifests.pod(f"{namespace}/{name}", labels, [pod.v4, pod.v6]))
+            where = f"{cls.NAMESPACES.get(name, namespace)}/{name}"
+            pods.append(manifests.pod(where, labels, [pod.v4, pod.v6]))
             if name not in ("client", "other"):
                 cls.up(name)
         cls.mesh.write(f"pods-{namespace}.yaml", *pods)
@@ -237,11 +246,11 @@ class RoutesTest(NodeTest):
     def down(cls, name):
         cls.servers.pop(name).stop()
 
-    def fetch(self, address, paths, pod=None, headers=None):
-        return (pod or self.client).run(fetch, address, list(paths), headers)
+    def fetch(self, address, paths, pod=None, headers=None, method="GET"):
+        return (pod or self.client).run(fetch, address, list(paths), headers, 80, method)
 
-    def get(self, address, path="/", pod=None, headers=None):
-        return self.fetch(address, [path], pod, headers)[0]
+    def get(self, address, path="/", pod=None, headers=None, method="GET"):
+        return self.fetch(address, [path], pod, headers, method)[0]
 
     def answered_by(self, address, count=1, path="/", headers=None, pod=None):
         """The names of backends, one connection each."""

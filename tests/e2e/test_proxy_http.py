@@ -313,6 +313,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 class Tunnels(ProxyTest):
+    FLAGS = ["--detect-timeout", "3600"]  # a slow test is no server that speaks first
+
     def test_what_is_no_http_is_passed_on_as_it_is(self):
         def script(peer):
             peer.send(b"<" + peer.rest())
@@ -370,6 +372,104 @@ class Tunnels(ProxyTest):
                 self.assertEqual(client.send(b"\0x").half_close().rest(), b"<\0x")
 
 
+
+def greet(peer):
+    peer.send(b"220 mail.example\r\n")
+    peer.send(b"250 " + peer.until(b"\r\n"))
+    peer.rest()
+
+
+class ServersThatSpeakFirst(ProxyTest):
+    """Clients that say nothing, on a port that may be no HTTP."""
+
+    def waiting_client(self):
+        client = self.client()
+        wait_until(lambda: self.backend.peers, 10, "an endpoint is asked")
+        return client
+
+    def test_a_greeting_reaches_a_client_that_says_nothing(self):
+        self.backend.script = greet
+        client = self.client()
+        self.assertEqual(client.until(b"\n"), b"220 mail.example\r\n")
+        self.assertEqual(client.send(b"EHLO me\r\n").until(b"\n"), b"250 EHLO me\r\n")
+
+    def test_what_follows_a_greeting_is_passed_on_even_if_it_looks_like_http(self):
+        self.backend.script = greet
+        client = self.client()
+        client.until(b"\n")
+        text = b"GET /../a HTTP/1.1\r\n"
+        self.assertEqual(client.send(text).until(b"\n"), b"250 " + text)
+        self.assertEqual(self.backend.received, [text])
+
+    def test_first_letters_of_a_method_go_behind_a_greeting(self):
+        def script(peer):
+            told.wait(10)
+            greet(peer)
+
+        told = threading.Event()
+        self.backend.script = script
+        client = self.waiting_client().send(b"EH")
+        told.set()
+        client.until(b"\n")
+        self.assertEqual(client.send(b"LO me\r\n").until(b"\n"), b"250 EHLO me\r\n")
+
+    def test_a_late_request_is_answered_as_any_other(self):
+        client = self.waiting_client()
+        for _ in range(3):
+            self.assertEqual(client.ask(request("GET", "/a/../b")).body, b"ok")
+        self.assertEqual([r.count(b"GET /b HTTP/1.1") for r in self.backend.received], [0, 3])
+        self.assertIn(b"x-request-id", self.backend.received[1].lower())
+        client.close()
+        self.assert_quiet()
+
+    def test_a_late_request_in_single_bytes_is_answered_as_any_other(self):
+        client = self.waiting_client()
+        for byte in request("GET", "/"):
+            client.send(bytes([byte]))
+        self.assertEqual(client.response().status, 200)
+        self.assertEqual(self.backend.received[0], b"")
+
+    def test_late_bytes_that_are_no_http_go_to_the_endpoint_that_was_asked(self):
+        self.backend.script = lambda peer: peer.send(b"<" + peer.rest())
+        client = self.waiting_client().send(b"\0late").half_close()
+        self.assertEqual(client.rest(), b"<\0late")
+        self.assertEqual(len(self.backend.peers), 1)
+
+    def test_a_client_that_ends_without_a_word_is_still_greeted(self):
+        def script(peer):
+            peer.rest()
+            peer.send(b"bye")
+
+        self.backend.script = script
+        self.assertEqual(self.waiting_client().half_close().rest(), b"bye")
+
+    def test_an_endpoint_that_ends_without_a_word_ends_its_client(self):
+        self.backend.script = lambda peer: peer.half_close()
+        self.assertTrue(self.client().at_end())
+
+    def test_an_endpoint_that_refuses_ends_its_client(self):
+        self.backend.stop_listening()
+        self.assertTrue(self.client().at_end())
+
+    def test_a_drain_does_not_wait_for_those_who_said_nothing(self):
+        client = self.waiting_client()
+        self.assert_quiet()
+        self.assertTrue(client.at_end())
+
+
+class PatienceWithTheSilent(ProxyTest):
+    FLAGS = ["--detect-timeout", "0.05", "--head-timeout", "0.5", "--idle-timeout", "1"]
+
+    def test_a_slow_head_is_cut_also_where_an_endpoint_was_asked(self):
+        client = self.client()
+        wait_until(lambda: self.backend.peers, 10, "an endpoint is asked")
+        self.assertEqual(client.ask(b"GE").status, 408)
+        wait_until(lambda: self.proxy.endpoints() == 0)
+
+    def test_who_says_nothing_is_closed_after_the_idle_time_and_its_endpoint_too(self):
+        client = self.client()
+        self.assertTrue(client.at_end())
+        wait_until(lambda: self.proxy.endpoints() == 0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from harness import NodeTest, client, main, wait_until
+from harness import NodeTest, client, main, manifests, server, wait_until
 
 WEB = "10.96.0.10"
 
@@ -139,6 +139,88 @@ class Processes(ProxyTest):
         window = time.monotonic() - begin
         print(f"captured {window * 1000:.0f} ms after it was asked for, its making included")
         self.assertLess(window, 3)
+
+
+DIRECT = "10.96.0.11"
+
+
+class NobodyLeft(ProxyTest):
+    """weftd and its proxy are gone, and what they wrote is still there."""
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.write_service(
+            "test/any", [DIRECT], ["a", "b", "c"], annotations={"weft.mesh/proxy-down": "direct"}
+        )
+        cls.mesh.write("any.yaml", routes("test/any", "any"))
+
+    def error(self, address):
+        return self.client.run(client.connect_error, address, 80)
+
+    def test_each_service_follows_its_own_rule_when_weftd_and_the_proxy_have_died(self):
+        self.weftd.wait_service("test/any", 3)
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})
+        pid = self.proxy()["pid"]
+        self.weftd.kill9()
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})  # the proxy lives
+        self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.ask(DIRECT)["error"] is None, 30, "the proxy is missed")
+        self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})
+        self.assertEqual(self.error(WEB), "ECONNREFUSED")
+        self.weftd.start()
+        self.wait_serving(but_not=pid)
+        before = self.served_by_proxy()
+        for address in (WEB, DIRECT):
+            self.assertEqual(set(self.names(address, 30)), {"a", "b", "c"})
+        wait_until(lambda: self.served_by_proxy() >= before + 60, 10, "both are captured again")
+
+
+MAIL = "10.96.0.25"
+
+
+class Greetings(ProxyTest):
+    """A service whose port may be anything, with rules, and a server that speaks first."""
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.node["a"].serve(server.greeting, "220 mail\r\n", 2525)
+        ports = [manifests.service_port(25, 2525)]
+        cls.write_service("test/mail", [MAIL], ["a"], ports=ports, slice_ports=[2525])
+        cls.mesh.write("mail.yaml", routes("test/mail", "mail"))
+
+    def setUp(self):
+        super().setUp()
+        self.weftd.wait_service("test/mail", 1)
+
+    def be_greeted(self):
+        job = self.client.start(client.be_greeted, MAIL, 25)
+        self.assertEqual(job.receive(), "220 mail\r\n")
+        return job
+
+    def test_a_captured_client_hears_its_server_first(self):
+        def tunnels():
+            return self.weftd.metrics().sum("weft_proxy_tunnels_opened_total")
+
+        before = tunnels()
+        self.assertEqual(self.be_greeted().stop(), "stopped")
+        wait_until(lambda: tunnels() == before + 1, 10, "the tunnel is counted")
+
+    def test_a_reload_that_needs_room_cuts_the_oldest_tunnels_alone(self):
+        jobs = []
+        for _ in range(4):
+            jobs.append(self.be_greeted())
+            pid = self.proxy()["pid"]
+            self.weftd.ctl("proxy", "reload")
+            self.wait_serving(but_not=pid)
+        self.assertEqual(jobs[0].result(), "closed")
+        self.assertEqual([job.finished() for job in jobs[1:]], [False] * 3)
+        self.assertEqual([job.stop() for job in jobs[1:]], ["stopped"] * 3)
+        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old ones have ended")
+        cut = "weft_proxy_connections_cut_total"
+        wait_until(lambda: self.weftd.metrics().sum(cut) == 1, 10, "one connection was cut")
 
 
 HAPROXY = """

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 
@@ -45,6 +46,18 @@ def opens(channel, address, port):
             channel.send("first request done")
         first = False
     return seen
+
+
+def at_once(address, count, headers):
+    """So many requests at the same time, each on a connection of its own: their statuses."""
+    statuses, threads = [], []
+    for _ in range(count):
+        ask = lambda: statuses.append(fetch(address, headers=headers)[0]["status"])  # noqa: E731
+        threads.append(threading.Thread(target=ask))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    return sorted(statuses)
 
 
 def failures(seen):
@@ -117,6 +130,69 @@ class OneBreaker(RoutesTest):
         self.assertTrue(all(self.is_captured(answer) for answer in answers))
         self.assertEqual({answer["body"]["name"] for answer in answers}, {"b", "c"})
         self.rules(False)
+
+
+class Connections(RoutesTest):
+    """Those of the proxy and those of connect() are one number."""
+
+    @classmethod
+    def prepare(cls):
+        cls.write_pods()
+        cls.write_ballast()
+
+    def apply(self, rules, **pool):
+        self.mesh.write(
+            "web.yaml",
+            manifests.service("test/web", [WEB], PORTS),
+            manifests.endpoint_slice("test/web", [self.node["a"].v4], [BACKEND_PORT]),
+            manifests.destination_rule("test/web", "web", connectionPool=pool),
+            *([everything_to("test/web")] if rules else []),
+        )
+        self.weftd.wait_service("test/web", 1)
+        path = "proxy" if rules else "kernel"
+        wait_until(lambda: self.path() == path, 10, f"it is the {path}'s")
+
+    def tearDown(self):
+        self.mesh.remove("web.yaml")
+        wait_until(lambda: self.path() is None, what="the service is gone")
+
+    def path(self):
+        services = self.weftd.ctl("service", "list")
+        return next((s["ports"][0]["path"] for s in services if s["name"] == "web"), None)
+
+    def active(self):
+        rows = self.weftd.ctl("endpoint", "list", "--service", "test/web")
+        return sum(row["connections"]["active"] for row in rows)
+
+    def test_a_proxys_connections_are_the_endpoints_until_it_closes_them_or_dies(self):
+        self.apply(rules=True)
+        job = self.client.start(held, WEB)
+        job.receive()
+        self.assertEqual(self.active(), 1)
+        self.assertEqual(self.count("weft_endpoint_connections_active", service="web"), 1)
+        old = self.proxy()["pid"]
+        os.kill(old, signal.SIGKILL)
+        self.wait_serving(but_not=old)
+        self.assertEqual(self.active(), 0)
+        job.stop()
+
+    def test_what_connect_has_taken_of_max_connections_the_proxy_has_not(self):
+        self.apply(rules=False, tcp={"maxConnections": 2})
+        direct = self.client.start(held, WEB)
+        direct.receive()
+        self.assertEqual(self.active(), 1)
+        self.apply(rules=True, tcp={"maxConnections": 2}, http={"http1MaxPendingRequests": 1})
+        statuses = self.other.run(at_once, WEB, 3, {"x-slow": "0.5"})
+        self.assertEqual(statuses, [200, 200, 503])
+        self.assertEqual(self.active(), 2, "the direct one, and one that waits for a request")
+        overflow = {"response_flags": "UO", "response_code": "503"}
+        wait_until(
+            lambda: self.count("istio_requests_total", **overflow) == 1, 10, "one is counted"
+        )
+        error, answered = direct.stop()
+        self.assertIsNone(error)
+        self.assertGreater(answered, 3)
+        wait_until(lambda: self.active() == 1, 10, "the direct one is gone")
 
 
 class Replaced(RoutesTest):
@@ -243,7 +319,11 @@ class Changes(RoutesTest):
 
 
 class FromOutside(RoutesTest):
-    LABELS = {"client": {"app": "shop", "version": "v7", "pod-template-hash": "77"}}
+    LABELS = {
+        "client": {"app": "shop", "version": "v7", "pod-template-hash": "77"},
+        "a": {"app": "web", "version": "v1"},
+        "b": {"app": "web", "version": "v1", "service.istio.io/canonical-name": "front"},
+    }
 
     @classmethod
     def prepare(cls):
@@ -265,12 +345,28 @@ class FromOutside(RoutesTest):
             "response_code": "200",
             "response_flags": "-",
         }
+        asked = {
+            name: {
+                "source_canonical_service": "shop",
+                "destination_workload": name,
+                "destination_workload_namespace": "test",
+                "destination_app": "web",
+                "destination_version": "v1",
+                "destination_canonical_service": canonical,
+                "destination_canonical_revision": "v1",
+            }
+            for name, canonical in {"a": "web", "b": "front"}.items()
+        }
         before = self.count("istio_requests_total", **labels)
         self.fetch(WEB, ["/"] * 12)
         self.get(WEB, pod=self.other)
         wait_until(
             lambda: self.count("istio_requests_total", **labels) == before + 12, 10, "12 are counted"
         )
+        for who in asked.values():
+            self.assertGreater(self.count("istio_requests_total", **labels, **who), 0)
+        counted = sum(self.count("istio_requests_total", **labels, **who) for who in asked.values())
+        self.assertEqual(counted, before + 12)
         self.assertEqual(self.count("weft_proxy_up"), 1)
 
     def test_promtool_finds_nothing_to_say(self):

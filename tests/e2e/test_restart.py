@@ -149,7 +149,7 @@ class Uninstall(NodeTest):
         self.assertEqual(again.returncode, 0, again.stderr)
 
     def test_an_interrupted_first_start_can_be_uninstalled(self):
-        for seconds in (0.01, 0.03, 0.1):
+        for seconds in (0.01, 0.03, 0.1, 0.3):
             self.weftd.start(wait=False)
             time.sleep(seconds)
             self.weftd.kill9()

@@ -90,6 +90,15 @@ class OnANode(NodeTest):
         self.assertTrue(all(hook["attached"] for hook in status["hooks"]), status["hooks"])
         self.assertEqual([f for f in status["features"] if not f["enabled"]], [])
         weftd.ctl("audit")
+        proxy = wait_until(
+            lambda: [p for p in [weftd.ctl("status")["proxy"]] if p["state"] == "serving" or p["error"]],
+            30,
+            "weft-proxy serves",
+        )
+        self.assertEqual(proxy[0]["error"], "")
+        wait_until(
+            lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 20, "the self-test passes"
+        )
 
         # SIGTERM leaves the data path; the next pod finds it.
         self.assertEqual(weftd.stop(self.pod["terminationGracePeriodSeconds"]), 0)
@@ -131,6 +140,12 @@ class OnANode(NodeTest):
         self.assertTrue(sees_namespaces([]))
         self.assertFalse(sees_namespaces(["SYS_ADMIN"]))
         self.assertFalse(sees_namespaces(["SYS_PTRACE"]))
+
+        def bypass():
+            return json.loads(self.weftctl("status").stdout)["bypass"]
+
+        wait_until(lambda: "self-test" in bypass()["reason"], 20, "the self-test could not run")
+        self.assertEqual(bypass()["mode"], "off")
         self.assertEqual(weftd.stop(), 0)
         self.assertEqual(self.uninstall().returncode, 0)
 

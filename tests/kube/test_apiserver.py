@@ -16,6 +16,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{_HERE}/../e2e")
 
 from harness import PORT, NodeTest, client, main, wait_until  # noqa: E402
+from routes_harness import everything_to, http_route  # noqa: E402
 from weftlab import kernel  # noqa: E402
 from weftlab.kube_api import (  # noqa: E402
     endpoint_slice,
@@ -26,7 +27,7 @@ from weftlab.kube_api import (  # noqa: E402
     service_port,
 )
 from weftlab.kube_certs import Authority  # noqa: E402
-from weftlab.kube_store import drop_none, resource_of  # noqa: E402
+from weftlab.kube_store import GATEWAY, ISTIO, drop_none, resource_of  # noqa: E402
 
 WEB = "10.96.0.10"
 GUARD = 120
@@ -161,6 +162,8 @@ class RealServer:
     def _path(value):
         if value["kind"].startswith("ClusterRole"):
             return f"/apis/rbac.authorization.k8s.io/v1/{value['kind'].lower()}s"
+        if value["kind"] == "CustomResourceDefinition":
+            return "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         resource = resource_of(value["kind"])
         inside = f"/namespaces/{value['metadata']['namespace']}" if resource.namespaced else ""
         return f"{resource.prefix}{inside}/{resource.plural}"
@@ -212,7 +215,33 @@ _BINDING = {
     "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": _USER}],
 }
 _CORE = ["services", "pods", "nodes", "namespaces"]
-_FULL = {"": _CORE, "discovery.k8s.io": ["endpointslices"]}
+_CUSTOM = {ISTIO: ["destinationrules", "virtualservices"], GATEWAY: ["httproutes"]}
+_FULL = {"": _CORE, "discovery.k8s.io": ["endpointslices"], **_CUSTOM}
+
+
+def _definition(plural):
+    """A CustomResourceDefinition that takes everything: what is in them is weftd's to judge."""
+    resource = resource_of(plural)
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    # The server takes definitions of *.k8s.io only with a word on who approved them.
+    approval = {"api-approved.kubernetes.io": "unapproved, of a test"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": resource.full_name, "annotations": approval},
+        "spec": {
+            "group": resource.group,
+            "scope": "Namespaced",
+            "names": {
+                "plural": plural,
+                "singular": resource.kind.lower(),
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+            },
+            "versions": [version],
+        },
+    }
 
 
 class ApiServer(NodeTest):
@@ -227,6 +256,7 @@ class ApiServer(NodeTest):
         cls.weftd.sources = [f"kubernetes:{cls.api.kubeconfig(f'{cls.node.dir}/kubeconfig')}"]
         cls.markers = 0
         cls.api.put(namespace("test"), node(cls.node.name), _role(_FULL), _BINDING)
+        cls.define(*(plural for plurals in _CUSTOM.values() for plural in plurals))
         cls.api.put(
             *(pod(f"test/{name}", [cls.node[name].v4], cls.node.name) for name in cls.BACKENDS)
         )
@@ -235,6 +265,15 @@ class ApiServer(NodeTest):
         )
         cls.put_service("test/web", WEB, "abc")
         cls.weftd.start()
+
+    @classmethod
+    def define(cls, *plurals):
+        cls.api.put(*map(_definition, plurals))
+        for plural in plurals:
+            path = f"{resource_of(plural).prefix}/{plural}"
+            wait_until(
+                lambda p=path: cls.api.call("GET", p)[0] == 200, GUARD, f"{plural} are served"
+            )
 
     @classmethod
     def put_service(cls, where, address, pods):
@@ -277,6 +316,36 @@ class ApiServer(NodeTest):
             GUARD,
             "the service is gone",
         )
+
+    def rules(self):
+        """Whose rules the port has, in their order."""
+        ports = self.weftd.ctl("route", "list", "--service", "test/web")
+        return [rule["object"] for port in ports for rule in port["rules"]]
+
+    def wait_rules(self, *wanted):
+        wait_until(lambda: self.rules() == list(wanted), GUARD, f"rules of {wanted}")
+
+    def captured(self):
+        return self.weftd.metrics().sum("istio_requests_total")
+
+    def test_http_rules_come_and_go(self):
+        self.wait_rules()
+        self.api.put(everything_to("test/web"))
+        self.wait_rules("VirtualService test/web")
+        wait_until(
+            lambda: self.names(WEB, 1) and self.captured() > 0, GUARD, "the proxy serves by them"
+        )
+        every = {"backendRefs": [{"name": "web", "port": 80}]}
+        self.api.put(http_route("test/gate", "web", every))
+        self.wait_rules("HTTPRoute test/gate")  # the other is in its shadow
+        self.api.put(http_route("test/gate", "web", every, every))
+        self.wait_rules(*["HTTPRoute test/gate"] * 2)
+        self.api.delete("HTTPRoute", "test", "gate")
+        self.wait_rules("VirtualService test/web")
+        self.assertEqual(set(self.names(WEB, 12)), {"a", "b", "c"})
+        self.api.delete("VirtualService", "test", "web")
+        self.wait_rules()
+        self.assertEqual(self.error(), "")
 
     def test_a_restarted_server_costs_no_connection_and_no_write(self):
         def restart():

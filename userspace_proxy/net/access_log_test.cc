@@ -68,9 +68,12 @@ TEST(Report, WorkersAddUpUnderTheirLabels) {
   caller.workload = "client";
   caller.workload_namespace = "shop";
   model::HttpCluster cluster{"shop", "web", "", 80, ""};
+  const model::Workload to{"shop", "web-v1", "web", "v1", "web", "latest"};
   std::vector<Metrics> workers(2);
   for (auto& worker : workers) {
-    worker.observe({&caller, &cluster, 200, 0}, 7.0, 10, 20, 1);
+    // Of two pods of one Deployment, as after two configurations.
+    worker.observe({&caller, &cluster, 200, 0}, std::make_shared<const model::Workload>(to), 7.0,
+                   10, 20, 1);
     worker.accepted = 3;
   }
   const auto report = report_of(workers, 9);
@@ -87,6 +90,12 @@ TEST(Report, WorkersAddUpUnderTheirLabels) {
     for (const auto& label : series.labels()) labels[label.name()] = label.value();
     EXPECT_EQ(labels["source_workload"], "client");
     EXPECT_EQ(labels["destination_service"], "web.shop.svc.cluster.local");
+    EXPECT_EQ(labels["destination_workload"], "web-v1");
+    EXPECT_EQ(labels["destination_workload_namespace"], "shop");
+    EXPECT_EQ(labels["destination_app"], "web");
+    EXPECT_EQ(labels["destination_version"], "v1");
+    EXPECT_EQ(labels["destination_canonical_service"], "web");
+    EXPECT_EQ(labels["destination_canonical_revision"], "latest");
     EXPECT_EQ(labels["response_code"], "200");
     EXPECT_EQ(labels["response_flags"], "-");
   }
@@ -94,6 +103,23 @@ TEST(Report, WorkersAddUpUnderTheirLabels) {
   ASSERT_EQ(report.histograms_size(), 3);
   EXPECT_EQ(report.histograms(0).count(), 2u);
   EXPECT_EQ(report.histograms(0).buckets(3), 2u) << "7 ms is in the bucket up to 10";
+}
+
+TEST(Metrics, AWorkloadIsHeldForAsLongAsItsSeries) {
+  Metrics metrics;
+  const Caller caller;
+  const model::HttpCluster cluster;
+  auto to = std::make_shared<const model::Workload>();
+  const std::weak_ptr<const model::Workload> gone = to;
+  metrics.observe({&caller, &cluster, 200, 0}, to, 1, 0, 0, 1000);
+  metrics.observe({&caller, &cluster, 200, 0}, to, 1, 0, 0, 1000);
+  to.reset();
+  metrics.expire(1000);
+  ASSERT_EQ(metrics.requests.size(), 1u);
+  EXPECT_EQ(metrics.requests.begin()->second.count, 2u);
+  EXPECT_FALSE(gone.expired());
+  metrics.expire(2000 + Metrics::kKeepMs);
+  EXPECT_TRUE(gone.expired());
 }
 
 TEST(Metrics, SeriesThatNothingIsAddedToGoAndWithThemWhatTheyNamed) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "userspace_proxy/net/place.h"
+
 namespace weft::net {
 namespace {
 
@@ -14,8 +16,6 @@ template <class T>
 void store(T& word, std::uint64_t value) {
   __atomic_store_n(&word, static_cast<T>(value), __ATOMIC_RELEASE);
 }
-
-bool is_ours(const Shares& shares) { return load(shares.state->incarnation) == shares.incarnation; }
 
 void one_ejected_less(weft_service_state& total) {
   std::uint32_t seen = load(total.ejected);
@@ -108,7 +108,8 @@ Admission Breaker::admit(Shares& shares, std::uint64_t now, std::uint32_t random
   // More are out than may be: those that are out serve as if closed, but are probed all the same.
   const bool over = weft_breaker_counts(word) && load(shares.total->ejected) > policy.max_ejected;
   const auto otherwise = over ? Admission::kYes : Admission::kEjected;
-  if (now < weft_breaker_until_ms(word)) return otherwise;
+  // A probe that has no place for its connection would be lent and taken back at every request.
+  if (now < weft_breaker_until_ms(word) || !Place::is_free(shares)) return otherwise;
   const auto next = weft_breaker_make(WEFT_BREAKER_HALF_OPEN, weft_breaker_reason(word),
                                       weft_breaker_counts(word), weft_breaker_ejections(word),
                                       now + policy.lease_ms);
@@ -116,7 +117,7 @@ Admission Breaker::admit(Shares& shares, std::uint64_t now, std::uint32_t random
 }
 
 void Breaker::charge(Shares& shares, std::uint32_t reason, bool probe, std::uint64_t now) const {
-  if (!is_ours(shares)) return;
+  if (!is_current(shares)) return;
   auto& state = *shares.state;
   const auto& policy = *shares.policy;
   __atomic_fetch_add(&state.failed, 1, __ATOMIC_RELAXED);
@@ -139,17 +140,34 @@ void Breaker::charge(Shares& shares, std::uint32_t reason, bool probe, std::uint
 }
 
 void Breaker::on_status(Shares& shares, std::uint16_t status, bool probe, std::uint64_t now) const {
-  if (!is_ours(shares)) return;
+  if (!is_current(shares)) return;
+  auto& state = *shares.state;
+  if (load(state.consecutive)) {
+    store(state.consecutive, 0);
+    store(state.failing_since_ms, 0);
+  }
+  count_status(shares, status, probe, now);
+}
+
+// As Envoy: unsplit a 504, but no end of a run of failed connects; split a failure of local origin.
+void Breaker::on_timeout(Shares& shares, bool probe, std::uint64_t now) const {
+  if (!is_current(shares)) return;
+  const auto& policy = *shares.policy;
+  if (load(policy.flags) & WEFT_POLICY_SPLIT_LOCAL)
+    return charge(shares, WEFT_BREAKER_TIMEOUT, probe, now);
+  // Where answers do not count it says nothing of the endpoint: not that it is well, either.
+  if (probe && !policy.threshold_5xx && !policy.threshold_gateway) return lose(shares, now);
+  count_status(shares, 504, probe, now);
+}
+
+void Breaker::count_status(Shares& shares, std::uint16_t status, bool probe,
+                           std::uint64_t now) const {
   auto& state = *shares.state;
   const auto& policy = *shares.policy;
   const bool bad = status >= 500, gateway = status >= 502 && status <= 504;
   // Reads first: a line that nobody writes to stays in every processor's cache.
   if (!bad && load(state.consecutive_5xx)) store(state.consecutive_5xx, 0);
   if (!gateway && load(state.consecutive_gateway)) store(state.consecutive_gateway, 0);
-  if (load(state.consecutive)) {
-    store(state.consecutive, 0);
-    store(state.failing_since_ms, 0);
-  }
   std::uint32_t reason = WEFT_BREAKER_NONE;
   if (bad && policy.threshold_5xx &&
       __atomic_add_fetch(&state.consecutive_5xx, 1, __ATOMIC_SEQ_CST) >= policy.threshold_5xx)
@@ -175,7 +193,7 @@ void Breaker::on_status(Shares& shares, std::uint16_t status, bool probe, std::u
 
 void Breaker::lose(Shares& shares, std::uint64_t now) const {
   const std::uint64_t word = load(shares.state->breaker);
-  if (!is_ours(shares) || weft_breaker_state(word) != WEFT_BREAKER_HALF_OPEN) return;
+  if (!is_current(shares) || weft_breaker_state(word) != WEFT_BREAKER_HALF_OPEN) return;
   turn(shares, word,
        weft_breaker_make(WEFT_BREAKER_OPEN, weft_breaker_reason(word), weft_breaker_counts(word),
                          weft_breaker_ejections(word), now),

@@ -1,6 +1,6 @@
 // The breaker table, from the proxy's side: one word an endpoint, changed by compare-and-exchange,
-// as the kernel's programs change it (bpf/lib/breaker.bpf.h says what the transitions are; this
-// follows it to the letter).
+// as the kernel's programs change it (bpf/lib/breaker.bpf.h says what the transitions are; that
+// this follows it tests/bpf/transitions_test.cc shows, case by case).
 #pragma once
 
 #include <cstdint>
@@ -33,11 +33,14 @@ class Breaker {
   void charge(Shares& shares, std::uint32_t reason, bool probe, std::uint64_t now_ms) const;
   // A response came: what it says of the endpoint. A 5xx streak opens the breaker.
   void on_status(Shares& shares, std::uint16_t status, bool probe, std::uint64_t now_ms) const;
+  // A request that it has whole was not answered in time.
+  void on_timeout(Shares& shares, bool probe, std::uint64_t now_ms) const;
   // A probe ended without an answer either way: the next one is the probe.
   void lose(Shares& shares, std::uint64_t now_ms) const;
   bool is_open(const Shares& shares, std::uint64_t now_ms) const;
 
  private:
+  void count_status(Shares& shares, std::uint16_t status, bool probe, std::uint64_t now_ms) const;
   bool turn(Shares& shares, std::uint64_t from, std::uint64_t to, std::uint32_t reason) const;
   void close(Shares& shares, std::uint64_t word, std::uint32_t reason, std::uint64_t now_ms) const;
   void eject(Shares& shares, std::uint64_t word, std::uint32_t reason, std::uint64_t now_ms) const;

@@ -57,23 +57,46 @@ void Client::look_again() {
   worker_.remove(*this);
 }
 
+bool Client::takes_request() const { return (!stream_ || is_trying()) && !backlog(); }
+
 // One timer for whatever is waited for; moving it on costs a store.
 void Client::set_timer() {
+  note_waiting();
   if (broken_) return;
   const auto& options = worker_.options();
   auto wait = options.stall_timeout;
   if (mode_ == Mode::kLinger)
     wait = std::chrono::milliseconds(kLingerMs);
-  else if (!stream_ && !backlog() && !(reader_.at_start() && in_.empty()))
+  else if (takes_request() && !(reader_.at_start() && in_.empty()))
     wait = options.head_timeout;
-  else if (!stream_ && !backlog())
+  else if (mode_ == Mode::kSniff && !stream_)
+    wait = options.detect_timeout;
+  else if (takes_request())
     wait = draining_ ? std::chrono::milliseconds(kDrainQuietMs) : options.idle_timeout;
   loop_.set(timer_, static_cast<std::uint64_t>(wait.count()));
+}
+
+// Nothing of its next request has come, or of a tunnel.
+void Client::note_waiting() {
+  const bool waits = !broken_ && !closing_ && takes_request() && in_.empty() &&
+                     reader_.at_start() && (mode_ == Mode::kSniff || mode_ == Mode::kHttp);
+  if (!waits) return leave();
+  if (served_)
+    worker_.idle().join(*this, loop_.now_ms());
+  else if (!WaitingLink::waits())
+    worker_.silent().join(*this, loop_.now_ms());
+}
+
+bool Client::has_unread() const {
+  char byte;
+  return recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void Client::on_time() {
   if (!service_) return look_for_service();
   if (broken_) return gone(FlagBit::kDownstreamClosed);
+  if (mode_ == Mode::kSniff && !stream_ && in_.empty()) return try_tunnel();
+  if (is_trying()) drop_trial();
   if (draining_ && is_idle() && !backlog()) return linger();
   if (!stream_ && (mode_ == Mode::kLinger || backlog() || (reader_.at_start() && in_.empty())))
     return worker_.remove(*this);
@@ -95,8 +118,8 @@ void Client::on_time() {
 
 bool Client::takes() const {
   if (closing_ || broken_ || mode_ == Mode::kLinger) return false;
-  if (!stream_)
-    return !backlog();  // an answer that waits for a slow reader holds the next request up
+  // An answer that waits for a slow reader holds the next request up.
+  if (!stream_ || is_trying()) return takes_request();
   return !stream_->request_done() && stream_->wants_body();
 }
 
@@ -117,7 +140,7 @@ void Client::on_readable() {
   const std::string_view input(scratch.data(), static_cast<std::size_t>(got));
   if (in_.empty()) return process(input, false);
   in_.append(input);
-  if (takes()) return process(in_, true);
+  if (takes()) return process(in_.view(), true);
   want_read(wants_input());
 }
 
@@ -129,7 +152,7 @@ void Client::process(std::string_view input, bool held) {
   working_ = true;
   while (is_open() && mode_ != Mode::kTunnel && std::exchange(again_, false)) {
     advance(input, held);
-    input = in_;
+    input = in_.view();
     held = true;
   }
   working_ = false;
@@ -164,16 +187,17 @@ bool Client::wants_input() const {
 
 void Client::hold(std::string_view rest, bool held) {
   if (held)
-    in_.erase(0, in_.size() - rest.size());
+    in_.take(in_.size() - rest.size());
   else
-    in_.assign(rest);
-  if (in_.empty() && in_.capacity() > 64) std::string().swap(in_);
+    in_.append(rest);
 }
 
 bool Client::step(std::string_view& input) {
   if (mode_ == Mode::kSniff) {
     if (input.empty()) {
-      if (eof_) worker_.remove(*this);  // somebody only looked whether anybody listens
+      if (eof_ && !stream_) worker_.remove(*this);     // who only looked whether anybody listens
+      if (eof_ && is_trying()) mode_ = Mode::kTunnel;  // a server may speak to who says nothing
+      if (mode_ == Mode::kTunnel) set_timer();
       return false;
     }
     if (!sniff(input)) return false;
@@ -211,13 +235,33 @@ bool Client::sniff(std::string_view input) {
   if (is_http && i == input.size() && !eof_) return false;  // the method is not whole yet
   const bool crlf = input[0] == '\r' || input[0] == '\n';
   if (is_http || crlf) {
+    drop_trial();
     mode_ = Mode::kHttp;
     return true;
   }
   mode_ = Mode::kTunnel;
+  if (!stream_) {  // or an endpoint is asked already
+    stream_ = worker_.new_stream();
+    stream_->begin_tunnel(*this, service_);
+  }
+  if (stream_) set_timer();
+  return false;
+}
+
+// A client of MySQL or SMTP waits for its server's greeting. So an endpoint is connected, and the
+// first byte decides: the endpoint's, or one of the client's that is no HTTP, makes it a tunnel; a
+// request that comes late is read as any other.
+void Client::try_tunnel() {
   stream_ = worker_.new_stream();
   stream_->begin_tunnel(*this, service_);
-  return false;
+  if (is_trying()) set_timer();
+}
+
+void Client::drop_trial() {
+  auto stream = std::move(stream_);
+  if (!stream) return;
+  stream->withdraw();
+  worker_.recycle(std::move(stream));
 }
 
 bool Client::begin(http::RequestHead& head) {
@@ -230,6 +274,7 @@ bool Client::begin(http::RequestHead& head) {
     epoch_ = worker_.epoch();
   }
   keep_ = head.keep_alive;
+  served_ = true;
   stream_ = worker_.new_stream();
   stream_->begin(*this, service_, head);
   return is_open();
@@ -270,7 +315,7 @@ void Client::linger() {
   shutdown(fd(), SHUT_WR);
   if (eof_) return worker_.remove(*this);
   mode_ = Mode::kLinger;
-  std::string().swap(in_);
+  in_.clear();
   want_read(true);
   set_timer();
 }
@@ -288,7 +333,7 @@ void Client::on_writable() {
   if (stream_)
     stream_->on_client_drained();
   else
-    process(in_, true);  // also the end of a message that was answered before it
+    process(in_.view(), true);  // also the end of a message that was answered before it
 }
 
 void Client::on_broken() {
@@ -322,6 +367,7 @@ void Client::start_shadow(std::shared_ptr<LocalService> service,
                           std::shared_ptr<LocalCluster> cluster, std::string request,
                           bool head_only) {
   shadow_ = true;
+  mode_ = Mode::kHttp;
   service_ = std::move(service);
   stream_ = worker_.new_stream();
   stream_->begin_shadow(*this, service_, std::move(cluster), std::move(request), head_only);
@@ -343,74 +389,6 @@ bool Client::may_keep() const {
   return keep_ && !(eof_ && in_.empty()) && !draining_ && !worker_.draining();
 }
 
-// Never ends the stream, which is in the middle of answering: that comes by the timer.
-void Client::write(std::span<const std::string_view> pieces) {
-  if (!is_open() || broken_) return;
-  if (!Socket::send(pieces)) {
-    broken_ = true;
-    loop_.set(timer_, 0);
-  } else if (backlog() || eof_ || (stream_ && !stream_->request_done())) {
-    set_timer();  // this is what was waited for
-  }
-}
-
-void Client::respond(const http::WriteResponse& line, const http::Fields& fields,
-                     http::Framing framing, std::uint64_t content_length) {
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    auto& text = gather.text();
-    const auto from = text.size();
-    http::write_head(line, fields, framing, content_length, text);
-    return gather.add_text(from);
-  }
-  std::string head;
-  http::write_head(line, fields, framing, content_length, head);
-  const std::string_view piece = head;
-  write({&piece, 1});
-}
-
-void Client::respond_data(std::string_view data, bool chunked) {
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    if (chunked) {
-      auto& text = gather.text();
-      const auto from = text.size();
-      http::write_chunk_head(data.size(), text);
-      gather.add_text(from);
-    }
-    gather.add(data);
-    if (chunked) gather.add("\r\n");
-    return;
-  }
-  std::string head;
-  if (chunked) http::write_chunk_head(data.size(), head);
-  const std::array<std::string_view, 3> pieces{head, data, chunked ? "\r\n" : ""};
-  write(pieces);
-}
-
-void Client::respond_copy(std::string_view text) {
-  auto& gather = worker_.gather();
-  if (!gather.collects_for(*this)) return write({&text, 1});
-  const auto from = gather.text().size();
-  gather.text().append(text);
-  gather.add_text(from);
-}
-
-void Client::respond_end(bool chunked, const http::Fields& trailers) {
-  if (!chunked) return;
-  auto& gather = worker_.gather();
-  if (gather.collects_for(*this)) {
-    auto& text = gather.text();
-    const auto from = text.size();
-    http::write_last_chunk(trailers, text);
-    return gather.add_text(from);
-  }
-  std::string last;
-  http::write_last_chunk(trailers, last);
-  const std::string_view piece = last;
-  write({&piece, 1});
-}
-
 void Client::finished(bool keep) {
   auto stream = std::move(stream_);
   worker_.recycle(std::move(stream));
@@ -423,7 +401,7 @@ void Client::finished(bool keep) {
     if (!is_open()) return;
   }
   if (over) return linger();
-  if (working_ || !in_.empty() || eof_) return process(in_, true);
+  if (working_ || !in_.empty() || eof_) return process(in_.view(), true);
   want_read(true);
   set_timer();
 }
@@ -432,7 +410,7 @@ void Client::resume() {
   if (!is_open()) return;
   if (mode_ == Mode::kTunnel) return want_read(!eof_);
   // Also with nothing left to read: the end of the body may still have to be told.
-  if (takes()) return process(in_, true);
+  if (takes()) return process(in_.view(), true);
   want_read(wants_input());
 }
 
@@ -440,13 +418,14 @@ void Client::become_tunnel() {
   mode_ = Mode::kTunnel;
   reader_.tunnel();
   want_read(!eof_);
-  const auto held = std::move(in_);
-  in_.clear();
-  if (!held.empty()) stream_->on_client_tunnel(held);
+  set_timer();
+  const auto held = std::exchange(in_, {});
+  if (!held.empty()) stream_->on_client_tunnel(held.view());
   if (eof_ && stream_) stream_->on_client_tunnel_end();
 }
 
 void Client::tunnel(std::string_view bytes) {
+  if (is_trying()) become_tunnel();
   auto& gather = worker_.gather();
   // Behind the 101 that came with it.
   if (gather.collects_for(*this)) return gather.add(bytes);
@@ -454,6 +433,7 @@ void Client::tunnel(std::string_view bytes) {
 }
 
 void Client::end_tunnel_writing() {
+  if (is_trying()) become_tunnel();
   if (backlog())
     shut_after_backlog_ = true;
   else
@@ -478,7 +458,7 @@ void Client::drain() {
   draining_ = true;
   // One that was just accepted has its request on the way, and one that is in use may have its next
   // one: that is answered, and the answer says that the connection ends.
-  if (is_idle()) set_timer();
+  if (is_idle() || is_trying()) set_timer();
 }
 
 bool Client::is_idle() const {

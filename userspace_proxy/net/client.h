@@ -9,7 +9,9 @@
 #include "userspace_proxy/http/codec.h"
 #include "userspace_proxy/net/config.h"
 #include "userspace_proxy/net/flags.h"
+#include "userspace_proxy/net/held_bytes.h"
 #include "userspace_proxy/net/socket.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -18,7 +20,7 @@ class LocalCluster;
 class Worker;
 struct LocalService;
 
-class Client final : public Socket {
+class Client final : public Socket, public WaitingLink {
  public:
   Client(Worker& worker, Dialled dialled, CallerPtr caller, std::uint64_t pool_owner);
   ~Client() override;
@@ -37,7 +39,8 @@ class Client final : public Socket {
   void respond_end(bool chunked, const http::Fields& trailers);
   void write(std::span<const std::string_view> pieces);
   void tunnel(std::string_view bytes);
-  void become_tunnel();  // after 101: what is read from now on is the stream's as it is
+  void become_tunnel();  // after 101, or a server's first byte: what is read from now on is the
+                         // stream's as it is
   void end_tunnel_writing();
   void pause() { want_read(false); }
   void resume();  // the stream takes more of the request, or of the tunnel
@@ -53,6 +56,8 @@ class Client final : public Socket {
   std::size_t waiting() const { return backlog(); }
   bool is_open() const { return Socket::is_open(); }
 
+  // --- for the worker, when there is no more room ---
+  bool has_unread() const;  // it does not wait: its next bytes are here and nobody has looked yet
   void drain();  // this process goes: after the request that is under way or comes within a second,
                  // without one after that
 
@@ -68,6 +73,10 @@ class Client final : public Socket {
   bool step(std::string_view& input);  // false: nothing more can be done with what there is
   bool begin(http::RequestHead& head);
   bool sniff(std::string_view input);
+  void try_tunnel();  // nothing came: the server may be the one who speaks first
+  bool is_trying() const { return mode_ == Mode::kSniff && stream_; }
+  void drop_trial();
+  bool takes_request() const;
   void refuse(const http::Event& event);
   void hold(std::string_view rest, bool held);
   void read_tunnel();
@@ -76,6 +85,7 @@ class Client final : public Socket {
   void look_for_service();
   void look_again();
   void set_timer();
+  void note_waiting();
   void on_time();
   bool takes() const;  // whether the next bytes can be worked on now
   bool wants_input() const;
@@ -88,7 +98,7 @@ class Client final : public Socket {
   std::shared_ptr<LocalService> service_;
   std::uint64_t epoch_ = 0;  // of the worker's configuration when service_ was looked up
   http::RequestReader reader_;
-  std::string in_;  // that could not be worked on yet
+  HeldBytes in_;  // that could not be worked on yet
   std::unique_ptr<Stream> stream_;
   Timer timer_;
   Mode mode_ = Mode::kSniff;
@@ -97,6 +107,7 @@ class Client final : public Socket {
   bool closing_ = false;  // after what waits was sent
   bool broken_ = false;   // nothing can be written any more
   bool removed_ = false, shadow_ = false;
+  bool served_ = false;     // it had a request
   std::uint8_t looks_ = 0;  // for a service that is not known yet
   std::uint32_t place_ = 0;
   friend class Worker;

@@ -18,6 +18,7 @@
 #include "mesh/model/address.h"
 #include "mesh/model/http.h"
 #include "mesh/model/mesh.h"
+#include "mesh/model/workload.h"
 #include "userspace_proxy/routes/origins.h"
 #include "userspace_proxy/routes/table.h"
 
@@ -32,8 +33,12 @@ struct Shares {
   weft_service_state* total = nullptr;
   std::uint32_t service = 0, id = 0, incarnation = 0;  // id 0: own
   std::uint32_t wanted_id = 0;                         // as weftd named it
-  std::uint32_t* requests = nullptr;                   // this generation's column
+  std::uint32_t column = 0;                            // of this generation
+  std::uint32_t* requests = nullptr;                   // in flight, of that column
   std::atomic<std::uint32_t> response_us{0};           // smoothed; peak-EWMA
+  // Requests, of all workers, that wait for a connection to the service.
+  std::shared_ptr<std::atomic<std::uint32_t>> waiting =
+      std::make_shared<std::atomic<std::uint32_t>>(0);
 
   weft_endpoint_state own_state{};
   weft_policy own_policy{};
@@ -47,8 +52,24 @@ struct Endpoint {
   std::uint16_t weight = 1;
   std::uint8_t priority = 0;
   model::EndpointState state = model::EndpointState::kReady;
-  SharesPtr shares;  // never null
+  SharesPtr shares;                                 // never null
+  std::shared_ptr<const model::Workload> workload;  // null: not known
 };
+
+// What all workers have under way to a cluster, for limits that hold for the process. Outlives
+// configurations, as what is under way does. Reserve, then check, as the kernel does
+// (bpf/lib/breaker.bpf.h): however many ask at once, never one too many.
+struct alignas(64) ClusterCounts {
+  std::atomic<std::uint32_t> requests{0};  // in flight
+  std::atomic<std::uint32_t> retries{0};   // of them, retries that wait or are under way
+  std::atomic<std::uint32_t> pending{0};   // of them, those that wait for a connection
+};
+// `most` 0: no limit.
+inline bool reserve(std::atomic<std::uint32_t>& count, std::uint32_t most) {
+  if (count.fetch_add(1) < most || !most) return true;
+  count.fetch_sub(1);
+  return false;
+}
 
 struct Cluster {
   // The same pointer for as long as the process knows the name: what is counted is counted by it.
@@ -59,6 +80,7 @@ struct Cluster {
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
   model::HttpLimits limits;
   bool node_source = false;
+  std::shared_ptr<ClusterCounts> counts = std::make_shared<ClusterCounts>();
 };
 using ClusterPtr = std::shared_ptr<const Cluster>;
 
@@ -96,6 +118,7 @@ struct Caller {
   std::uint64_t netns_cookie = 0;  // 0: the node's own namespace
   routes::Caller rules;
   std::string workload, workload_namespace, app, version;
+  std::string canonical_service, canonical_revision;
   bool host_network = false;
 };
 using CallerPtr = std::shared_ptr<const Caller>;

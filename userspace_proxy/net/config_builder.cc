@@ -79,9 +79,29 @@ SharesPtr ConfigBuilder::shares_of(const std::string& cluster, const wire::Endpo
     shares->policy = &shares->own_policy;
     shares->total = &shares->own_total;
   }
+  auto& waiting = waiting_[shares->total];
+  if (auto others = waiting.lock()) shares->waiting = std::move(others);
+  waiting = shares->waiting;
+  shares->column = column_;
   shares->requests = &shares->state->requests[column_];
   known = shares;
   return shares;
+}
+
+// Of a cluster that went and comes again the old requests count, if any are left.
+std::shared_ptr<ClusterCounts> ConfigBuilder::counts_of(const std::string& cluster) {
+  auto& known = counts_[cluster];
+  auto counts = known.lock();
+  if (!counts) known = counts = std::make_shared<ClusterCounts>();
+  return counts;
+}
+
+std::shared_ptr<const model::Workload> ConfigBuilder::known(const model::WorkloadRef& workload) {
+  if (!workload.to) return nullptr;
+  auto& kept = workloads_[*workload.to];
+  auto shared = kept.lock();
+  if (!shared) kept = shared = workload.to;
+  return shared;
 }
 
 absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message) {
@@ -93,6 +113,7 @@ absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message)
   if (!who || *who != told->name)
     who = std::make_shared<const model::HttpCluster>(std::move(told->name));
   cluster->who = who;
+  cluster->counts = counts_of(cluster->name);
   cluster->balancer = told->balancer;
   cluster->connect_timeout = told->connect_timeout;
   cluster->limits = told->limits;
@@ -104,7 +125,8 @@ absl::StatusOr<ClusterPtr> ConfigBuilder::read(const weft::v1::Cluster& message)
     cluster->endpoints.push_back(
         {each.address, each.port, each.weight, each.priority, each.state,
          shares_of(base.name(), each, policy,
-                   each.service_index ? each.service_index : told->service_index)});
+                   each.service_index ? each.service_index : told->service_index),
+         known(each.workload)});
   return cluster;
 }
 
@@ -136,7 +158,10 @@ ConfigPtr ConfigBuilder::apply(const weft::v1::Config& message,
   services_ = std::move(services);
   clusters_ = std::move(clusters);
   std::erase_if(names_, [&](const auto& entry) { return !clusters_.contains(entry.first); });
+  std::erase_if(waiting_, [](const auto& entry) { return entry.second.expired(); });
+  std::erase_if(counts_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(shares_, [](const auto& entry) { return entry.second.expired(); });
+  std::erase_if(workloads_, [](const auto& entry) { return entry.second.expired(); });
   auto config = std::make_shared<Config>();
   config->generation = message.generation();
   config->clusters = clusters_;

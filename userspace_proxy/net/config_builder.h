@@ -32,13 +32,20 @@ class ConfigBuilder {
   absl::StatusOr<ClusterPtr> read(const weft::v1::Cluster& message);
   SharesPtr shares_of(const std::string& cluster, const wire::Endpoint& endpoint,
                       const weft_policy& own_policy, std::uint32_t service);
+  std::shared_ptr<ClusterCounts> counts_of(const std::string& cluster);
+
+  std::shared_ptr<const model::Workload> known(const model::WorkloadRef& workload);
 
   const std::optional<KernelTables> tables_;
   const std::uint32_t column_;
   std::map<std::string, ServicePtr> services_;  // "ns/name:port"
   std::map<std::string, ClusterPtr> clusters_;
   std::map<std::string, std::shared_ptr<const model::HttpCluster>> names_;
+  std::map<std::string, std::weak_ptr<ClusterCounts>> counts_;
+  std::map<const weft_service_state*, std::weak_ptr<std::atomic<std::uint32_t>>> waiting_;
   std::map<EndpointKey, std::weak_ptr<Shares>> shares_;
+  // The same pointer for as long as anybody has it: what is counted is counted by it.
+  std::map<model::Workload, std::weak_ptr<const model::Workload>> workloads_;
 };
 
 }  // namespace weft::net

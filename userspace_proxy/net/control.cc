@@ -8,8 +8,10 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "mesh/base/log.h"
+#include "mesh/model/workload.h"
 #include "userspace_proxy/net/report.h"
 
 namespace weft::net {
@@ -20,11 +22,13 @@ constexpr std::size_t kMostUnsent = 16 << 20;  // weftd does not read: news are 
 
 }  // namespace
 
-Control::Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers)
+Control::Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers,
+                 std::uint64_t* beat_ns)
     : loop_(loop),
       channel_(std::move(channel)),
       builder_(std::move(builder)),
       workers_(std::move(workers)),
+      beat_ns_(beat_ns),
       beat_([this] { beat(); }),
       drain_timer_([this] {
         log::warning("drain",
@@ -132,6 +136,10 @@ void Control::on_workload(const weft::v1::Workload& message) {
   };
   caller->app = label("app");
   caller->version = label("version");
+  if (!caller->workload.empty()) {
+    caller->canonical_service = model::canonical_service(caller->rules.labels, caller->workload);
+    caller->canonical_revision = model::canonical_revision(caller->rules.labels);
+  }
   caller->host_network = message.host_network();
   // What is known of a workload may come after its listeners.
   if (!message.listeners())
@@ -199,6 +207,7 @@ void Control::beat() {
     said.mutable_heartbeat()->set_connections(sum->connections);
     said.mutable_heartbeat()->set_requests(sum->requests);
     loop_.post([this, said = std::move(said)] {
+      if (beat_ns_) __atomic_store_n(beat_ns_, Loop::clock_ns(), __ATOMIC_RELAXED);
       send(said);
       if (draining_ && !said.heartbeat().connections()) {
         weft::v1::FromProxy drained;
@@ -212,11 +221,13 @@ void Control::beat() {
 }
 
 void Control::drain(std::uint64_t deadline_ms) {
-  if (draining_) return;
-  draining_ = true;
-  log::info("drain", {{"deadline_ms", deadline_ms}});
-  workers_.each([](Worker& worker) { worker.drain(); });
+  const auto until = loop_.now_ms() + deadline_ms;
+  if (draining_ && until >= drain_until_ms_) return;
+  drain_until_ms_ = until;
   loop_.set(drain_timer_, deadline_ms);
+  log::info("drain", {{"deadline_ms", deadline_ms}});
+  if (std::exchange(draining_, true)) return;
+  workers_.each([](Worker& worker) { worker.drain(); });
   loop_.set(beat_, 1);
 }
 

@@ -25,10 +25,13 @@ class Control final : public Loop::Watcher {
     std::size_t count = 0;
   };
 
-  // `channel`: to weftd; none: nobody tells anything.
-  Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers);
+  // `channel`: to weftd; none: nobody tells anything. `beat`: a word for the kernel's programs, who
+  // look at it when weftd cannot; may be null.
+  Control(Loop& loop, base::Fd channel, ConfigBuilder builder, Workers workers,
+          std::uint64_t* beat_ns = nullptr);
 
-  void drain(std::uint64_t deadline_ms);   // then the loop is stopped
+  // Then the loop is stopped. Again: the deadline may only come nearer.
+  void drain(std::uint64_t deadline_ms);
   void tell(weft::v1::FromProxy message);  // from any thread
   void apply(const weft::v1::Config& message);
 
@@ -49,8 +52,10 @@ class Control final : public Loop::Watcher {
   wire::FrameReader frames_;
   std::deque<base::Fd> descriptors_;  // that came and were not named yet
   std::string out_;
+  std::uint64_t* beat_ns_;
   Timer beat_, drain_timer_;
   bool draining_ = false;
+  std::uint64_t drain_until_ms_ = 0;
 };
 
 }  // namespace weft::net

@@ -57,4 +57,14 @@ absl::StatusOr<KernelTables> KernelTables::map(int endpoint_states, int policies
   return tables;
 }
 
+std::uint64_t* KernelTables::map_beat(int proxy_state, std::uint32_t column) {
+  std::size_t count = 0;
+  const auto first =
+      map_array(proxy_state, sizeof(weft_proxy_state), PROT_READ | PROT_WRITE, count);
+  if (!first.ok()) return nullptr;
+  static_assert(sizeof(__u64) == sizeof(std::uint64_t));
+  auto* state = static_cast<weft_proxy_state*>(*first);
+  return reinterpret_cast<std::uint64_t*>(&state->beat_ns[column % WEFT_PROXY_GENERATIONS]);
+}
+
 }  // namespace weft::net

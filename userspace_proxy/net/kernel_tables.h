@@ -8,6 +8,7 @@
 #include <absl/status/statusor.h>
 
 #include "abi/breaker.h"
+#include "abi/capture.h"
 #include "abi/endpoint.h"
 #include "abi/service.h"
 
@@ -17,6 +18,9 @@ class KernelTables {
  public:
   // Descriptors of array maps; they are not needed after it. Lives as long as the process.
   static absl::StatusOr<KernelTables> map(int endpoint_states, int policies, int service_states);
+  // The word of its generation in which a proxy tells that it lives; null: the descriptor is no
+  // such map, as an earlier weftd gives none.
+  static std::uint64_t* map_beat(int proxy_state, std::uint32_t column);
 
   weft_endpoint_state* endpoint(std::uint32_t id) const { return at(endpoints_, id); }
   const weft_policy* policy(std::uint32_t service) const { return at(policies_, service); }

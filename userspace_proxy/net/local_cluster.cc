@@ -20,13 +20,18 @@ std::vector<std::uint32_t> members_of(model::Family family, const std::vector<En
 }
 
 // Ready ones, or, while there are none, those that are terminating but still serving (KEP-1669).
+// As for the kernel (lb::candidates), ready ones of weight 0 are there all the same.
 std::map<std::uint8_t, std::vector<std::uint32_t>> serving(
     const std::vector<Endpoint>& all, const std::vector<std::uint32_t>& members) {
   std::map<std::uint8_t, std::vector<std::uint32_t>> by_priority;
   for (const auto wanted : {model::EndpointState::kReady, model::EndpointState::kDraining}) {
-    for (const auto i : members)
-      if (all[i].state == wanted && all[i].weight) by_priority[all[i].priority].push_back(i);
-    if (!by_priority.empty()) break;
+    bool any = false;
+    for (const auto i : members) {
+      if (all[i].state != wanted) continue;
+      any = true;
+      if (all[i].weight) by_priority[all[i].priority].push_back(i);
+    }
+    if (any) break;
   }
   return by_priority;
 }

@@ -1,4 +1,4 @@
-// A cluster as one worker sees it: whose turn it is, and what this worker has under way.
+// A cluster as one worker sees it: whose turn it is.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +47,6 @@ class LocalCluster {
   // `tried`: endpoints that failed this request already; they come last.
   Picked pick(model::Family family, std::span<const Shares* const> tried, const Breaker& breaker,
               Random& random, std::uint64_t now_ms);
-
-  std::uint32_t requests = 0;  // in flight, of this worker
-  std::uint32_t retries = 0;   // of them, retries that wait or are under way
 
  private:
   struct Group {

@@ -73,6 +73,13 @@ TEST(LocalCluster, DrainingOnesServeOnlyWhileNobodyIsReady) {
   EXPECT_FALSE(fleet.draw(10).contains(1));
 }
 
+TEST(LocalCluster, ReadyOnesOfWeight0KeepDrainingOnesOut) {
+  Fleet fleet;
+  fleet.add(1).state = model::EndpointState::kDraining;
+  fleet.add(2, 0);
+  EXPECT_TRUE(fleet.draw(10).empty());
+}
+
 TEST(LocalCluster, WhoseBreakerIsOpenGetsNothing) {
   Fleet fleet;
   fleet.add(1);

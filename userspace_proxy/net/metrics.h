@@ -54,11 +54,12 @@ struct SeriesKey {
   const model::HttpCluster* cluster;  // as asked for; both are kept alive by `holds`
   std::uint16_t status;
   Flags flags;
+  const model::Workload* to = nullptr;  // of the endpoint that answered; null: nobody, or not known
 
   bool operator==(const SeriesKey&) const = default;
   template <class H>
   friend H AbslHashValue(H state, const SeriesKey& key) {
-    return H::combine(std::move(state), key.caller, key.cluster, key.status, key.flags);
+    return H::combine(std::move(state), key.caller, key.cluster, key.status, key.flags, key.to);
   }
 };
 
@@ -68,7 +69,7 @@ struct Metrics {
   absl::flat_hash_map<SeriesKey, TunnelSeries> tunnels;  // status and flags 0
   absl::flat_hash_set<std::shared_ptr<const void>> holds;
 
-  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, without_origin = 0,
+  std::uint64_t accepted = 0, accept_failed = 0, refused_full = 0, shed = 0, without_origin = 0,
                 refused_heads = 0, retries = 0, retry_overflow = 0, mirrors_dropped = 0;
   std::uint64_t upstream_opened = 0, upstream_reused = 0, upstream_failed = 0;
   std::uint64_t clients = 0, in_flight = 0, upstreams = 0;  // now
@@ -77,6 +78,9 @@ struct Metrics {
   void hold(std::shared_ptr<const void> what) { holds.insert(std::move(what)); }
   void observe(const SeriesKey& key, double ms, std::uint64_t in, std::uint64_t out,
                std::uint64_t now_ms);
+  // The same; the key's workload is held with the series.
+  void observe(SeriesKey key, const std::shared_ptr<const model::Workload>& to, double ms,
+               std::uint64_t in, std::uint64_t out, std::uint64_t now_ms);
   void add(const Metrics& other);  // the plain numbers, not the series
   // Series that nothing was added to for kKeepMs go, and with them what only they named.
   static constexpr std::uint64_t kKeepMs = 15 * 60 * 1000;

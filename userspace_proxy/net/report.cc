@@ -11,16 +11,22 @@ std::string or_unknown(const std::string& text) { return text.empty() ? "unknown
 
 Labels labels_of(const SeriesKey& key) {
   const auto& to = *key.cluster;
+  static const model::Workload kNobody;
+  const auto& workload = key.to ? *key.to : kNobody;
   return {{"reporter", "source"},
           {"source_workload", or_unknown(key.caller->workload)},
           {"source_workload_namespace", or_unknown(key.caller->workload_namespace)},
           {"source_app", or_unknown(key.caller->app)},
           {"source_version", or_unknown(key.caller->version)},
+          {"source_canonical_service", or_unknown(key.caller->canonical_service)},
+          {"source_canonical_revision", or_unknown(key.caller->canonical_revision)},
           {"source_principal", "unknown"},
-          {"destination_workload", "unknown"},
-          {"destination_workload_namespace", "unknown"},
-          {"destination_app", "unknown"},
-          {"destination_version", or_unknown(to.subset)},
+          {"destination_workload", or_unknown(workload.name)},
+          {"destination_workload_namespace", or_unknown(workload.namespace_name)},
+          {"destination_app", or_unknown(workload.app)},
+          {"destination_version", or_unknown(key.to ? workload.version : to.subset)},
+          {"destination_canonical_service", or_unknown(workload.canonical_service)},
+          {"destination_canonical_revision", or_unknown(workload.canonical_revision)},
           {"destination_principal", "unknown"},
           {"destination_service", to.service + "." + to.namespace_name + ".svc.cluster.local"},
           {"destination_service_name", to.service},
@@ -125,6 +131,7 @@ weft::v1::Report report_of(const std::vector<Metrics>& workers, std::uint64_t nu
           static_cast<double>(sum.refused_full));
   counter(report, "weft_proxy_connections_refused_total", {{"reason", "no_descriptor"}},
           static_cast<double>(sum.accept_failed));
+  counter(report, "weft_proxy_connections_shed_total", {}, static_cast<double>(sum.shed));
   counter(report, "weft_proxy_requests_refused_total", {}, static_cast<double>(sum.refused_heads));
   counter(report, "weft_proxy_retries_total", {}, static_cast<double>(sum.retries));
   counter(report, "weft_proxy_retry_overflow_total", {}, static_cast<double>(sum.retry_overflow));

@@ -59,6 +59,7 @@ Stream::Stream(Worker& worker)
       backoff_([this] { attempt(); }) {}
 
 void Stream::reset() {
+  stop_waiting();
   deadline_.cancel();
   try_deadline_.cancel();
   backoff_.cancel();
@@ -168,10 +169,11 @@ bool Stream::answer_preflight(const http::RequestHead& head) {
   if (!origin) return false;
   origin_ = origin->value;
   if (head.method != "OPTIONS" || !head.fields.find("access-control-request-method")) return false;
-  if (!allows_origin()) return false;  // the endpoint may know better
+  const bool allowed = allows_origin();
+  if (!allowed && rule_->cors->forward_unmatched_preflights) return false;
   status_ = 200;
   http::Fields fields;
-  add_preflight_fields(*rule_->cors, origin_, fields);
+  if (allowed) add_preflight_fields(*rule_->cors, origin_, fields);
   http::WriteResponse line;
   line.status = 200;
   line.minor = minor_;
@@ -229,9 +231,8 @@ void Stream::forward(http::RequestHead& head, routes::Match match, const model::
     return reply(rule_ && rule_->object.starts_with("HTTPRoute") ? 500 : 503,
                  flag(FlagBit::kNoHealthyUpstream),
                  cluster_ ? cluster_->config().who->missing : "the destination is not known here");
-  if (const auto most = cluster_->config().limits.max_requests; most && cluster_->requests >= most)
+  if (!reserve(counts().requests, cluster_->config().limits.max_requests))
     return reply(503, flag(FlagBit::kUpstreamOverflow), "as many requests are under way as may be");
-  ++cluster_->requests;
   counted_ = true;
   write_request(head, match, to, destination_);
   start_timers();
@@ -326,7 +327,7 @@ void Stream::begin_shadow(Client& client, std::shared_ptr<LocalService> service,
   head_only_ = head_only;
   request_done_ = in_flight_ = counted_ = true;
   ++worker_.metrics().in_flight;
-  ++cluster_->requests;
+  ++counts().requests;
   worker_.loop().set(deadline_, kShadowMs);  // nobody is there to lose patience
   attempt();
 }
@@ -349,29 +350,82 @@ void Stream::on_sent_all() {
   if (!request_done_ && client_) client_->resume();
 }
 
+// Endpoints that have no room for another connection are passed over, as the kernel does.
+Stream::Found Stream::find_connection() {
+  auto passed = tried_;
+  const auto first_full = static_cast<std::ptrdiff_t>(passed.size());
+  while (true) {
+    const auto picked =
+        cluster_->pick(client_->dialled().address.family(), passed, worker_.breaker(),
+                       worker_.random(), worker_.loop().now_ms());
+    all_ejected_ = picked.all_ejected;
+    const bool none_with_room = first_full != std::ssize(passed);
+    if (!picked.endpoint) return none_with_room ? Found::kFull : Found::kNobody;
+    const auto* shares = picked.endpoint->shares.get();
+    if (std::find(passed.begin() + first_full, passed.end(), shares) != passed.end())
+      return Found::kFull;  // everybody else was tried
+    endpoint_ = picked.endpoint;
+    probe_ = picked.probe;
+    room_ = Room::kServiceFull;
+    if (ticket_ || !worker_.queue().has(shares->total, counts()))  // else others were here before
+      upstream_ = worker_.connection(cluster_->config(), *endpoint_, *client_, stale_retry_, room_);
+    if (upstream_) return Found::kYes;
+    settle_probe();
+    if (room_ == Room::kProxyFull) return Found::kProxyFull;
+    if (room_ == Room::kServiceFull) return Found::kFull;
+    passed.push_back(shares);
+  }
+}
+
+void Stream::count_in_flight() {
+  column_ = endpoint_->shares->requests;
+  __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
+}
+
 void Stream::attempt() {
   auto& loop = worker_.loop();
   tried_ns_ = loop.now_ns();
   sent_ = 0;
-  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
-                                     worker_.random(), loop.now_ms());
-  if (!picked.endpoint)
-    return reply(503, flag(FlagBit::kNoHealthyUpstream) | flags_,
-                 picked.all_ejected ? "every endpoint's circuit breaker is open (UH)"
-                                    : "the service has no endpoint that is ready (UH)");
-  endpoint_ = picked.endpoint;
-  probe_ = picked.probe;
-  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
-                                 client_->pool_owner(), stale_retry_);
-  if (!upstream_) {
-    settle_probe();
-    return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
-  }
-  column_ = endpoint_->shares->requests;
-  __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
   if (rule_ && rule_->retries && rule_->retries->per_try_timeout)
     loop.set(try_deadline_, static_cast<std::uint64_t>(rule_->retries->per_try_timeout->count()));
-  upstream_->begin(*this);
+  go_on(find_connection());
+}
+
+void Stream::go_on(Found found) {
+  switch (found) {
+    case Found::kNobody:
+      return reply(503, flag(FlagBit::kNoHealthyUpstream) | flags_,
+                   all_ejected_ ? "every endpoint's circuit breaker is open (UH)"
+                                : "the service has no endpoint that is ready (UH)");
+    case Found::kProxyFull:
+      return reply(503, flag(FlagBit::kUpstreamOverflow), "no more connections may be made (UO)");
+    case Found::kFull:
+      return wait_for_room();
+    case Found::kYes:
+      count_in_flight();
+      return upstream_->begin(*this);
+  }
+}
+
+void Stream::wait_for_room() {
+  if (!reserve(counts().pending, cluster_->config().limits.max_pending))
+    return reply(503, flag(FlagBit::kUpstreamOverflow),
+                 "as many requests wait for a connection as may (UO)");
+  worker_.wait(*this, ticket_, endpoint_->shares, counts(), room_);
+}
+
+bool Stream::on_room() {
+  const auto found = find_connection();
+  if (found == Found::kFull) return false;
+  stop_waiting();
+  go_on(found);
+  return true;
+}
+
+void Stream::stop_waiting() {
+  if (!ticket_) return;
+  worker_.queue().remove(ticket_);
+  --counts().pending;
 }
 
 bool Stream::allows_origin() const {

@@ -16,6 +16,8 @@
 #include "userspace_proxy/net/access_log.h"
 #include "userspace_proxy/net/flags.h"
 #include "userspace_proxy/net/local_cluster.h"
+#include "userspace_proxy/net/place.h"
+#include "userspace_proxy/net/queue.h"
 #include "userspace_proxy/net/timers.h"
 #include "userspace_proxy/routes/table.h"
 
@@ -43,6 +45,7 @@ class Stream {
   void on_input_pause();  // all that was read has been told: what it came to is sent at once
   void refuse(std::uint16_t status, const char* why);  // its body is broken: nothing follows
   void on_client_gone(FlagBit why);
+  void withdraw();  // a tunnel that nothing went through: its client is served in another way
   void on_client_drained();  // what waited for it was sent
   void on_client_tunnel(std::string_view data);
   void on_client_tunnel_end();
@@ -67,6 +70,9 @@ class Stream {
   void on_tunnel_end();
   void on_tunnel_drained();
 
+  // --- from the queue ---
+  bool on_room();  // there may be a connection; false: it waits on
+
   Client* client() { return client_; }
 
  private:
@@ -83,9 +89,16 @@ class Stream {
   void write_request(http::RequestHead& head, routes::Match match, const model::Forward* forward,
                      const model::HttpDestination* to);
 
+  ClusterCounts& counts() const { return *cluster_->config().counts; }
   bool request_whole() const { return request_done_ || bodiless_; }
 
   // Of trying.
+  enum class Found : std::uint8_t { kYes, kNobody, kFull, kProxyFull };
+  Found find_connection();  // to an endpoint that may be asked
+  void count_in_flight();
+  void go_on(Found found);  // with what find_connection() came to
+  void wait_for_room();
+  void stop_waiting();
   void attempt_tunnel();
   void attempt();
   void start_timers();
@@ -97,6 +110,7 @@ class Stream {
   void drop_upstream();
   void account_status(std::uint16_t status);
   void settle_probe();
+  void charge_timeout();
   void on_deadline();
   void on_try_deadline();
 
@@ -121,6 +135,8 @@ class Stream {
   const Endpoint* endpoint_ = nullptr;  // of cluster_
   std::uint32_t* column_ = nullptr;     // where it is counted as in flight
   bool probe_ = false;
+  Room room_ = Room::kYes;  // which limit find_connection() met last
+  Queue::Ticket ticket_;    // while it waits for a connection
 
   std::string request_;  // as it goes to the endpoint, head and body; from its beginning while it
                          // can be sent again
@@ -142,6 +158,7 @@ class Stream {
   bool response_started_ = false, response_keep_ = true, retrying_ = false, stale_retry_ = false;
   bool in_flight_ = false, client_ended_ = false, upstream_ended_ = false, waits_ = false;
   bool connected_tunnel_ = false, bodiless_ = false, counted_ = false;
+  bool all_ejected_ = false;  // of a cluster in which nobody was found
   std::vector<const Shares*> tried_;
   std::unique_ptr<LogEntry> log_;  // where this request is to be logged
   Timer deadline_, try_deadline_, backoff_;

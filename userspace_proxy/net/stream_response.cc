@@ -137,15 +137,15 @@ bool Stream::may_retry(Failure failure, std::uint16_t status) const {
 // False where the budget says no: when everything fails, retries make it worse (SRE book, ch. 22).
 bool Stream::reserve_retry() {
   if (retrying_) return true;
-  const auto budget = std::max(kRetriesAlways, cluster_->requests * kRetryBudgetPercent / 100);
+  const auto budget =
+      std::max(kRetriesAlways, counts().requests.load() * kRetryBudgetPercent / 100);
   const auto limit = cluster_->config().limits.max_retries;
-  if (cluster_->retries >= (limit ? limit : budget)) {
+  if (!reserve(counts().retries, limit ? limit : budget)) {
     ++worker_.metrics().retry_overflow;
     flags_ |= flag(FlagBit::kUpstreamOverflow);
     return false;
   }
   retrying_ = true;
-  ++cluster_->retries;
   return true;
 }
 
@@ -164,8 +164,9 @@ void Stream::retry(Failure failure) {
 
 void Stream::leave() {
   try_deadline_.cancel();
-  if (auto* column = std::exchange(column_, nullptr))
-    __atomic_fetch_sub(column, 1, __ATOMIC_RELAXED);
+  stop_waiting();
+  auto* column = std::exchange(column_, nullptr);
+  if (column && is_current(*endpoint_->shares)) one_less(*column);
 }
 
 void Stream::drop_upstream() {
@@ -239,13 +240,26 @@ void Stream::give_up(Failure failure, Flags flags) {
                                      : "the endpoint's connection ended before its answer (UC)");
 }
 
+// Of an endpoint that was kept waiting itself, for the rest of the request, nothing is known.
+void Stream::charge_timeout() {
+  if (!upstream_ || response_started_ || !rule_) return;
+  const auto now = worker_.loop().now_ms();
+  auto& shares = *endpoint_->shares;
+  if (upstream_->is_connecting())
+    worker_.breaker().charge(shares, WEFT_BREAKER_TIMEOUT, std::exchange(probe_, false), now);
+  else if (upstream_->is_busy() && request_whole() && unsent().empty())
+    worker_.breaker().on_timeout(shares, std::exchange(probe_, false), now);
+}
+
 void Stream::on_try_deadline() {
+  charge_timeout();
   drop_upstream();
   give_up(Failure::kTimeout, flag(FlagBit::kUpstreamTimeout));
 }
 
 void Stream::on_deadline() {
   backoff_.cancel();
+  charge_timeout();
   drop_upstream();
   flags_ |= flag(FlagBit::kUpstreamTimeout);
   if (response_started_) {
@@ -258,6 +272,11 @@ void Stream::on_deadline() {
 void Stream::on_client_gone(FlagBit why) {
   flags_ |= flag(why);
   // An endpoint whose client went away in the middle has not failed.
+  drop_upstream();
+  record();
+}
+
+void Stream::withdraw() {
   drop_upstream();
   record();
 }
@@ -310,8 +329,8 @@ void Stream::record() {
   if (!std::exchange(in_flight_, false)) return;
   auto& metrics = worker_.metrics();
   --metrics.in_flight;
-  if (std::exchange(counted_, false)) --cluster_->requests;
-  if (std::exchange(retrying_, false)) --cluster_->retries;
+  if (std::exchange(counted_, false)) --counts().requests;
+  if (std::exchange(retrying_, false)) --counts().retries;
   const auto ms = static_cast<double>(Loop::clock_ns() - started_ns_) / 1e6;
   const auto& who = cluster_ ? cluster_ : service_->clusters[0];
   if (tunnel_) {
@@ -321,8 +340,9 @@ void Stream::record() {
     series.sent += bytes_in_;
     series.received += bytes_out_;
   } else {
-    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_}, ms,
-                    bytes_in_, bytes_out_, worker_.loop().now_ms());
+    metrics.observe({client_->caller().get(), who->config().who.get(), status_, flags_},
+                    endpoint_ ? endpoint_->workload : nullptr, ms, bytes_in_, bytes_out_,
+                    worker_.loop().now_ms());
   }
   if (log_) worker_.log().write(*log_, {status_, flags_, bytes_in_, bytes_out_, ms, attempts_ + 1});
 }
@@ -348,19 +368,13 @@ void Stream::begin_tunnel(Client& client, std::shared_ptr<LocalService> service)
 }
 
 void Stream::attempt_tunnel() {
-  const auto picked = cluster_->pick(client_->dialled().address.family(), tried_, worker_.breaker(),
-                                     worker_.random(), worker_.loop().now_ms());
-  if (!picked.endpoint) {
-    flags_ |= flag(FlagBit::kNoHealthyUpstream);
+  const auto found = find_connection();
+  if (found != Found::kYes) {
+    flags_ |=
+        flag(found == Found::kNobody ? FlagBit::kNoHealthyUpstream : FlagBit::kUpstreamOverflow);
     return finish_tunnel();
   }
-  endpoint_ = picked.endpoint;
-  probe_ = picked.probe;
-  upstream_ = worker_.connection(cluster_->config(), *endpoint_, client_->caller(),
-                                 client_->pool_owner(), false);
-  if (!upstream_) return finish_tunnel();
-  column_ = endpoint_->shares->requests;
-  __atomic_fetch_add(column_, 1, __ATOMIC_RELAXED);
+  count_in_flight();
   upstream_->begin(*this);
 }
 

@@ -31,12 +31,13 @@ socklen_t fill(const Endpoint& endpoint, sockaddr_storage& storage) {
 
 }  // namespace
 
-Upstream::Upstream(Worker& worker, Pool& pool)
+Upstream::Upstream(Worker& worker, Pool& pool, Place place)
     : Socket(worker.loop()),
       worker_(worker),
       pool_(&pool),
       reader_(worker.limits(), worker.response_head(), worker.response_trailers()),
-      timer_([this] { on_time(); }) {
+      timer_([this] { on_time(); }),
+      place_(std::move(place)) {
   ++worker_.metrics().upstreams;
 }
 
@@ -53,6 +54,7 @@ void Upstream::begin(Stream& stream) {
   interims_ = 0;
   if (state_ == State::kIdle) {
     timer_.cancel();
+    leave();
     state_ = State::kBusy;
     ++worker_.metrics().upstream_reused;
     return connected();
@@ -244,11 +246,13 @@ void Upstream::release() {
   stream_ = nullptr;
   const bool reusable = state_ == State::kBusy && reader_.is_reusable() && in_.empty() && !extra_ &&
                         !pool_->retired() &&
+                        !worker_.is_wanted_elsewhere(*pool_->endpoint().shares) &&
                         (!pool_->most_requests_ || served_ < pool_->most_requests_);
   if (!reusable) return abandon();
   state_ = State::kIdle;
   want(true, false);
   loop_.set(timer_, static_cast<std::uint64_t>(pool_->idle_timeout_.count()));
+  worker_.idle_upstreams().join(*this, loop_.now_ms());
   pool_->put_back(*this);
 }
 
@@ -257,8 +261,10 @@ void Upstream::abandon() {
   self_.reset();
   stream_ = nullptr;
   timer_.cancel();
+  leave();
   state_ = State::kClosed;
   close();
+  place_.give_back();
   pool_->remove(*this);
 }
 
@@ -277,31 +283,38 @@ void Pool::adopt(const Cluster& cluster) {
   most_requests_ = cluster.limits.max_per_connection;
 }
 
-Upstream& Pool::take(bool fresh) {
-  if (!fresh && !idle_.empty()) {
-    auto& upstream = *idle_.back();
-    idle_.pop_back();
-    return upstream;
-  }
-  if (owner_count) ++*owner_count;
-  auto& upstream = *all_.emplace_back(std::make_unique<Upstream>(worker_, *this));
-  upstream.place_ = static_cast<std::uint32_t>(all_.size() - 1);
+Upstream& Pool::take_idle() {
+  auto& upstream = *idle_.back();
+  idle_.pop_back();
   return upstream;
 }
 
-void Pool::put_back(Upstream& upstream) { idle_.push_back(&upstream); }
+Upstream& Pool::add(Place place) {
+  if (owner_count) ++*owner_count;
+  auto& upstream = *all_.emplace_back(std::make_unique<Upstream>(worker_, *this, std::move(place)));
+  upstream.index_ = static_cast<std::uint32_t>(all_.size() - 1);
+  return upstream;
+}
+
+void Pool::close_idle() { idle_.front()->abandon(); }
+
+void Pool::put_back(Upstream& upstream) {
+  idle_.push_back(&upstream);
+  worker_.room_came(*endpoint_.shares);
+}
 
 void Pool::remove(Upstream& upstream) {
   std::erase(idle_, &upstream);
   if (owner_count) --*owner_count;
-  const auto place = upstream.place_;
-  auto gone = std::move(all_[place]);
-  if (place + 1 != all_.size()) {
-    all_[place] = std::move(all_.back());
-    all_[place]->place_ = place;
+  const auto index = upstream.index_;
+  auto gone = std::move(all_[index]);
+  if (index + 1 != all_.size()) {
+    all_[index] = std::move(all_.back());
+    all_[index]->index_ = index;
   }
   all_.pop_back();
   worker_.loop().bury(std::move(gone));
+  worker_.room_came(*endpoint_.shares);
 }
 
 void Pool::retire() {

@@ -12,7 +12,9 @@
 
 #include "userspace_proxy/http/codec.h"
 #include "userspace_proxy/net/config.h"
+#include "userspace_proxy/net/place.h"
 #include "userspace_proxy/net/socket.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -20,9 +22,9 @@ class Pool;
 class Stream;
 class Worker;
 
-class Upstream final : public Socket {
+class Upstream final : public Socket, public WaitingLink {
  public:
-  Upstream(Worker& worker, Pool& pool);
+  Upstream(Worker& worker, Pool& pool, Place place);
   ~Upstream() override;
 
   void begin(Stream& stream);  // a connection of its pool that is idle, or has yet to be made
@@ -39,7 +41,8 @@ class Upstream final : public Socket {
   void pause_tunnel() { want_read(false); }
   std::size_t tunnel_backlog() const { return backlog(); }
 
-  bool is_idle() const { return state_ == State::kIdle; }
+  bool is_connecting() const { return state_ == State::kConnecting; }
+  bool is_busy() const { return state_ == State::kBusy; }
   bool was_used() const { return served_ > 1; }  // by a request before this one
   std::string peer_text() const;
 
@@ -73,7 +76,8 @@ class Upstream final : public Socket {
   std::shared_ptr<Upstream*> self_;  // for whoever makes its socket: is it still there?
   std::uint32_t served_ = 0;
   std::uint32_t interims_ = 0;
-  std::uint32_t place_ = 0;  // in the pool's list
+  std::uint32_t index_ = 0;  // in the pool's list
+  Place place_;              // among the endpoint's connections
 };
 
 class Pool {
@@ -81,8 +85,9 @@ class Pool {
   Pool(Worker& worker, const Cluster& cluster, const Endpoint& endpoint, CallerPtr caller,
        std::uint64_t netns_cookie);
 
-  // Never null: an idle connection unless `fresh`, or a new one that connects.
-  Upstream& take(bool fresh);
+  Upstream& take_idle();       // where has_idle()
+  Upstream& add(Place place);  // a new one, that connects
+  void close_idle();           // the one that was used longest ago, where has_idle()
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint64_t netns_cookie() const { return netns_cookie_; }
   std::size_t size() const { return all_.size(); }

@@ -17,7 +17,13 @@ constexpr int kAcceptsARound = 64;
 constexpr std::size_t kMostShadows = 1024;  // mirrored requests under way
 constexpr std::size_t kSpareStreams = 256;
 constexpr std::uint64_t kLogFlushMs = 500;
+// Nobody tells when a socket of the kernel's or another generation's connection makes room.
+constexpr std::uint64_t kLookForRoomMs = 50;
 constexpr std::uint64_t kLateMs = 1000;  // from a connect() to its accept()
+// A client that has just connected is about to send its request, and nobody tries that again for
+// it; one that said nothing for so long is not.
+constexpr std::uint64_t kSilentMs = 1000;
+constexpr int kLooksForRoom = 16;
 
 }  // namespace
 
@@ -113,6 +119,10 @@ Worker::Worker(const WorkerOptions& options,
       log_timer_([this] {
         log_.flush();
         loop_.set(log_timer_, kLogFlushMs);
+      }),
+      queue_timer_([this] {
+        queue_.serve_all();
+        if (!queue_.is_empty()) loop_.set(queue_timer_, kLookForRoomMs);
       }) {
   if (options_.log_every) loop_.set(log_timer_, kLogFlushMs);
 }
@@ -156,13 +166,17 @@ void Worker::apply(ConfigPtr config) {
     else
       unwanted.push_back(key);
   }
-  for (const auto& key : unwanted) {
+  retire(unwanted);
+  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
+}
+
+void Worker::retire(const std::vector<PoolKey>& keys) {
+  for (const auto& key : keys) {
     auto node = pools_.extract(key);
     node.mapped()->retire();
     retired_.push_back(std::move(node.mapped()));
   }
   std::erase_if(retired_, [](const auto& pool) { return pool->size() == 0; });
-  for (const auto& [name, cluster] : config_->clusters) metrics_.hold(cluster->who);
 }
 
 // Services that the next configuration does not have.
@@ -200,9 +214,11 @@ void Worker::forget(std::uint64_t netns_cookie) {
   std::erase_if(listeners_, [](const auto& listener) { return !listener; });
   sockets_->forget(netns_cookie);
   // Connections of the workload are held open by their peers, who are gone with it; idle ones of
-  // pools are ours.
-  for (auto& [key, pool] : pools_)
-    if (pool->netns_cookie() == netns_cookie && netns_cookie) pool->retire();
+  // pools are ours. The workload may come back: then it has pools of its own again.
+  std::vector<PoolKey> unwanted;
+  for (const auto& [key, pool] : pools_)
+    if (pool->netns_cookie() == netns_cookie && netns_cookie) unwanted.push_back(key);
+  retire(unwanted);
 }
 
 void Worker::drain() {
@@ -220,16 +236,48 @@ void Worker::drain() {
   for (auto* client : clients) client->drain();
 }
 
+WaitingLink* Worker::longest_waiting() {
+  auto* idle = idle_.oldest();
+  auto* silent = silent_.oldest();
+  if (silent && silent->since_ms() + kSilentMs > loop_.now_ms()) silent = nullptr;
+  if (!idle || !silent) return idle ? idle : silent;
+  return idle->since_ms() <= silent->since_ms() ? idle : silent;
+}
+
+// Whoever waits for its client's next request loses nothing but the connection, and a client that
+// keeps connections expects that; whoever calls anew would be turned away.
+bool Worker::make_room() {
+  for (int i = 0; i < kLooksForRoom; ++i) {
+    auto* link = longest_waiting();
+    if (!link) return false;
+    auto& client = static_cast<Client&>(*link);
+    if (client.has_unread()) {
+      client.leave();
+      continue;
+    }
+    ++metrics_.shed;
+    remove(client);
+    return true;
+  }
+  return false;
+}
+
 bool Worker::accept_from(Listener& listener) {
+  bool made_room = false;
   for (int i = 0; i < kAcceptsARound && listener.fd() >= 0; ++i) {
     base::Fd fd(accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      const bool no_descriptor = errno == EMFILE || errno == ENFILE;
+      // Once for each that is accepted: where the room goes elsewhere, nobody is to be closed for
+      // it.
+      if (no_descriptor && !made_room && (made_room = make_room())) continue;
+      if (no_descriptor || errno == ENOBUFS || errno == ENOMEM) {
         ++metrics_.accept_failed;
         listener.pause();
       }
       return false;
     }
+    made_room = false;
     admit(std::move(fd), listener);
   }
   return listener.fd() >= 0;
@@ -237,7 +285,7 @@ bool Worker::accept_from(Listener& listener) {
 
 void Worker::admit(base::Fd fd, const Listener& listener) {
   ++metrics_.accepted;
-  if (clients_.size() >= options_.max_clients) {
+  if (clients_.size() >= options_.max_clients && !make_room()) {
     ++metrics_.refused_full;
     return;
   }
@@ -307,19 +355,66 @@ std::shared_ptr<LocalService> Worker::service(const Dialled& dialled) {
              : local->second;
 }
 
-Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint,
-                             const CallerPtr& caller, std::uint64_t owner, bool fresh) {
-  const auto netns = cluster.node_source ? 0 : caller->netns_cookie;
-  const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : owner};
+Pool& Worker::pool_of(const Cluster& cluster, const Endpoint& endpoint, const Client& client) {
+  const PoolKey key{endpoint.shares.get(), cluster.node_source ? 0 : client.pool_owner()};
   auto& pool = pools_[key];
   if (!pool) {
-    pool = std::make_unique<Pool>(*this, cluster, endpoint, caller, netns);
+    const auto netns = cluster.node_source ? 0 : client.caller()->netns_cookie;
+    pool = std::make_unique<Pool>(*this, cluster, endpoint, client.caller(), netns);
     pool->owner_count = &upstreams_of(key.owner);
   }
-  if ((fresh || !pool->has_idle()) && (metrics_.upstreams >= options_.max_upstreams ||
-                                       *pool->owner_count >= options_.max_upstreams_per_caller))
+  return *pool;
+}
+
+// A connection that nobody uses makes room for one that somebody wants.
+bool Worker::has_room_for(const Pool& pool) {
+  if (*pool.owner_count >= options_.max_upstreams_per_caller) return false;
+  if (metrics_.upstreams < options_.max_upstreams) return true;
+  auto* longest = idle_upstreams_.oldest();
+  if (!longest) return false;
+  static_cast<Upstream*>(longest)->abandon();
+  return true;
+}
+
+Upstream* Worker::connection(const Cluster& cluster, const Endpoint& endpoint, const Client& client,
+                             bool fresh, Room& room) {
+  auto& pool = pool_of(cluster, endpoint, client);
+  room = Room::kYes;
+  if (!fresh && pool.has_idle()) return &pool.take_idle();
+  if (!has_room_for(pool)) {
+    room = Room::kProxyFull;
     return nullptr;
-  return &pool->take(fresh);
+  }
+  Place place;
+  room = place.take(endpoint.shares);
+  // An idle one that this request has no use for is in its way.
+  if (room != Room::kYes && close_idle(*endpoint.shares, room)) room = place.take(endpoint.shares);
+  return room == Room::kYes ? &pool.add(std::move(place)) : nullptr;
+}
+
+bool Worker::close_idle(const Shares& wanted, Room full) {
+  for (auto& [key, pool] : pools_) {
+    const auto& shares = *pool->endpoint().shares;
+    const bool in_the_way =
+        full == Room::kServiceFull ? shares.total == wanted.total : &shares == &wanted;
+    if (!in_the_way || !pool->has_idle()) continue;
+    pool->close_idle();
+    return true;
+  }
+  return false;
+}
+
+void Worker::wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+                  const ClusterCounts& cluster, Room full) {
+  queue_.add(stream, ticket, shares, cluster);
+  if (!queue_timer_.armed()) loop_.set(queue_timer_, kLookForRoomMs);
+  each_worker_([shares, full](Worker& worker) { worker.close_idle(*shares, full); });
+}
+
+// Not at once: whoever tells is in the middle of something.
+void Worker::room_came(const Shares& shares) {
+  if (!Queue::somebody_waits(shares)) return;
+  each_worker_([service = shares.total](Worker& worker) { worker.queue_.serve(service); });
 }
 
 std::uint32_t& Worker::upstreams_of(std::uint64_t owner) {

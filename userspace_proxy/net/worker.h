@@ -1,5 +1,5 @@
 // One thread of the proxy: its loop, its connections, its share of the counting. Workers share the
-// configuration and the breaker table, and nothing else; there is no lock on a request's way.
+// configuration, the kernel's tables and counts that limits hold for; no lock on a request's way.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -19,9 +19,11 @@
 #include "userspace_proxy/net/local_cluster.h"
 #include "userspace_proxy/net/loop.h"
 #include "userspace_proxy/net/metrics.h"
+#include "userspace_proxy/net/queue.h"
 #include "userspace_proxy/net/socket_source.h"
 #include "userspace_proxy/net/stream.h"
 #include "userspace_proxy/net/upstream.h"
+#include "userspace_proxy/net/waiting_list.h"
 
 namespace weft::net {
 
@@ -62,6 +64,10 @@ struct WorkerOptions {
   std::uint32_t max_clients = 100000;
   std::uint32_t max_upstreams = 65536;
   std::uint32_t max_upstreams_per_caller = 4096;
+  // A local caller writes its request right behind connect(); who says nothing for so long is
+  // either early, which costs a connection to an endpoint, or waits for a greeting, which comes so
+  // much later.
+  std::chrono::milliseconds detect_timeout{100};
   std::chrono::milliseconds head_timeout = std::chrono::seconds(60);
   std::chrono::milliseconds idle_timeout = std::chrono::hours(1);
   std::chrono::milliseconds stall_timeout = std::chrono::minutes(5);
@@ -77,6 +83,10 @@ class Worker {
          Tell tell, std::uint64_t seed);
   ~Worker();
 
+  // Runs a task on every worker's thread; before they run. Without it there is this one alone.
+  void set_peers(std::function<void(std::function<void(Worker&)>)> each) {
+    each_worker_ = std::move(each);
+  }
   Loop& loop() { return loop_; }
   void run() { loop_.run(); }
 
@@ -102,14 +112,28 @@ class Worker {
   AccessLog& log() { return log_; }
   const Breaker& breaker() const { return breaker_; }
   Random& random() { return random_; }
+  WaitingList& idle() { return idle_; }      // clients between two requests
+  WaitingList& silent() { return silent_; }  // ... that have said nothing yet
+  WaitingList& idle_upstreams() { return idle_upstreams_; }
   std::uint64_t epoch() const { return epoch_; }
   bool draining() const { return draining_; }
   std::shared_ptr<LocalService> service(const Dialled& dialled);
   // One that went a moment ago, for connections that were captured before and accepted after that.
   std::shared_ptr<LocalService> service_that_went(const Dialled& dialled);
-  // A connection to the endpoint for a caller, `fresh`: that nobody used; null: a limit is reached.
-  Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const CallerPtr& caller,
-                       std::uint64_t owner, bool fresh);
+  // A connection to the endpoint for a client, `fresh`: that nobody used. Null where there is none
+  // and `room` says which limit is reached.
+  Upstream* connection(const Cluster& cluster, const Endpoint& endpoint, const Client& client,
+                       bool fresh, Room& room);
+  // A request for whose connection there is no room waits for one of the endpoint's, or of its
+  // service's where that is what is full.
+  void wait(Stream& stream, Queue::Ticket& ticket, const SharesPtr& shares,
+            const ClusterCounts& cluster, Room full);
+  Queue& queue() { return queue_; }
+  void room_came(const Shares& shares);  // a connection was closed, or has nothing to do
+  // An idle connection is of more use to a request that waits in another worker.
+  bool is_wanted_elsewhere(const Shares& shares) const {
+    return Queue::somebody_waits(shares) && !queue_.has(shares.total);
+  }
   std::unique_ptr<Stream> new_stream();
   void recycle(std::unique_ptr<Stream> stream);
   void remove(Client& client);
@@ -122,8 +146,13 @@ class Worker {
   void keep_for_late_comers(const Config& next);
   class Listener;
   bool accept_from(Listener& listener);  // whether there may be more
+  bool make_room();                      // by closing a client that waits; false: none does
+  WaitingLink* longest_waiting();
   void admit(base::Fd fd, const Listener& listener);
   std::uint32_t& upstreams_of(std::uint64_t owner);
+  Pool& pool_of(const Cluster& cluster, const Endpoint& endpoint, const Client& client);
+  bool close_idle(const Shares& wanted, Room full);
+  bool has_room_for(const Pool& pool);
 
   struct PoolKey {
     const Shares* endpoint;
@@ -134,6 +163,8 @@ class Worker {
       return H::combine(std::move(state), key.endpoint, key.owner);
     }
   };
+
+  void retire(const std::vector<PoolKey>& keys);
 
   const WorkerOptions options_;
   Loop loop_;
@@ -152,8 +183,15 @@ class Worker {
   };
   absl::flat_hash_map<Dialled, Gone> gone_;
   std::map<std::string, std::shared_ptr<LocalCluster>> clusters_;
+  WaitingList idle_, silent_, idle_upstreams_;  // outlive whom they hold
   absl::flat_hash_map<PoolKey, std::unique_ptr<Pool>> pools_;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<std::uint32_t>> upstreams_of_;  // by owner
+  Queue queue_;
+  Timer queue_timer_;
+  std::function<void(std::function<void(Worker&)>)> each_worker_ =
+      [this](std::function<void(Worker&)> task) {
+        loop_.post([this, task = std::move(task)] { task(*this); });
+      };
   std::vector<std::unique_ptr<Pool>> retired_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Client>> clients_;

@@ -62,10 +62,11 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
   # The host's cgroup2: the container's own /sys/fs/cgroup shows nothing above its own cgroup.
-  # Read-only is enough: attaching a program needs a directory opened for reading, and rights to BPF.
+  # Read-only is enough for programs: attaching one needs a directory opened for reading, and rights to
+  # BPF. weft-proxy runs in a cgroup of its own below the pods', which must be made.
   - name: cgroup
     mountPath: /host/sys/fs/cgroup
-    readOnly: true
+    readOnly: {{ eq .Values.weftd.proxy "off" }}
   # Pins live on the host's bpffs, so that they outlive the pod and the next one finds them.
   # HostToContainer: a bpffs that the host mounts later shows up. Bidirectional would let the pod
   # mount it for the host; weftd does not, and the API allows that to privileged containers only.

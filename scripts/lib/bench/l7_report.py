@@ -22,17 +22,24 @@ def _tables(measured):
                 for name in rounds[0]
             ],
         )
-    rounds = measured["latency"]
+    for key, how in (("latency", "CPUs halt as they like"), ("latency_awake", "no CPU halts")):
+        _latency_table(f"open loop, {measured['latency_rate']:,} requests/s due, 64 connections; {how}", measured[key])
+    _memory_table(measured["memory"])
+
+
+def _latency_table(title, rounds):
+    def cell(name, key):
+        return f"{common.median([r[name][key] for r in rounds]) / 1e3:,.0f}"
+
     common.table(
-        f"open loop, {measured['latency_rate']:,} requests/s due, 64 connections",
+        title,
         ["proxy", "p50 us", "p99 us", "p99.9 us", "failed"],
         [
-            [name, *(cell(rounds, name, key, 1e3, 0) for key in ("p50_ns", "p99_ns", "p999_ns")),
+            [name, *(cell(name, key) for key in ("p50_ns", "p99_ns", "p999_ns")),
              sum(r[name]["errors"] for r in rounds)]
             for name in rounds[0]
         ],
     )
-    _memory_table(measured["memory"])
 
 
 def _memory_table(rounds):
@@ -50,49 +57,27 @@ def _memory_table(rounds):
     )
 
 
-class _Figures:
-    """Rows of the last table. A figure is reached where the worse bound of its interval reaches it."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, values, unit, digits=3, most=None, least=None):
-        low, high = common.interval(values)
-        reach, ok = "-", ""
-        if most is not None:
-            reach, ok = f"<= {most:g}{unit}", common.verdict(high <= most)
-        elif least is not None:
-            reach, ok = f">= {least:g}{unit}", common.verdict(low >= least)
-        self.rows.append(
-            [what, f"{common.median(values):,.{digits}f}{unit}", f"{low:,.{digits}f}..{high:,.{digits}f}", reach, ok]
-        )
-
-
-def _ratios(rounds, a, b, key):
-    return [r[a][key] / r[b][key] for r in rounds]
-
-
 def _cpu(figures, rounds):
     for peer, most in (("nginx", 1.0), ("haproxy", 1.0), ("envoy", 0.5)):
         if peer in rounds[0]:
-            figures.add(f"CPU a request: weft against {peer}", _ratios(rounds, "weft", peer, "cpu_ns_per_op"), "x",
+            figures.add(f"CPU a request: weft against {peer}", common.ratios(rounds, "weft", peer, "cpu_ns_per_op"), "x",
                         most=most)
-            figures.add(f"... of the whole machine, against {peer}", _ratios(rounds, "weft", peer, "busy_ns_per_op"),
+            figures.add(f"... of the whole machine, against {peer}", common.ratios(rounds, "weft", peer, "busy_ns_per_op"),
                         "x")
-    figures.add("CPU a request: relay against nginx", _ratios(rounds, "relay", "nginx", "cpu_ns_per_op"), "x")
+    figures.add("CPU a request: relay against nginx", common.ratios(rounds, "relay", "nginx", "cpu_ns_per_op"), "x")
     figures.add("CPU a request: weft less relay",
                 [(r["weft"]["cpu_ns_per_op"] - r["relay"]["cpu_ns_per_op"]) / 1e3 for r in rounds], " us", 2)
 
 
-def _added(figures, rounds):
+def _added(figures, rounds, how, reach):
     def added(r, name):
         return max(r[name]["p99_ns"] - r["direct"]["p99_ns"], 1000)  # less than a microsecond is noise
 
     for peer, most in (("haproxy", 1.0), ("nginx", None), ("envoy", None)):
         if peer in rounds[0]:
-            figures.add(f"added p99: weft against {peer}", [added(r, "weft") / added(r, peer) for r in rounds], "x",
-                        most=most)
-            figures.add(f"... the plain p99, against {peer}", _ratios(rounds, "weft", peer, "p99_ns"), "x")
+            figures.add(f"added p99{how}: weft against {peer}",
+                        [added(r, "weft") / added(r, peer) for r in rounds], "x", most=most if reach else None)
+            figures.add(f"... the plain p99, against {peer}", common.ratios(rounds, "weft", peer, "p99_ns"), "x")
 
 
 def _failed(measured):
@@ -103,19 +88,20 @@ def _failed(measured):
 
 def report(measured, routes, idle_connections):
     _tables(measured)
-    figures = _Figures()
+    figures = common.Figures()
     _cpu(figures, measured["keep_alive"])
-    _added(figures, measured["latency"])
+    _added(figures, measured["latency_awake"], "", reach=True)
+    _added(figures, measured["latency"], ", CPUs halt", reach=False)
     for peer in ("haproxy", "haproxy splice-auto", "haproxy splice"):
-        figures.add(f"1 MB, throughput against {peer}", _ratios(measured["large"], "weft", peer, "rate"), "x", least=1)
-        figures.add(f"... CPU, against {peer}", _ratios(measured["large"], "weft", peer, "cpu_ns_per_op"), "x")
+        figures.add(f"1 MB, throughput against {peer}", common.ratios(measured["large"], "weft", peer, "rate"), "x", least=1)
+        figures.add(f"... CPU, against {peer}", common.ratios(measured["large"], "weft", peer, "cpu_ns_per_op"), "x")
     memory = measured["memory"]
     figures.add("memory, idle", [r["weft"]["idle"]["rss"] / 1e6 for r in memory], " MB", 1, most=15)
     figures.add(f"memory, each of {idle_connections:,} idle connections",
                 [r["weft"]["per_connection"]["rss"] / 1024 for r in memory], " KB", 2, most=8)
     for kind in ("exact", "prefix", "header", "regex"):
         figures.add(f"CPU a request: {routes:,} {kind} routes against 1",
-                    _ratios(measured["routes"], f"weft {kind}", "weft 1 route", "cpu_ns_per_op"), "x",
+                    common.ratios(measured["routes"], f"weft {kind}", "weft 1 route", "cpu_ns_per_op"), "x",
                     most=None if kind == "regex" else 1.05)
     failed = _failed(measured)
     figures.rows.append(["requests that weft failed", failed, "", "0", common.verdict(failed == 0)])

@@ -12,7 +12,15 @@ from .kernel import LabError, cgroup2_root, require_root
 from .manifests import Manifests
 from .node import VirtualNode, VirtualPod, join
 from .waiting import Hang, wait_until
-from .weftd import CommandFailed, Weftd, binary, build_dir, parse_metrics
+from .weftd import (
+    CommandFailed,
+    Weftd,
+    binary,
+    build_dir,
+    parse_metrics,
+    proxy_binary,
+    proxy_build_dir,
+)
 from .worker import RemoteError
 
 __all__ = [
@@ -34,6 +42,8 @@ __all__ = [
     "leftovers",
     "manifests",
     "parse_metrics",
+    "proxy_binary",
+    "proxy_build_dir",
     "require_root",
     "server",
     "tool",

@@ -1,6 +1,7 @@
 """What a client does, as functions to run in a pod. Errors come back as names ("ECONNREFUSED")."""
 
 import errno
+import selectors
 import socket
 import struct
 import time
@@ -186,6 +187,19 @@ def keep_open(channel, address, port):
         return _request(sock, address)
     finally:
         sock.close()
+
+
+def be_greeted(channel, address, port):
+    """A job: a connection that says nothing. Sends its server's greeting, returns how it ended:
+    "stopped", or "closed" where the other side did that first."""
+    sock = _socket(address, socket.SOCK_STREAM)
+    with sock, selectors.DefaultSelector() as selector:
+        sock.connect((address, port))
+        channel.send(sock.recv(65536).decode())
+        selector.register(sock, selectors.EVENT_READ)
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        ready = {key.fileobj for key, _ in selector.select()}
+    return "closed" if sock in ready else "stopped"
 
 
 def http_get(address, port, path):

@@ -93,6 +93,29 @@ def _serve(channel, name, ports, addresses):
     return connections.requests
 
 
+def greeting(channel, text, port, address="::"):
+    """Speaks first, as a mail server does, and says nothing more until its client ends."""
+    with contextlib.ExitStack() as sockets, selectors.DefaultSelector() as selector:
+
+        def accept(listener):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock = sockets.enter_context(listener.accept()[0])
+                    sock.send(text.encode())
+                    selector.register(sock, selectors.EVENT_READ, read)
+
+        def read(sock):
+            with contextlib.suppress(OSError):
+                if sock.recv(65536):
+                    return
+            selector.unregister(sock)
+            sock.close()
+
+        listener = sockets.enter_context(_listen(address, port, socket.SOCK_STREAM))
+        selector.register(listener, selectors.EVENT_READ, accept)
+        _loop(channel, selector)
+
+
 def udp(channel, name, *ports, address="::"):
     """Answers every datagram with `name:port datagram`, from the address it was sent to."""
     with contextlib.ExitStack() as sockets, selectors.DefaultSelector() as selector:

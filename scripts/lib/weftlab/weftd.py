@@ -29,6 +29,18 @@ def binary(name, folder="bin"):
     return path
 
 
+def proxy_binary():
+    """weft-proxy. WEFT_PROXY_BUILD: of another build than the rest, ThreadSanitizer's."""
+    path = f"{proxy_build_dir()}/bin/weft-proxy"
+    if not os.access(path, os.X_OK):
+        raise kernel.LabError(f"{path} is missing: build it with scripts/build")
+    return path
+
+
+def proxy_build_dir():
+    return os.environ.get("WEFT_PROXY_BUILD") or build_dir()
+
+
 class CommandFailed(AssertionError):
     pass
 
@@ -122,16 +134,21 @@ class Weftd:
             check=False,
         )
 
+    def _uninstall_command(self):
+        node = self.node
+        return [binary("weftd"), "--uninstall", "--bpffs", node.bpffs, "--cgroup", node.cgroup]
+
     def uninstall(self):
-        return self.run_to_end(
-            replace=[
-                binary("weftd"),
-                "--uninstall",
-                "--bpffs",
-                self.node.bpffs,
-                "--cgroup",
-                self.node.cgroup,
-            ]
+        return self.run_to_end(replace=self._uninstall_command())
+
+    def start_uninstall(self):
+        """The process, whose standard error is a pipe."""
+        return subprocess.Popen(
+            self._uninstall_command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def kill9(self):

@@ -1,0 +1,259 @@
+#!/usr/bin/python3
+"""The same-node bypass as its users meet it: modes, words of services and pods, weft-proxy, ends."""
+
+import socket
+import time
+
+from harness import ALT_PORT, PORT, NodeTest, client, main, manifests, server, wait_until
+from test_proxy_processes import routes
+
+WEB, PLAIN, HTTP = "10.96.0.10", "10.96.0.11", "10.96.0.12"
+
+
+def asker(channel, address, port, pause):
+    """A job: one connection that asks until it is stopped; how many answers, and what went wrong."""
+    sock = socket.create_connection((address, port))
+    answers = 0
+    try:
+        while not channel.stopping():
+            client._request(sock, address)
+            answers += 1
+            if answers == 1:
+                channel.send("first")
+            time.sleep(pause)
+    except OSError as error:
+        return answers, str(error)
+    finally:
+        sock.close()
+    return answers, None
+
+
+def lazy_reader(channel, address, port):
+    """A job: asks, leaves the answer unread until it is stopped, and reads it then."""
+    sock = socket.create_connection((address, port))
+    with sock:
+        for _ in range(3):  # redirected in both directions from here on
+            client._request(sock, address)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        channel.send("asked")
+        channel.wait_for_stop()
+        data = sock.recv(65536)
+        return data.partition(b"\r\n\r\n")[2].decode().strip()
+
+
+class BypassTest(NodeTest):
+    PODS = ["client", "a", "b"]
+    BACKENDS = ["a", "b"]
+
+    def setUp(self):
+        if not self.weftd.running():
+            self.weftd.start()
+        self.wait_mode(self.MODE)
+
+    def wait_mode(self, mode):
+        wait_until(
+            lambda: self.weftd.ctl("status")["bypass"]["mode"] == mode, 60, f"the bypass is {mode}"
+        )
+
+    def connections(self, service):
+        return [c for c in self.weftd.ctl("conn", "list") if c["service"] == service]
+
+    def hold(self, address, pause=0.01):
+        """A connection that asks all the time, not the first to its address."""
+        self.ask(address)
+        job = self.client.start(asker, address, 80, pause)
+        self.assertEqual(job.receive(), "first")
+        self.addCleanup(lambda: job.finished() or job.stop())
+        return job
+
+    def assert_well(self, job):
+        answers, error = job.stop()
+        self.assertIsNone(error)
+        self.assertGreater(answers, 0)
+
+
+class On(BypassTest):
+    MODE = "on"
+    FLAGS = ["--bypass", "on", "--proxy", "off"]
+
+    @classmethod
+    def prepare(cls):
+        cls.write_service("test/web", [WEB, "fd00:96::10"], ["a"])
+        cls.write_service("test/plain", [PLAIN], ["b"], annotations={"weft.mesh/bypass": "off"})
+
+    def setUp(self):
+        super().setUp()
+        self.weftd.wait_service("test/web", 2)
+        self.weftd.wait_service("test/plain", 1)
+
+    def ways(self, service):
+        return [d["way"] for c in self.connections(service) for d in c["directions"]]
+
+    def test_bytes_between_pods_take_the_bypass_in_both_directions(self):
+        for address in (WEB, "fd00:96::10"):
+            with self.subTest(address):
+                job = self.hold(address)
+                wait_until(
+                    lambda: "bypass" in self.ways("test/web"), 30, "the connection is redirected"
+                )
+                (connection,) = self.connections("test/web")
+                for direction in connection["directions"]:
+                    self.assertEqual(direction["way"], "bypass", connection)
+                    self.assertGreater(direction["bypass_bytes"], 0)
+                self.assert_well(job)
+                wait_until(lambda: not self.connections("test/web"), 30, "the pair is gone")
+
+    def test_a_service_that_says_off_stays_with_tcp(self):
+        job = self.hold(PLAIN)
+        self.assertEqual(self.connections("test/plain"), [])
+        self.assert_well(job)
+
+    def test_saying_off_moves_live_connections_to_tcp(self):
+        job = self.hold(WEB)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        self.write_service(
+            "test/web", [WEB, "fd00:96::10"], ["a"], annotations={"weft.mesh/bypass": "off"}
+        )
+        wait_until(lambda: "bypass" not in self.ways("test/web"), 30, "by TCP")
+        self.assert_well(job)
+        self.write_service("test/web", [WEB, "fd00:96::10"], ["a"])
+
+    def test_metrics_count_both_ways(self):
+        job = self.hold(WEB)
+        before = self.weftd.metrics().sum("weft_bypass_bytes_total")
+        wait_until(
+            lambda: self.weftd.metrics().sum("weft_bypass_bytes_total") > before, 30, "it counts"
+        )
+        samples = self.weftd.metrics()
+        self.assertEqual(samples.sum("weft_bypass_enabled", reason="on"), 1)
+        self.assertGreater(samples.sum("weft_bypass_connections_total"), 0)
+        self.assert_well(job)
+
+    def test_the_agents_death_and_return_change_nothing(self):
+        job = self.hold(WEB, 0.001)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        self.weftd.kill9()
+        before = self.connections("test/web")[0]["directions"][0]["bypass_bytes"]
+        wait_until(
+            lambda: self.connections("test/web")[0]["directions"][0]["bypass_bytes"] > before,
+            30,
+            "bytes go on from socket to socket without an agent",
+        )
+        self.weftd.start()
+        self.wait_mode("on")
+        self.assertIn("bypass", self.ways("test/web"))
+        self.assert_well(job)
+
+    def test_off_and_on_by_restart_leave_live_connections_alone(self):
+        job = self.hold(WEB, 0.001)
+        self.weftd.flags = ["--bypass", "off", "--proxy", "off"]
+        self.weftd.restart()
+        self.addCleanup(setattr, self.weftd, "flags", self.FLAGS)
+        self.wait_mode("off")
+        self.assertEqual(self.weftd.metrics().sum("weft_bypass_enabled", reason="off"), 0)
+        wait_until(lambda: "bypass" not in self.ways("test/web"), 30, "by TCP")
+        self.weftd.flags = self.FLAGS
+        self.weftd.restart()
+        self.wait_mode("on")
+        self.assert_well(job)
+        self.assert_well(self.hold(WEB))
+
+    def test_uninstall_waits_for_a_reader_and_names_its_connection(self):
+        self.ask(WEB)
+        job = self.client.start(lazy_reader, WEB, 80)
+        job.receive()
+        wait_until(
+            lambda: any(
+                d["charged_bytes"] for c in self.connections("test/web") for d in c["directions"]
+            ),
+            30,
+            "something is queued",
+        )
+        self.weftd.stop()
+        ended = self.weftd.start_uninstall()
+        self.assertIn("waiting until it is read", ended.stderr.readline())
+        self.assertEqual(job.stop(), "a")
+        self.assertEqual(ended.wait(60), 0)
+        ended.stderr.close()
+
+
+class Auto(BypassTest):
+    MODE = "auto"
+    PODS = ["client", "a", "b", "c"]
+    BACKENDS = ["a", "b", "c"]
+
+    @classmethod
+    def prepare(cls):
+        cls.node["b"].serve(server.http, "b2", ALT_PORT)
+        cls.write_service("test/web", [WEB], ["a"], annotations={"weft.mesh/bypass": "on"})
+        cls.write_service("test/plain", [PLAIN], ["b"])
+        cls.write_service("test/http", [HTTP], ["b"], slice_ports=[ALT_PORT])
+        cls.mesh.write("routes.yaml", routes("test/http", "http"))
+
+    def setUp(self):
+        super().setUp()
+        for service in ("test/web", "test/plain", "test/http"):
+            self.weftd.wait_service(service, 1)
+
+    def test_only_a_service_that_says_on_is_bypassed(self):
+        said, unsaid = self.hold(WEB), self.hold(PLAIN)
+        wait_until(lambda: self.connections("test/web"), 30, "the pair of the one that said on")
+        self.assertEqual(
+            [d["way"] for c in self.connections("test/web") for d in c["directions"]],
+            ["bypass", "bypass"],
+        )
+        self.assertEqual(self.connections("test/plain"), [])
+        self.assert_well(said)
+        self.assert_well(unsaid)
+
+    def test_what_weft_proxy_reads_is_bypassed_and_what_applications_read_is_not(self):
+        wait_until(
+            lambda: self.weftd.ctl("status")["proxy"]["captured"] >= 3, 60, "pods are captured"
+        )
+        job = self.hold(HTTP)
+        captured = wait_until(
+            lambda: [c for c in self.weftd.ctl("conn", "list") if c["server"].endswith(":15001")],
+            30,
+            "the caller's connection to weft-proxy",
+        )
+        upstream = wait_until(
+            lambda: self.connections("test/http"), 30, "weft-proxy's to the endpoint"
+        )
+        wait_until(
+            lambda: self.weftd.metrics().sum("weft_bypass_bytes_total") > 1000, 30, "bytes flow"
+        )
+        by_client = {d["from"]: d for d in captured[0]["directions"]}
+        by_proxy = {d["from"]: d for d in upstream[0]["directions"]}
+        self.assertEqual(by_client["client"]["way"], "bypass", captured)
+        self.assertEqual(by_client["server"]["bypass_bytes"], 0, captured)
+        self.assertEqual(by_proxy["server"]["way"], "bypass", upstream)
+        self.assertEqual(by_proxy["client"]["bypass_bytes"], 0, upstream)
+        self.assert_well(job)
+
+    def test_a_pod_that_says_on_is_redirected_to(self):
+        address = self.node["c"].v4
+        pod = manifests.pod("test/c", {"app": "c"}, [address])
+        pod["metadata"]["annotations"] = {"weft.mesh/bypass": "on"}
+        self.mesh.write("pod.yaml", pod)
+
+        def redirected():
+            job = self.client.start(asker, address, PORT, 0.001)
+            job.receive()
+            pairs = [c for c in self.weftd.ctl("conn", "list") if c["server"] == f"{address}:{PORT}"]
+            self.assertIsNone(job.stop()[1])
+            return pairs
+
+        (pair, *_) = wait_until(redirected, 60, "connections to the pod pair up")
+        ways = {d["from"]: d for d in pair["directions"]}
+        self.assertGreater(ways["client"]["bypass_bytes"], 0, pair)
+        self.assertEqual(ways["server"]["bypass_bytes"], 0, pair)
+        self.mesh.remove("pod.yaml")
+
+    def test_status_tells_what_readers_see_otherwise(self):
+        bypass = self.weftd.ctl("status")["bypass"]
+        self.assertEqual(bypass["reason"], "")
+        self.assertTrue(any("splice" in line for line in bypass["differences"]), bypass)
+
+
+if __name__ == "__main__":
+    main()

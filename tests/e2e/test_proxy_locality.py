@@ -1,0 +1,120 @@
+"""Which endpoints a request is near to: the proxy sends where connect() would, by locality, by subset,
+and as breakers move."""
+
+from collections import Counter
+
+from harness import main, manifests, wait_until
+from weftlab import kube_objects
+from routes_harness import BACKEND_PORT, RoutesTest, to, virtual_service
+
+PORTS = [manifests.service_port(80, BACKEND_PORT)]
+WEB = "10.96.0.10"
+WORKERS = 4  # at most; each takes turns of its own
+ZONES = {"a": "here", "b": "here", "c": "there", "d": "there"}
+
+
+class Locality(RoutesTest):
+    PODS = ["client", "other", *ZONES]
+    FLAGS = ["--region", "r1", "--zone", "here"]
+    LABELS = {"a": {"version": "v1"}, "c": {"version": "v1"}}
+
+    @classmethod
+    def prepare(cls):
+        cls.write_pods()
+        cls.write_ballast()
+        zones = sorted(set(ZONES.values()))  # each has one node, of its name
+        cls.mesh.write("nodes.yaml", *(kube_objects.node(z, zone=z, region="r1") for z in zones))
+
+    def apply(self, *objects, annotations=None, **locality):
+        """The service, its rules for all that asks it, and nothing that a breaker remembers."""
+        endpoints = [
+            manifests.endpoint(self.node[name].v4, zone=zone, node=zone)
+            for name, zone in ZONES.items()
+        ]
+        rule = manifests.destination_rule(
+            "test/web",
+            "web",
+            subsets={"v1": {"version": "v1"}},
+            outlierDetection={"consecutive5xxErrors": 2, "baseEjectionTime": "60s"},
+        )
+        if locality:
+            rule["spec"]["trafficPolicy"]["loadBalancer"]["localityLbSetting"] = locality
+        self.mesh.write(
+            "web.yaml",
+            manifests.service("test/web", [WEB], PORTS, annotations=annotations),
+            manifests.endpoint_slice("test/web", endpoints, [BACKEND_PORT]),
+            rule,
+            *objects,
+        )
+        self.weftd.wait_service("test/web", len(ZONES))
+        captured = bool(objects)
+        wait_until(lambda: self.is_captured(self.get(WEB)) == captured, 10, f"captured: {captured}")
+
+    def tearDown(self):
+        self.mesh.remove("web.yaml")
+        wait_until(
+            lambda: not any(s["name"] == "web" for s in self.weftd.ctl("service", "list")),
+            what="the service is gone",
+        )
+
+    def shares(self, count=100):
+        return Counter(self.answered_by(WEB, count))
+
+    def both_ways(self, check, rules, **policy):
+        """What the kernel does without rules the proxy does with them."""
+        self.apply(**policy)
+        check()
+        self.apply(rules, **policy)
+        check()
+
+    def test_requests_stay_in_the_zone_while_somebody_is_there(self):
+        def check():
+            shares = self.shares(40)
+            self.assertEqual(set(shares), {"a", "b"})
+            self.assertAlmostEqual(shares["a"], 20, delta=WORKERS)
+
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        self.both_ways(check, whole, enabled=True)
+
+    def test_shares_of_zones_are_those_that_distribute_names(self):
+        def check():
+            shares = self.shares()
+            near, far = shares["a"] + shares["b"], shares["c"] + shares["d"]
+            self.assertAlmostEqual(near, 80, delta=5 * WORKERS, msg=shares)
+            self.assertEqual(near + far, 100)
+
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        distribute = [{"from": "r1/here", "to": {"r1/here": 80, "r1/there": 20}}]
+        self.both_ways(check, whole, distribute=distribute)
+
+    def test_a_subset_has_its_own_nearness(self):
+        rules = virtual_service(
+            "test/web",
+            "web",
+            {"match": [{"uri": {"prefix": "/v1"}}], "route": [to("web", "v1")]},
+            {"route": [to("web")]},
+        )
+        self.apply(rules, enabled=True)
+        self.assertEqual(set(self.answered_by(WEB, 20, path="/v1")), {"a"})
+        self.assertEqual(set(self.answered_by(WEB, 20)), {"a", "b"})
+
+    def test_load_spills_to_the_next_zone_as_breakers_take_the_near_ones(self):
+        rules = virtual_service("test/web", "web", {"route": [to("web")]})
+        self.apply(rules, enabled=True, annotations={"weft.mesh/failover-below": "100"})
+        for _ in range(6):
+            self.get(WEB, headers={"x-fail-at": "a"})
+        # One in two of the zone is out, so half of the load goes on; b serves the rest.
+        wait_until(lambda: self.shares(20)["c"], 10, "load moves to the next zone")
+        shares = self.shares()
+        self.assertNotIn("a", shares)
+        self.assertAlmostEqual(shares["b"], 50, delta=3 * WORKERS, msg=shares)
+        self.assertAlmostEqual(shares["c"], 25, delta=3 * WORKERS, msg=shares)
+        self.assertEqual(self.breaker("a")["state"], "open")
+
+    def breaker(self, name):
+        rows = self.weftd.ctl("breaker", "list", "--service", "test/web")
+        return next(r for r in rows if r["endpoint"] == f"{self.node[name].v4}:{BACKEND_PORT}")
+
+
+if __name__ == "__main__":
+    main()
