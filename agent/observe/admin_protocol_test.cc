@@ -43,6 +43,7 @@ Snapshot example(Clock::time_point now) {
   snapshot.features = {{"set_retval", false, "refusals are EPERM"}};
   snapshot.neighbours = {{"NodeLocal DNS", "goes on"}};
   snapshot.proxy = {"serving", 77, 3, 9, 2, 1, 0, 5, 4, ""};
+  snapshot.bypass = {"auto", "auto", "", {"splice(2): ends"}};
   snapshot.mesh = mesh;
   snapshot.refused = {"shop/big: no room"};
   snapshot.apply.last_writes = 12;
@@ -62,6 +63,7 @@ TEST(AdminProtocol, StatusSaysEverything) {
     "neighbours":[{"name":"NodeLocal DNS","what":"goes on"}],
     "proxy":{"state":"serving","pid":77,"generation":3,"connections":9,"requests":2,"draining":1,
              "restarts":0,"workloads":5,"captured":4,"error":""},
+    "bypass":{"mode":"auto","reason":"","differences":["splice(2): ends"]},
     "notices":[{"severity":"rejected","file":"mesh/web.yaml","line":9,"object":"Service shop/db",
                 "message":"port 70000"},
                {"severity":"warning","file":"mesh/web.yaml","line":2,"object":"Service shop/web",

@@ -59,6 +59,7 @@ Readings everything() {
   r.transitions = std::make_shared<TransitionCounts>(
       TransitionCounts{{{"shop", "web", 80, "open", "refused"}, 3}});
   r.proxy = everything_of_the_proxy();
+  r.bypass = {true, "auto", 3, 1000, {{"order", 7}}};
   return r;
 }
 
