@@ -616,7 +616,7 @@ class App {
                options_,
                *datapath_,
                {[this] { publish(); }, [this](const auto& told) { breakers_.hear(told); }}};
-  Bypass bypass_{control_, options_, background_, [this] { publish(); }};
+  Bypass bypass_{control_, options_, [this] { publish(); }};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -15,7 +15,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // Ten times what the self-test takes.
-constexpr auto kSelfTestLimit = 15s;
+constexpr auto kSelfTestLimit = 10s;
 
 weft_bypass_word word_of(model::Bypass said) {
   if (said == model::Bypass::kUnsaid) return WEFT_BYPASS_SAYS_NOTHING;
@@ -90,7 +90,8 @@ void Bypass::turn_off(const char* why, std::string reason) {
 // The test takes a second and its answer is this kernel's: a restart finds it written down.
 void Bypass::test_then_turn_on() {
   if (const auto known = bypass::read_self_test(self_test_file(options_))) return take(*known);
-  background_.post([this] {
+  tester_ = std::make_unique<kernel::Background>();
+  tester_->post([this] {
     auto result = std::make_shared<bypass::SelfTest>(
         bypass::run_self_test("/proc/self/exe", options_.bpffs, options_.cgroup, kSelfTestLimit));
     boost::asio::post(control_, [this, result] {

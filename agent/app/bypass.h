@@ -35,8 +35,7 @@ class Bypass {
   using Words = std::map<std::uint64_t, weft_bypass_word>;  // by network namespace cookie
 
   // References outlive this; `changed` when status() did.
-  Bypass(boost::asio::io_context& control, const Options& options, kernel::Background& background,
-         std::function<void()> changed);
+  Bypass(boost::asio::io_context& control, const Options& options, std::function<void()> changed);
 
   // Once the data path is in force. Whatever fails here leaves connections with TCP, and status()
   // says why. What an earlier weftd put in force stays as it is until the self-test has spoken.
@@ -57,7 +56,6 @@ class Bypass {
 
   boost::asio::io_context& control_;
   const Options& options_;
-  kernel::Background& background_;
   std::function<void()> changed_;
   std::optional<kernel::BypassMaps> maps_;
   observe::BypassStatus status_;
@@ -66,6 +64,9 @@ class Bypass {
   Speaking speaking_;
   Words words_;
   bool targets_written_ = true, words_written_ = true;
+  // Of the self-test, which takes a second: what the reconciler frees does not wait behind it.
+  // Last: its task uses the rest.
+  std::unique_ptr<kernel::Background> tester_;
 };
 
 }  // namespace weft::app
