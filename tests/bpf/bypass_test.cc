@@ -32,7 +32,8 @@ TEST_F(BypassTest, APairGoesWithTheSecondOfItsEnds) {
   EXPECT_EQ(hear(server), "x");
   client = base::Fd();
   EXPECT_EQ(hear(server), "");
-  EXPECT_EQ(only_pair().value.closed, 0u);  // FIN_WAIT2: the client's end is not closed yet
+  // The client's end closes with the acknowledgement of its FIN, which may have come by now.
+  EXPECT_EQ(only_pair().value.closed & 2, 0u);
   server = base::Fd();
   EXPECT_TRUE(eventually([&] { return maps_->pairs()->empty(); }));
   EXPECT_TRUE(eventually([&] { return maps_->totals().charged == 0; }));
