@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/errqueue.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -43,6 +44,17 @@ std::string splice_reader(Trial& trial, Connection& both) {
   shutdown(both.client.get(), SHUT_WR);
   trial.wait_for(both.server, POLLRDHUP);
   return first + ", then " + splice_once();
+}
+
+// A message without credit takes TCP, to a socket that is in the map.
+std::string count_by_tcp(Trial& trial, Connection& both) {
+  trial.maps().set_limits(0, kernel::kBypassNodeLimit);
+  trial.say(both.client, "abcdef");
+  trial.maps().set_limits(kernel::kBypassCredit, kernel::kBypassNodeLimit);
+  trial.wait_for(both.server, POLLIN);
+  int size = -1;
+  ioctl(both.server.get(), FIONREAD, &size);
+  return std::to_string(size) + " bytes";
 }
 
 // Whether it slept is seen without a clock.
@@ -132,6 +144,7 @@ struct Experiment {
   std::string (*run)(Trial& trial, Connection& both);
 };
 constexpr Experiment kExperiments[] = {
+    {"FIONREAD of what came by TCP", count_by_tcp},
     {"splice(2) as reader", splice_reader},
     {"MSG_WAITALL", wait_all},
     {"SO_RCVLOWAT", low_water},

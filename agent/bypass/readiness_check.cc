@@ -26,8 +26,8 @@ void check_readiness(Trial& trial, std::uint64_t) {
   trial.expect(readable_now(both.server) == 0, "poll() finds bytes that nobody sent");
   trial.say(both.client, "abcdef");
   trial.wait_for(both.server, POLLIN);
-  trial.expect(unread(both.server) == 6,
-               "FIONREAD says " + std::to_string(unread(both.server)) + " of 6 bytes");
+  trial.expect(unread(both.server) == 6, "FIONREAD says " + std::to_string(unread(both.server)) +
+                                             " of 6 bytes that were redirected");
   char text[16] = {};
   struct Read {
     std::size_t most;
