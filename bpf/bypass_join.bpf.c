@@ -2,7 +2,6 @@
 /* Which sockets of this node belong together: see abi/bypass.h. A sockops program of its own, not a
  * part of the data path's, so that where the bypass is off nobody pays for it. */
 #include "lib/bypass.bpf.h"
-#include "abi/capture.h"
 
 static __always_inline int weft_is_loopback(const struct weft_addr *addr) {
     const __u32 *word = (const __u32 *)addr;
@@ -89,8 +88,8 @@ static __always_inline int weft_join(struct bpf_sock_ops *ctx, struct bpf_sock *
     return 1;
 }
 
-/* Whether anything of a connection to that server could be redirected. Its server's namespace is
- * not known on this side, but whether one that says "on" was met behind the address is. */
+/* Whether both ends may bear it, as far as this one knows. The server's namespace is not known on
+ * this side, but whether one that says "on" was met behind the address is. */
 static __always_inline int weft_is_candidate(const struct weft_bypass_knobs *knobs,
                                              const struct weft_bypass_end *client,
                                              const struct weft_bypass_end *server) {
@@ -100,12 +99,13 @@ static __always_inline int weft_is_candidate(const struct weft_bypass_knobs *kno
         local = bpf_map_lookup_elem(&weft_bypass_local, &server->addr);
         if (!local) return 0;
     }
-    if (knobs->mode == WEFT_BYPASS_ON || client->reader == WEFT_BYPASS_READER_PROXY) return 1;
-    if (loopback && server->port == bpf_htons(WEFT_CAPTURE_PORT)) return 1;
-    if (!knobs->declared) return 0;
-    return (local && *local) || loopback ||
-           weft_bypass_service_word(server) == WEFT_BYPASS_SAYS_ON ||
-           weft_bypass_workload_word(client->netns_cookie) == WEFT_BYPASS_SAYS_ON;
+    if (knobs->mode == WEFT_BYPASS_ON) return 1;
+    if (!knobs->declared) return 0; /* of two ends one is an application */
+    const __u64 service = weft_bypass_service_word(server);
+    if (client->reader != WEFT_BYPASS_READER_PROXY && service != WEFT_BYPASS_SAYS_ON &&
+        weft_bypass_workload_word(client->netns_cookie) != WEFT_BYPASS_SAYS_ON)
+        return 0;
+    return service == WEFT_BYPASS_SAYS_ON || loopback || (local && *local);
 }
 
 static __always_inline void weft_introduce(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -183,10 +183,7 @@ static __always_inline void weft_pair_up(struct bpf_sock_ops *ctx, struct bpf_so
     pair.since_ns = bpf_ktime_get_ns();
     pair.epoch = knobs->epoch;
     weft_bypass_judge(knobs, &pair);
-    if (!weft_bypass_open_to(&pair.way[0], knobs->mode) &&
-        !weft_bypass_open_to(&pair.way[1], knobs->mode))
-        return;
-    if (!weft_is_plain(sk)) return;
+    if (weft_bypass_is_over(knobs, &pair) || !weft_is_plain(sk)) return;
     pair.way[0].proof = 1ull << 32 | ctx->rcv_nxt;
     struct weft_bypass_totals *totals = weft_bypass_totals_now();
     if (bpf_map_update_elem(&weft_bypass_pairs, &id, &pair, BPF_NOEXIST)) {

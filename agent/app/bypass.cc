@@ -53,8 +53,8 @@ std::vector<kernel::BypassTarget> bypass_targets(const Speaking& speaking) {
 }
 
 Bypass::Bypass(boost::asio::io_context& control, const Options& options,
-               kernel::Background& background, std::function<void()> changed)
-    : control_(control), options_(options), background_(background), changed_(std::move(changed)) {
+               std::function<void()> changed)
+    : control_(control), options_(options), changed_(std::move(changed)) {
   if (options.bypass == "off") return;
   status_.why = "starting";
   status_.reason = "starting: the self-test has not spoken yet";

@@ -62,8 +62,11 @@ static __always_inline __u32 weft_bypass_may(__u32 reader, __u64 service, __u64 
     return WEFT_BYPASS_ON;
 }
 
-/* From which mode on each direction is redirected. "off" of either end or of the service keeps both
- * directions with TCP; "on" of a service is said for both, of a workload for what that reads. */
+/* From which mode on each direction is redirected; a pair is one only where both are: a socket that
+ * joins reads otherwise even what TCP brings (FIONREAD, an interrupted recv()), so that a writer of
+ * whose reads nobody said anything cannot join for its writes alone. "off" of either end or of the
+ * service keeps both directions with TCP; "on" of a service is said for both, of a workload for
+ * what that reads. */
 static __always_inline void weft_bypass_judge(const struct weft_bypass_knobs *knobs,
                                               struct weft_bypass_pair *pair) {
     __u64 service = 0, client = 0, server = 0;
@@ -90,8 +93,8 @@ static __always_inline int weft_bypass_open_to(const struct weft_bypass_way *way
 static __always_inline int weft_bypass_is_over(const struct weft_bypass_knobs *knobs,
                                                const struct weft_bypass_pair *pair) {
     const __u64 mode = *(volatile const __u64 *)&knobs->mode;
-    return *(volatile const __u32 *)&pair->stream ||
-           (!weft_bypass_open_to(&pair->way[0], mode) && !weft_bypass_open_to(&pair->way[1], mode));
+    return *(volatile const __u32 *)&pair->stream || !weft_bypass_open_to(&pair->way[0], mode) ||
+           !weft_bypass_open_to(&pair->way[1], mode);
 }
 
 /* Whether nothing is queued for the socket whose sk_user_data that is. */
