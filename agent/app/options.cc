@@ -164,8 +164,8 @@ void define(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->group("Proxy");
   app.add_option("--bypass", o.bypass,
-                 "Bytes between two sockets of this node skip TCP/IP: auto, where the reader is "
-                 "weft-proxy and where an annotation weft.mesh/bypass says on; on, everywhere but "
+                 "Bytes between two sockets of this node skip TCP/IP: auto, where each end is "
+                 "weft-proxy or its annotation weft.mesh/bypass says on; on, everywhere but "
                  "where one says off; off. Some readers see a difference (docs/bypass.md)")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str()
