@@ -135,6 +135,7 @@ static __always_inline __u32 weft_choose(const struct weft_bypass_knobs *knobs,
 static __always_inline void weft_by_tcp(struct weft_bypass_pair *pair, struct weft_bypass_way *out,
                                         __u32 path, __u32 size) {
     weft_writers(out, 1);
+    out->redirecting = 0;
     if (path == WEFT_BYPASS_ORDER || path == WEFT_BYPASS_CREDIT) out->tcp_run += size;
     if (out->tcp_run > WEFT_BYPASS_STREAM_BYTES && !pair->stream) pair->stream = 1;
     if (out->proof) out->proof = 0;
@@ -173,6 +174,7 @@ int weft_bypass_send(struct sk_msg_md *msg) {
         struct weft_bypass_key key = {.id = id, .side = side ^ 1};
         if (bpf_msg_redirect_hash(msg, &weft_bypass_sockets, &key, BPF_F_INGRESS) == SK_PASS) {
             weft_note_writer(out);
+            out->redirecting = 1;
             out->tcp_run = 0;
             out->bytes += size;
             out->messages++;

@@ -19,7 +19,7 @@
 
 enum weft_bypass_mode {
     WEFT_BYPASS_OFF = 0,  /* every message by TCP; nobody joins, and who can leaves */
-    WEFT_BYPASS_AUTO = 1, /* where the reader is weft-proxy, or was declared "on" */
+    WEFT_BYPASS_AUTO = 1, /* where both ends are weft-proxy or declared "on" */
     WEFT_BYPASS_ON = 2,   /* everywhere but where "off" was declared */
 };
 
@@ -97,8 +97,10 @@ struct weft_bypass_way {
     __u32 run;       /* messages since the reader last sent anything */
     __u32 tcp_run;   /* bytes by TCP since a message was last redirected */
     __u32 next_writer; /* which of them is overwritten next */
+    __u32 redirecting; /* 1: what was sent last was redirected */
+    __u32 pad;
 };
-ABI_ASSERT(sizeof(struct weft_bypass_way) == 72, "abi");
+ABI_ASSERT(sizeof(struct weft_bypass_way) == 80, "abi");
 
 struct weft_bypass_end {
     struct weft_addr addr;
@@ -122,7 +124,7 @@ struct weft_bypass_pair {
     __u32 left;                    /* the map: bit 0: the client, bit 1: the server */
     __u32 pad;
 };
-ABI_ASSERT(sizeof(struct weft_bypass_pair) == 272, "abi");
+ABI_ASSERT(sizeof(struct weft_bypass_pair) == 288, "abi");
 
 /* A long stream gains nothing from redirects (each message wakes its reader, TCP's are merged) and
  * costs nearly twice as much by TCP as long as its socket is in the map. It is one when so many
