@@ -357,7 +357,9 @@ void Proxy::beat() {
     if (!is_external()) supervisor_->reload("weft-sockets was started anew");
   }
   workloads_->retry();
-  if (options_.enrol != "labelled" && !pods_.empty()) workloads_->identify_again();
+  // Once more after the last Pod went: whoever it was is nobody now.
+  const bool had_pods = std::exchange(has_pods_, !pods_.empty());
+  if (options_.enrol != "labelled" && (had_pods || has_pods_)) workloads_->identify_again();
   supervisor_->reload_if_changed();
   ask_for_reports();
 }

@@ -176,7 +176,8 @@ def _others(bench, auto, off):
     def measure(node):
         result = node.pipe("rr 1 KB, two pods", plain=False)
         cycles = node.client.run(common.tool, "crr", bench.seconds, f"{node.backend.v4}:7000")
-        return {"rate": result["rate"], "cpu_ns_per_op": result["cpu_ns_per_op"], "cycles": cycles["rate"]}
+        return {"rate": result["rate"], "cpu_ns_per_op": result["cpu_ns_per_op"], 
+                "cycles": cycles["ops"] / cycles["seconds"]}
 
     for node in (auto, off):
         node.backend.serve(common.serve, [f"{node.backend.v4}:7000"])
