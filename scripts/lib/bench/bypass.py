@@ -16,8 +16,8 @@ from weftlab.waiting import wait_until
 from . import common, l7, l7_peers
 
 CONNECTIONS = 64
-SERVICE, ROUTED = "10.96.0.10", "10.96.0.11"
-BACKEND_PORT, PLAIN_PORT, PROXY_PORT = 8000, 8001, 8002
+SERVICE, ROUTED, SAID = "10.96.0.10", "10.96.0.11", "10.96.0.12"
+BACKEND_PORT, PLAIN_PORT, PROXY_PORT, SAID_PORT = 8000, 8001, 8002, 8003
 PIPES = {
     # what: (mode, bytes, where)
     "rr 1 KB, two pods": ("rr", 1024, "veth"),
@@ -44,10 +44,11 @@ def _pin(pid, cpu):
 
 
 def _routes(host):
+    """One rule that makes the port HTTP's."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
-        "metadata": {"name": "routed", "namespace": "test"},
+        "metadata": {"name": host, "namespace": "test"},
         "spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": host}}]}]},
     }
 
@@ -66,8 +67,9 @@ class Node:
 
     def __init__(self, mode, options, proxy):
         self.mode = mode
-        self.node = VirtualNode(pods=["client", "backend"])
+        self.node = VirtualNode(pods=["client", "declared", "backend"])
         self.client, self.backend = self.node["client"], self.node["backend"]
+        self.declared = self.node["declared"]  # its Pod says that it bears the bypass
         self.plain_client = self.node.outsider(self.client)
         self.plain_backend = self.node.outsider(self.backend)
         l7_peers.write_bodies(self.node.dir)
@@ -81,17 +83,27 @@ class Node:
 
     def _write_mesh(self):
         mesh = Manifests(self.node.manifest_dir)
-        for name, address in (("web", SERVICE), ("routed", ROUTED)):
+        on = {"weft.mesh/bypass": "on"}
+        for name, address, port, said in (
+            ("web", SERVICE, BACKEND_PORT, None), ("routed", ROUTED, BACKEND_PORT, None), ("said", SAID, SAID_PORT, on)
+        ):
             mesh.write(
                 f"{name}.yaml",
-                manifests.service(f"test/{name}", [address], [manifests.service_port(80, BACKEND_PORT)]),
-                manifests.endpoint_slice(f"test/{name}", [manifests.endpoint(self.backend.v4)], [BACKEND_PORT]),
+                manifests.service(f"test/{name}", [address], [manifests.service_port(80, port)], annotations=said),
+                manifests.endpoint_slice(f"test/{name}", [manifests.endpoint(self.backend.v4)], [port]),
             )
-        mesh.write("routes.yaml", _routes("routed"))
+        mesh.write("routes.yaml", _routes("routed"), _routes("said"))
+        pod = manifests.pod("test/declared", {"app": "declared"}, [self.declared.v4])
+        pod["metadata"]["annotations"] = on
+        mesh.write("pod.yaml", pod)
 
     def nginx(self, pod, name, at, text, cpu, **more):
         path = l7_peers.written(self.node.dir, f"{name}.conf", text, at=at, **more)
         return l7_peers.Running(pod, name, ["nginx", "-c", path], at, cpu, self.node.dir)
+
+    def said_backend(self):
+        at = f"{self.backend.v4}:{SAID_PORT}"
+        return self.nginx(self.backend, "said", at, l7_peers.BACKEND_CONF.replace("backend.", "said."), 0)
 
     def backends(self):
         """In the cgroup and outside it, both on CPU 0 and both reached over veth."""
@@ -162,9 +174,11 @@ def _http(bench, on, auto):
     })
     nginx = on.nginx(on.plain_client, "nginx", f"127.0.0.1:{PROXY_PORT}", l7_peers.NGINX_CONF, 1, to=outside.at)
     proxies = {"on": on.proxy(), "auto": auto.proxy()}
+    auto.said_backend()
     routed = bench.interleave("HTTP through a proxy", {
         "weft on": lambda: bench.drive(on.client, f"http://{ROUTED}/1k", proxies["on"]),
         "weft auto": lambda: bench.drive(auto.client, f"http://{ROUTED}/1k", proxies["auto"]),
+        "weft auto, declared": lambda: bench.drive(auto.declared, f"http://{SAID}/1k", proxies["auto"]),
         "nginx": lambda: bench.drive(on.plain_client, f"http://{nginx.at}/1k", nginx),
         "no mesh": lambda: bench.drive(on.plain_client, f"http://{outside.at}/1k", outside),
     })
@@ -202,7 +216,7 @@ def _report(measured):
     http, routed = measured["http"], measured["routed"]
     figures.add("HTTP to a backend, on: rate against no mesh", ratio(http, "on", "plain", "rate"), "x", least=1.5)
     figures.add("... the backend's CPU a request", ratio(http, "on", "plain", "cpu_ns_per_op"), "x", most=0.65)
-    for mode, cpu, rate in (("auto", 0.7, 0.7), ("on", 0.6, 0.8)):
+    for mode, cpu, rate in (("auto", 0.7, 0.7), ("auto, declared", 0.7, 0.7), ("on", 0.6, 0.8)):
         figures.add(f"through weft-proxy, {mode}: its CPU against nginx",
                     ratio(routed, f"weft {mode}", "nginx", "cpu_ns_per_op"), "x", most=cpu)
         figures.add("... rate against no mesh at all", ratio(routed, f"weft {mode}", "no mesh", "rate"), "x", least=rate)
