@@ -89,7 +89,7 @@ class Proxy {
   Events events_;
   publish::Publisher publisher_;
   proxy::PodIndex pods_;
-  bool has_pods_ = false;  // at the last beat
+  bool has_pods_ = false;                    // at the last beat
   std::map<std::string, std::string> uids_;  // by cgroup, of enrolled pods
   base::Fd own_sockets_;
   int bypass_readers_ = -1;
