@@ -150,6 +150,11 @@ void Bypass::write_words() {
 }
 
 void Bypass::beat() {
+  if (others_) {
+    const auto in_use = kernel::retire_other_bypasses(kernel::Pins{options_.bpffs});
+    if (!in_use.ok()) log::warning("bypass", {{"error", base::message_of(in_use.status())}});
+    others_ = in_use.ok() ? *in_use : others_;
+  }
   if (!targets_written_ || !words_written_) write_words();
 }
 

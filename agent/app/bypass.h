@@ -63,6 +63,7 @@ class Bypass {
   model::MeshPtr mesh_ = std::make_shared<model::Mesh>();
   Speaking speaking_;
   Words words_;
+  std::size_t others_ = 1;  // layouts that an earlier weftd left and sockets still use, at most
   bool targets_written_ = true, words_written_ = true;
   // Of the self-test, which takes a second: what the reconciler frees does not wait behind it.
   // Last: its task uses the rest.

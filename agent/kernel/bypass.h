@@ -80,6 +80,10 @@ class BypassMaps {
 // is as it was, off in new maps.
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup);
 
+// What a weftd of another layout left: nobody new joins there, and what has no connection any more
+// is removed. Returns how many layouts are still in use.
+absl::StatusOr<std::size_t> retire_other_bypasses(const Pins& pins);
+
 // The connections for which something is still queued, as "CLIENT -> SERVER: for the server".
 // Empty: the maps may go.
 std::vector<std::string> bypass_queues(const BypassMaps& maps);

@@ -2,6 +2,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -91,6 +92,74 @@ absl::Status remove_bypass(const std::string& dir) {
   return remove_pins(dir);
 }
 
+// Directories of other layouts.
+std::vector<std::string> other_layouts(const Pins& pins) {
+  std::vector<std::string> found;
+  for (const auto& name : list_pins(pins.root))
+    if (name.starts_with(kBypassDirectory) && pins.root + "/" + name != bypass_directory(pins))
+      found.push_back(pins.root + "/" + name);
+  return found;
+}
+
+// The words that mean the same in every layout.
+struct AnyKnobs {
+  std::uint64_t mode, joining;
+};
+
+absl::Status set_any(const std::string& dir, bool turn_off) {
+  const std::string path = dir + "/weft_bypass_knobs";
+  const base::Fd map(bpf_obj_get(path.c_str()));
+  const auto size = static_cast<std::size_t>(getpagesize());
+  void* memory =
+      map ? mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0) : MAP_FAILED;
+  if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "cannot write " + path);
+  auto* knobs = static_cast<AnyKnobs*>(memory);
+  store(knobs->joining, 0);
+  if (turn_off) store(knobs->mode, WEFT_BYPASS_OFF);
+  munmap(memory, size);
+  return absl::OkStatus();
+}
+
+bool has_pairs(const std::string& dir) {
+  const base::Fd map(bpf_obj_get((dir + "/weft_bypass_pairs").c_str()));
+  std::uint64_t id;
+  return map && bpf_map_get_next_key(map.get(), nullptr, &id) == 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::size_t> retire_other_bypasses(const Pins& pins) {
+  std::size_t in_use = 0;
+  for (const auto& dir : other_layouts(pins)) {
+    if (auto status = set_any(dir, /*turn_off=*/false); !status.ok()) return status;
+    if (has_pairs(dir)) {
+      ++in_use;
+      continue;
+    }
+    wait_for_grace_period();  // whoever was just about to join has, or has not
+    if (has_pairs(dir)) continue;
+    if (auto status = remove_bypass(dir); !status.ok()) return status;
+  }
+  return in_use;
+}
+
+namespace {
+
+absl::Status uninstall_others(const Pins& pins,
+                              const std::function<bool(const std::vector<std::string>&)>& waiting) {
+  for (const auto& dir : other_layouts(pins)) {
+    if (auto status = set_any(dir, /*turn_off=*/true); !status.ok()) return status;
+    // How its queues look this build does not know: its connections must end.
+    while (has_pairs(dir)) {
+      if (!waiting({"connections that joined under " + dir}))
+        return absl::DeadlineExceededError("connections that joined under " + dir + " are open");
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    if (auto status = remove_bypass(dir); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup) {
@@ -121,6 +190,7 @@ absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgro
 
 absl::Status uninstall_bypass(const Pins& pins,
                               const std::function<bool(const std::vector<std::string>&)>& waiting) {
+  if (auto status = uninstall_others(pins, waiting); !status.ok()) return status;
   const std::string dir = bypass_directory(pins);
   if (!exists(dir)) return absl::OkStatus();
   auto maps = BypassMaps::open(pins, Access::kReadWrite);

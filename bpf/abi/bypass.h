@@ -10,8 +10,9 @@
  *
  * Sockets keep the programs they joined with for life, and those keep these maps: so the maps have
  * a layout number of their own (WEFT_BYPASS_LAYOUT, part of the name of their pins), and are never
- * rebuilt beside the data path's. The first word of weft_bypass_knobs means the same in every
- * layout. */
+ * rebuilt beside the data path's. In every layout `mode` and `joining` are the first two words of
+ * weft_bypass_knobs[0], which is mmap-ed, and weft_bypass_pairs is empty once the last socket that
+ * joined is closed: all that a weftd of another layout knows. */
 #pragma once
 #include "abi/service.h"
 
@@ -25,12 +26,12 @@ enum weft_bypass_mode {
 
 /* weft_bypass_knobs[0]. Written by weftd a word at a time, read by every message. */
 struct weft_bypass_knobs {
-    __u64 mode; /* enum weft_bypass_mode. Means the same in every layout: the way to turn all off */
+    __u64 mode;    /* enum weft_bypass_mode */
+    __u64 joining; /* 0: nobody new joins (a weftd of another layout serves new connections) */
     __u64 epoch; /* counts changes of the words below; a pair judged under another is judged anew */
     __u64 declared;   /* 1: there are words in weft_bypass_services or weft_bypass_workloads */
     __u64 credit;     /* bytes that one direction may have redirected and not yet proven read */
     __u64 node_limit; /* the same over all directions of the node */
-    __u64 joining;    /* 0: nobody new joins (a weftd of another layout serves new connections) */
     __u64 reserved[2];
 };
 ABI_ASSERT(sizeof(struct weft_bypass_knobs) == 64, "abi");

@@ -110,6 +110,45 @@ TEST_F(BypassTest, AReaderThatDoesNotReadHasNoMoreThanItsCreditQueued) {
   EXPECT_EQ(heard, sent);
 }
 
+// As an upgrade to a weftd of another layout finds it, and the way back.
+TEST_F(BypassTest, ConnectionsOfAnotherLayoutGoOnAsTheyJoinedAndNewOnesJoinHere) {
+  const auto exchange = [](Connection& connection) {
+    say(connection.client, "ask");
+    EXPECT_EQ(hear(connection.server), "ask");
+    say(connection.server, "answer");
+    EXPECT_EQ(hear(connection.client), "answer");
+  };
+  const auto here = node_.pins().root + "/bypass_1", there = node_.pins().root + "/bypass_0";
+  auto before = connect_here();
+  exchange(before);
+  ASSERT_EQ(rename(here.c_str(), there.c_str()), 0);
+  auto old = std::move(*maps_);
+  auto fresh = kernel::load_bypass(node_.pins(), node_.cgroup());
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  maps_.emplace(*std::move(fresh));
+  maps_->set_mode(WEFT_BYPASS_ON);
+  EXPECT_EQ(*kernel::retire_other_bypasses(node_.pins()), 1u);
+  auto after = connect_here();
+  exchange(before);
+  exchange(after);
+  EXPECT_EQ(old.pairs()->size(), 1u) << "nobody new joined there";
+  EXPECT_EQ(old.pairs()->front().value.way[0].bytes, 6u);
+  EXPECT_EQ(only_pair().value.way[0].bytes, 3u);
+
+  before = {};
+  EXPECT_TRUE(eventually([&] { return *kernel::retire_other_bypasses(node_.pins()) == 0; }));
+  EXPECT_NE(access(there.c_str(), F_OK), 0);
+  exchange(after);
+
+  ASSERT_EQ(rename(here.c_str(), there.c_str()), 0);  // now it is that one which is old
+  fresh = kernel::load_bypass(node_.pins(), node_.cgroup());
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  EXPECT_EQ(*kernel::retire_other_bypasses(node_.pins()), 1u);
+  exchange(after);
+  after = {};
+  EXPECT_TRUE(eventually([&] { return *kernel::retire_other_bypasses(node_.pins()) == 0; }));
+}
+
 TEST_F(BypassTest, UninstallWaitsForWhatIsQueuedAndNamesTheConnection) {
   auto [client, server] = connect_here();
   say(client, "unread");
