@@ -154,8 +154,10 @@ void Stream::retry(Failure failure) {
   ++attempts_;
   tried_.push_back(endpoint_->shares.get());
   const auto fresh = tried_.size() < cluster_->config().endpoints.size();
-  if (attempts_ == 1 && fresh && failure != Failure::kStatus)
-    return attempt();  // another endpoint first, and at once
+  // Another endpoint first, and at once: the first time after any failure of a connection, and for
+  // as long as there is one that was not asked where an endpoint took no connection at all.
+  if (fresh && (failure == Failure::kConnect || (attempts_ == 1 && failure != Failure::kStatus)))
+    return attempt();
   const auto base =
       static_cast<std::uint32_t>(rule_ && rule_->retries ? rule_->retries->backoff.count() : 25);
   const auto most = base * std::min(1u << std::min(attempts_, 10u), kLongestBackoff);
