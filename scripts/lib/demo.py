@@ -56,10 +56,12 @@ def counted(answers):
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(answers).items()))
 
 
-def write_mesh(mesh, node, ready):
+def write_mesh(mesh, node, ready, annotations=None):
     mesh.write(
         "web.yaml",
-        manifests.service(SERVICE, [V4, V6], [manifests.service_port(80, 8080)]),
+        manifests.service(
+            SERVICE, [V4, V6], [manifests.service_port(80, 8080)], annotations=annotations
+        ),
         *[
             manifests.endpoint_slice(
                 SERVICE,
@@ -232,6 +234,28 @@ def show_routes(report, node, weftd, mesh):
     caller.stop()
 
 
+def show_bypass(report, node, weftd, mesh):
+    report.step('Bypass: the service says weft.mesh/bypass: "on", and bytes skip TCP/IP on this node')
+    wait_until(lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 30, "the self-test passes")
+    write_mesh(mesh, node, BACKENDS, annotations={"weft.mesh/bypass": "on"})
+
+    def bypassed():
+        job = node["client"].start(client.keep_open, V4, 80)
+        job.receive()
+        pairs = weftd.ctl("conn", "list")
+        answer = job.stop()
+        return (answer, pairs[0]) if pairs else None
+
+    answer, pair = wait_until(bypassed, 30, "a connection is brought together")
+    moved = sum(d["bypass_bytes"] for d in pair["directions"])
+    report.check(
+        "weftctl conn list: a request and its answer went from socket to socket",
+        answer in BACKENDS and moved > 0 and not any(d["tcp_bytes"] for d in pair["directions"]),
+        f"{pair['client']} and {pair['server']}: {moved} bytes, none by TCP",
+    )
+    write_mesh(mesh, node, BACKENDS)
+
+
 def links(weftd):
     return {hook["name"]: hook["link_id"] for hook in weftd.ctl("status")["hooks"]}
 
@@ -310,6 +334,7 @@ def run(report):
         show_refusal(report, node)
         show_breaker(report, node, weftd, mesh, servers)
         show_routes(report, node, weftd, mesh)
+        show_bypass(report, node, weftd, mesh)
         show_crash(report, node, weftd)
         show_uninstall(report, weftd)
 
