@@ -282,6 +282,10 @@ class Shortages(ProxyTest):
     def test_the_client_that_waits_longest_makes_room_where_descriptors_end(self):
         proxy = self.start_proxy(self.backend, flags=["--workers", "1"])
         clients = self.idle_clients(proxy, 5)
+        # UBSan looks at an object of a kind that it has not seen through a pipe, for which there will be no
+        # descriptors: a connection that ended is seen here.
+        self.assertEqual(proxy.get().status, 200)
+        wait_until(lambda: proxy.clients() == 5)
         used = max(int(name) for name in os.listdir(f"/proc/{proxy.process.pid}/fd"))
         resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (used + 1, used + 1))
         self.assert_oldest_makes_room(proxy, clients)
@@ -321,7 +325,8 @@ class Shortages(ProxyTest):
             for _ in range(60):
                 self.assertEqual(client.ask(request()).status, 200)
         self.assertGreater(sum(len(b.peers) > 0 for b in backends), 20)
-        self.assertLessEqual(proxy.endpoints(), 20)
+        # The last one that made room is closed by now, or is being closed.
+        wait_until(lambda: proxy.endpoints() <= 20, 10)
 
     def answers(self, proxy):
         try:
