@@ -271,6 +271,8 @@ def _without_ports(endpoint):
         usual = file.read()
     with _alone(endpoint) as where, contextlib.ExitStack() as stack:
         callers = [stack.enter_context(socket.create_connection(where)) for _ in range(20)]
+        for caller in callers:  # for one that says nothing an endpoint is connected: it may speak first
+            caller.sendall(REQUEST[:3])
         with open(path, "w", encoding="ascii") as file:
             file.write("40000 40000")
         try:
@@ -278,7 +280,7 @@ def _without_ports(endpoint):
             slowest, refused = 0.0, 0
             for caller in callers:
                 began = time.monotonic()
-                caller.sendall(REQUEST)
+                caller.sendall(REQUEST[3:])
                 refused += caller.recv(4096).startswith(b"HTTP/1.1 503")
                 slowest = max(slowest, time.monotonic() - began)
         finally:
