@@ -1,7 +1,6 @@
 // Connections of this node that have the bypass: which way their bytes took, and why.
 #include <algorithm>
 #include <ctime>
-#include <iterator>
 #include <map>
 
 #include "agent/kernel/bypass.h"
@@ -22,9 +21,7 @@ double age_of(const weft_bypass_pair& pair) {
 // good, whose bytes no program counts.
 const char* way_text(const weft_bypass_pair& pair, const weft_bypass_way& way) {
   if (pair.stream) return "left";
-  const bool redirected = std::any_of(std::begin(way.writer), std::end(way.writer),
-                                      [](auto thread) { return thread != 0; });
-  return redirected ? "bypass" : "tcp";
+  return way.redirecting ? "bypass" : "tcp";
 }
 
 Json way_json(const weft_bypass_pair& pair, int side) {

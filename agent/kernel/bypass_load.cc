@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 #include <thread>
 
@@ -105,6 +106,8 @@ std::vector<std::string> other_layouts(const Pins& pins) {
 struct AnyKnobs {
   std::uint64_t mode, joining;
 };
+static_assert(offsetof(weft_bypass_knobs, mode) == offsetof(AnyKnobs, mode) &&
+              offsetof(weft_bypass_knobs, joining) == offsetof(AnyKnobs, joining));
 
 absl::Status set_any(const std::string& dir, bool turn_off) {
   const std::string path = dir + "/weft_bypass_knobs";
@@ -137,7 +140,10 @@ absl::StatusOr<std::size_t> retire_other_bypasses(const Pins& pins) {
       continue;
     }
     wait_for_grace_period();  // whoever was just about to join has, or has not
-    if (has_pairs(dir)) continue;
+    if (has_pairs(dir)) {
+      ++in_use;
+      continue;
+    }
     if (auto status = remove_bypass(dir); !status.ok()) return status;
   }
   return in_use;
@@ -164,7 +170,6 @@ absl::Status uninstall_others(const Pins& pins,
 
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup) {
   const std::string dir = bypass_directory(pins);
-  const bool fresh = !exists(dir);
   g_log.clear();
   const auto print = libbpf_set_print(keep_log);
   Skeleton skeleton(bypass__open(), bypass__destroy);
@@ -177,7 +182,7 @@ absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgro
   if (status = pin_all(skeleton, dir); !status.ok()) return status;
   auto maps = BypassMaps::open(pins, Access::kReadWrite);
   if (!maps.ok()) return maps.status();
-  if (fresh) maps->set_limits(kBypassCredit, kBypassNodeLimit);
+  maps->set_limits(kBypassCredit, kBypassNodeLimit);
   if (bpf_prog_attach(bpf_program__fd(skeleton->progs.weft_bypass_send),
                       bpf_map__fd(skeleton->maps.weft_bypass_sockets), BPF_SK_MSG_VERDICT, 0))
     return absl::ErrnoToStatus(errno, "cannot attach the bypass's send program");

@@ -1,11 +1,11 @@
 /* Kernel/user ABI: connections of this node whose bytes go from socket to socket. Compiled as C11
  * and as C++20.
  *
- *   ACTIVE_ESTABLISHED   of the client: if its peer may be of this node it joins
- * weft_bypass_sockets as {id, 0} and leaves an introduction PASSIVE_ESTABLISHED  of the server:
- * finds the introduction by ports and both initial sequence numbers, makes weft_bypass_pairs[id],
- * joins as {id, 1} sendmsg()            of either end: redirected into the other's queue, or left
- * to TCP
+ *   ACTIVE_ESTABLISHED   of the client: where its peer may be of this node it joins
+ *                        weft_bypass_sockets as {id, 0} and leaves an introduction
+ *   PASSIVE_ESTABLISHED  of the server: finds the introduction by ports and both initial sequence
+ *                        numbers, makes weft_bypass_pairs[id], joins as {id, 1}
+ *   sendmsg()            of either end: redirected into the other's queue, or left to TCP
  *   ->CLOSE              of both: the pair is removed
  *
  * Sockets keep the programs they joined with for life, and those keep these maps: so the maps have
