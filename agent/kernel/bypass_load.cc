@@ -6,13 +6,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdarg>
 #include <cstddef>
-#include <cstdio>
 #include <thread>
 
 #include "agent/kernel/bypass.h"
 #include "agent/kernel/bypass_pins.h"
+#include "agent/kernel/libbpf_log.h"
 #include "agent/kernel/pins.h"
 #include "agent/kernel/writer.h"
 #include "bypass.skel.h"
@@ -74,17 +73,6 @@ absl::Status attach_join(const std::string& dir, int program, const std::string&
   const base::Fd link(bpf_link_create(program, directory.get(), BPF_CGROUP_SOCK_OPS, nullptr));
   if (!link) return absl::ErrnoToStatus(errno, "cannot attach the bypass to " + cgroup);
   return pin(link.get(), path);
-}
-
-thread_local std::string g_log;
-
-int keep_log(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level != LIBBPF_WARN) return 0;
-  char line[1024];
-  vsnprintf(line, sizeof line, format, arguments);
-  g_log += line;
-  if (g_log.size() > 2048) g_log.erase(0, g_log.size() - 2048);
-  return 0;
 }
 
 absl::Status remove_bypass(const std::string& dir) {
@@ -170,14 +158,12 @@ absl::Status uninstall_others(const Pins& pins,
 
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup) {
   const std::string dir = bypass_directory(pins);
-  g_log.clear();
-  const auto print = libbpf_set_print(keep_log);
+  const LibbpfLog log;
   Skeleton skeleton(bypass__open(), bypass__destroy);
   absl::Status status = skeleton ? reuse_maps(skeleton, dir)
                                  : absl::ErrnoToStatus(errno, "cannot open the bypass's programs");
   if (status.ok() && bypass__load(skeleton.get()))
-    status = absl::ErrnoToStatus(errno, "cannot load the bypass: " + g_log);
-  libbpf_set_print(print);
+    status = absl::ErrnoToStatus(errno, "cannot load the bypass: " + log.text());
   if (!status.ok()) return status;
   if (status = pin_all(skeleton, dir); !status.ok()) return status;
   auto maps = BypassMaps::open(pins, Access::kReadWrite);

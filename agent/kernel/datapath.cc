@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <filesystem>
 
 #include "agent/kernel/features.h"
 #include "agent/kernel/hooks.h"
+#include "agent/kernel/libbpf_log.h"
 #include "agent/kernel/pins.h"
 #include "agent/kernel/writer.h"
 #include "datapath.skel.h"
@@ -22,18 +21,6 @@ namespace {
 // No dots: bpffs reserves names that have one (EPERM).
 std::string next_maps(const Pins& pins) { return pins.root + "/maps_next"; }
 std::string old_maps(const Pins& pins) { return pins.root + "/maps_old"; }
-
-// The newest libbpf warnings, so that a refused program comes with the verifier's reason.
-thread_local std::string g_libbpf_log;
-
-int keep_log(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level != LIBBPF_WARN) return 0;
-  char line[1024];
-  vsnprintf(line, sizeof line, format, arguments);
-  g_libbpf_log += line;
-  if (g_libbpf_log.size() > 4096) g_libbpf_log.erase(0, g_libbpf_log.size() - 4096);
-  return 0;
-}
 
 struct MapShape {
   std::uint32_t type, key_size, value_size, max_entries;
@@ -289,8 +276,7 @@ std::vector<std::string> Datapath::missing(const DatapathOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& options) {
-  libbpf_set_print(keep_log);
-  g_libbpf_log.clear();
+  const LibbpfLog log;
   std::unique_ptr<Datapath> self(new Datapath);
   State& state = *self->state_;
   const Pins& pins = options.pins;
@@ -335,7 +321,7 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
     if (auto status = state.reuse(/*storage_only=*/self->fresh_); !status.ok()) return status;
 
   if (datapath__load(state.skeleton))
-    return absl::ErrnoToStatus(errno, "cannot load the programs: " + g_libbpf_log);
+    return absl::ErrnoToStatus(errno, "cannot load the programs: " + log.text());
   if (auto status = state.pin_maps(); !status.ok()) return status;
   auto maps = Maps::open_dir(state.maps_dir, Access::kReadWrite);
   if (!maps.ok()) return maps.status();
