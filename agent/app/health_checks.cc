@@ -12,19 +12,34 @@ bool contains(const health::Unhealthy& unhealthy, const health::Row& row) {
   return at != unhealthy.end() && at->second.contains({row.address, row.port});
 }
 
+// Whether by a check or by its source: who is checked now says.
+health::Unhealthy not_ready(const compile::MapState& state) {
+  health::Unhealthy found;
+  state.services.for_each([&](const auto& service) {
+    for (const auto& port : service->ports)
+      for (const auto& endpoint : port.endpoints)
+        if (endpoint.state == model::EndpointState::kNotReady)
+          found[service->key].insert({endpoint.address, endpoint.port});
+  });
+  return found;
+}
+
 }  // namespace
 
 HealthChecks::HealthChecks(boost::asio::io_context& io, const std::string& node,
-                           std::function<void()> changed)
+                           const compile::MapState& inherited, std::function<void()> changed)
     : changed_(std::move(changed)),
       // Nodes that start together must not check together.
       checker_(io, {.limits = {}, .seed = std::hash<std::string>()(node)}, [this] {
         tell_of_changes();
         changed_();
-      }) {}
+      }) {
+  checker_.inherit(not_ready(inherited));
+}
 
 model::MeshPtr HealthChecks::apply(const model::MeshPtr& mesh) {
   checker_.follow(*mesh);
+  if (checker_.unhealthy() != told_) tell_of_changes();
   return overlay_.apply(mesh, checker_.unhealthy());
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "agent/compile/map_state.h"
 #include "agent/health/checker.h"
 #include "agent/health/overlay.h"
 #include "agent/observe/snapshot.h"
@@ -15,7 +16,9 @@ namespace weft::app {
 class HealthChecks {
  public:
   // `changed` when a verdict has changed: the mesh is to be applied again.
-  HealthChecks(boost::asio::io_context& io, const std::string& node, std::function<void()> changed);
+  // `inherited`: what the maps hold before the first plan.
+  HealthChecks(boost::asio::io_context& io, const std::string& node,
+               const compile::MapState& inherited, std::function<void()> changed);
 
   // The mesh as its sources tell it -> as the checks find it. The same pointer where nobody is
   // unhealthy.

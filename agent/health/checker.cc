@@ -60,6 +60,8 @@ void Checker::follow(const model::Mesh& mesh) {
                            const bool wanted = after && (*after)->traffic.health_check;
                            if (wanted) watch(**after, *(*after)->traffic.health_check);
                            if (!wanted && before) drop((*before)->key);
+                           // Whoever comes later has not been waited for.
+                           inherited_.erase((after ? *after : *before)->key);
                            any = true;
                          });
   followed_ = mesh.services;
@@ -86,12 +88,18 @@ void Checker::watch(const model::Service& service, const model::HealthCheck& che
   if (!asks_the_same(watched.check, check)) ask_anew(key, watched, check);
   watched.check = check;
   for (const auto& spot : spots)
-    if (!watched.targets.contains(spot)) {
-      Target target;
-      target.spot = spot;
-      target.since = Clock::now();
-      add(key, watched, std::move(target));
-    }
+    if (!watched.targets.contains(spot)) add(key, watched, make(key, spot));
+}
+
+Checker::Target Checker::make(const model::ServiceKey& key, const Spot& spot) const {
+  Target target;
+  target.spot = spot;
+  target.since = Clock::now();
+  const auto inherited = inherited_.find(key);
+  if (inherited == inherited_.end() || !inherited->second.contains(spot)) return target;
+  target.verdict.state = State::kUnhealthy;
+  target.reason = "it was not ready when this agent started";
+  return target;
 }
 
 // Under new numbers, so that answers to the old question, which are still on their way, are lost.
@@ -111,9 +119,13 @@ void Checker::add(const model::ServiceKey& key, Watched& watched, Target target)
   const Spot spot = target.spot;
   target.service = &key;
   ++changes_;
-  const auto id = schedule_.add(hash_of(key, spot), watched.check.interval, Clock::now());
+  // Who is cut off before he was ever asked is asked now.
+  const auto now = Clock::now();
+  const bool waits = target.checked == Clock::time_point() && !target.verdict.healthy();
+  const auto interval = watched.check.interval;
+  const auto id = schedule_.add(hash_of(key, spot), interval, waits ? now - interval : now);
   watched.targets.emplace(spot, id);
-  targets_.emplace(id, std::move(target));
+  mark(targets_.emplace(id, std::move(target)).first->second);
 }
 
 void Checker::remove(Schedule::Id id) {

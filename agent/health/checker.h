@@ -55,6 +55,11 @@ class Checker {
   // it.
   Checker(boost::asio::io_context& io, Options options, std::function<void()> changed);
 
+  // Before the first follow(): what an earlier agent left not ready. What is checked of it begins
+  // as unhealthy and is asked at once: a restart must not send anybody to an endpoint that was cut
+  // off. The rest is forgotten.
+  void inherit(Unhealthy unhealthy) { inherited_ = std::move(unhealthy); }
+
   // The newest mesh as its sources tell it, not one with an overlay: an endpoint that is unhealthy
   // here is not ready there, and would be checked no more. A service that did not change costs
   // nothing; verdicts stay with their endpoints. Does not call `changed`: whoever brings a mesh
@@ -86,6 +91,7 @@ class Checker {
   void drop(const model::ServiceKey& key);
   void watch(const model::Service& service, const model::HealthCheck& check);
   void ask_anew(const model::ServiceKey& key, Watched& watched, const model::HealthCheck& check);
+  Target make(const model::ServiceKey& key, const Spot& spot) const;
   void add(const model::ServiceKey& key, Watched& watched, Target target);
   void remove(Schedule::Id id);
   void pump();
@@ -101,7 +107,7 @@ class Checker {
   model::BucketTable<model::Service> followed_;
   std::map<model::ServiceKey, Watched> watched_;
   std::unordered_map<Schedule::Id, Target> targets_;
-  Unhealthy unhealthy_;
+  Unhealthy unhealthy_, inherited_;
   Counts counts_;
   std::uint64_t changes_ = 0;
   bool telling_ = false;

@@ -74,6 +74,33 @@ class CheckerTest : public testing::Test {
   std::uint16_t closed_port() { return refused.emplace_back(io).port(); }
 };
 
+TEST_F(CheckerTest, WhatAnEarlierAgentLeftUnhealthyBeginsSoAndIsAskedAtOnce) {
+  Server server(io, says(kOk));
+  auto check = often();
+  check.interval = 1h;
+  const auto closed = closed_port(), ready = closed_port();
+  checker.inherit(
+      {{kWeb, {{address("127.0.0.1"), server.port()}, {address("127.0.0.1"), closed}}}});
+  follow(web({server.port(), closed, ready}, check));
+  EXPECT_FALSE(healthy(server.port()));
+  EXPECT_FALSE(healthy(closed));
+  EXPECT_TRUE(healthy(ready)) << "it was not cut off";
+  EXPECT_EQ(row(closed).reason, "it was not ready when this agent started");
+  until([&] { return healthy(server.port()); });
+  until([&] { return row(closed).reason == "connection refused"; });
+  EXPECT_FALSE(healthy(closed));
+}
+
+TEST_F(CheckerTest, WhatIsInheritedIsForgottenWhereNobodyIsChecked) {
+  const auto port = closed_port();
+  checker.inherit({{kWeb, {{address("127.0.0.1"), port}}}});
+  follow(web({port}, std::nullopt));
+  auto check = often();
+  check.interval = 1h;
+  follow(web({port}, check));
+  EXPECT_TRUE(healthy(port));
+}
+
 TEST_F(CheckerTest, NobodyIsCheckedUnasked) {
   Server server(io, says(kNotNow));
   follow(web({server.port()}, std::nullopt));

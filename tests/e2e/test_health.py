@@ -80,6 +80,31 @@ class Health(NodeTest):
         self.assertEqual(self.health(), [(None, None)] * 3)
         self.weftd.start()
 
+    def test_what_was_unhealthy_stays_so_through_a_restart(self):
+        self.write("tcp interval=50ms unhealthy=2")
+        self.servers.pop("c").stop()
+        self.weftd.wait_service(SERVICE, 2)
+        wait_until(lambda: self.states() == "rrn", what="c is out")
+        # The next agent asks once and then not for an hour.
+        self.write_service(
+            SERVICE,
+            [ADDRESS],
+            ["a", "b", "c"],
+            annotations={"weft.mesh/health-check": "tcp interval=1h unhealthy=2"},
+        )
+        self.weftd.kill9()
+        self.assertEqual(self.names(ADDRESS, 9).count("ECONNREFUSED"), 0)
+        self.weftd.start()
+        self.weftd.wait_service(SERVICE, 2)
+        self.assertEqual(self.names(ADDRESS, 9).count("ECONNREFUSED"), 0)
+        self.assertEqual(self.states(), "rrn")
+        wait_until(
+            lambda: self.health()[2] == ("unhealthy", "connection refused"), what="c is asked"
+        )
+        self.up("c")
+        self.write("tcp interval=50ms")
+        self.weftd.wait_service(SERVICE, 3)
+
     def test_one_that_dies_is_not_ready_and_back_when_it_answers(self):
         for check in ("http /any", "tcp"):
             with self.subTest(check):
