@@ -23,7 +23,14 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct sock_common {
+    __be32 skc_daddr;
+    __be16 skc_dport;
+    unsigned short skc_family;
+    volatile unsigned char skc_state;
     unsigned char skc_ipv6only : 1;
+    struct {
+        unsigned char byte[16];
+    } skc_v6_daddr;
 };
 struct sock {
     struct sock_common __sk_common;

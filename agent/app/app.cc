@@ -12,6 +12,7 @@
 
 #include "agent/app/breakers.h"
 #include "agent/app/bypass.h"
+#include "agent/app/drains.h"
 #include "agent/app/health_checks.h"
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
@@ -87,7 +88,11 @@ class App {
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
-                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off") {
+                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off"),
+        drains_(control_, options_, *datapath_, actual),
+        health_(control_, options_.node_name, actual, [this] {
+          if (begun_) reconcile_soon("health", Clock::now());
+        }) {
     snapshot_.version = WEFT_VERSION;
     snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();
@@ -260,6 +265,7 @@ class App {
       log::info("ready", {{"writes", result.written.entries},
                           {"since_sources_us", in_us(Clock::now() - since)}});
     if (feed_.all_synced()) pods_.settle();
+    drains_.set_mesh(*snapshot_.mesh, reconciler_.placed());
     schedule_cleanup();
     answer_audits();
     publish();
@@ -405,6 +411,7 @@ class App {
     snapshot_.proxy_report = proxy_.report();
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
+    snapshot_.drained = drains_.counts();
     snapshot_.sources.clear();
     for (const auto& source : feed_.sources()) {
       const auto& status = source->status();
@@ -571,6 +578,7 @@ class App {
   std::unique_ptr<kernel::Datapath> datapath_;
   TimedSink writer_;
   reconcile::Reconciler reconciler_;
+  Drains drains_;
   reconcile::Peak peak_{options_.hold_empty};
   observe::Snapshot snapshot_;
   observe::Board board_;
@@ -597,9 +605,7 @@ class App {
   NoticeLog notice_log_;
   std::set<std::string> logged_neighbours_;
   std::vector<std::function<void()>> audits_;
-  HealthChecks health_{control_, options_.node_name, [this] {
-                         if (begun_) reconcile_soon("health", Clock::now());
-                       }};
+  HealthChecks health_;
   std::set<model::ServiceKey> touched_;  // by breakers, since the last apply
   Breakers breakers_{control_, datapath_->maps(), kernel::Pins{options_.bpffs},
                      [this](const auto& services) { on_breakers(services); }};

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "agent/kernel/close.h"
 #include "agent/kernel/features.h"
 #include "agent/kernel/hooks.h"
 #include "agent/kernel/libbpf_log.h"
@@ -287,6 +288,7 @@ absl::StatusOr<std::unique_ptr<Datapath>> Datapath::load(const DatapathOptions& 
   set_sizes(state.skeleton, options);
   const auto probed = probe_features();
   self->features_ = probed.list();
+  self->features_.push_back(probe_sock_destroy());
   state.skeleton->rodata->knob_set_retval = probed.set_retval.enabled;
   state.skeleton->rodata->knob_v6only = probed.v6only.enabled;
   state.skeleton->rodata->knob_sock_error = probed.sock_error.enabled;

@@ -76,6 +76,7 @@ Readings readings_of(const Snapshot& snapshot, Clock::time_point now) {
   readings.transitions = snapshot.transitions;
   readings.health = health_of(snapshot);
   readings.probes = snapshot.probes;
+  readings.drained = snapshot.drained;
   for (const auto& notice : *snapshot.mesh->notices)
     ++readings.notices[static_cast<std::size_t>(notice.severity)];
   for (const auto& source : snapshot.sources) {

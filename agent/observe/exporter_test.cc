@@ -59,12 +59,14 @@ TEST(ReadingsOfSnapshot, GiveHealthToEveryPortThatLeadsToTheEndpoint) {
                                   {web.key, endpoint("10.0.0.9").address, 8080, true, "connected"},
                                   {web.key, v6.address, 8080, true, "connected"}});
   snapshot.probes = {7, 2, 1};
+  snapshot.drained = {3, 2, 1};
   const auto readings = readings_of(snapshot, Clock::now());
   EXPECT_EQ(readings.health,
             (std::vector<HealthReading>{{"shop", "web", 80, "10.0.0.1:8080", false},
                                         {"shop", "web", 80, "[fd00::1]:8080", true},
                                         {"shop", "web", 81, "10.0.0.1:8080", false}}));
   EXPECT_EQ(readings.probes.ok, 7u);
+  EXPECT_EQ(readings.drained, snapshot.drained);
 }
 
 TEST(ReadingsOfSnapshot, CarryNoticesBySeverityAndSourceAges) {

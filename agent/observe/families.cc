@@ -75,6 +75,12 @@ constexpr FamilyInfo kFamilies[] = {
      kCounter,
      {"outcome"},
      "Active health checks that were made, by outcome."},
+    {Family::kDrainClosed,
+     "weft_drain_closed_connections_total",
+     kCounter,
+     {"reason"},
+     "Connections that were closed because their endpoint terminates past weft.mesh/drain-deadline "
+     "(reason terminating; proxy: one of weft-proxy's to it) or has left the mesh (gone)."},
     {Family::kBypassEnabled,
      "weft_bypass_enabled",
      kGauge,

@@ -21,6 +21,7 @@ enum class Family {
   kBreakerTransitions,
   kEndpointHealth,
   kHealthProbes,
+  kDrainClosed,
   kBypassEnabled,
   kBypassConnections,
   kBypassBytes,

@@ -168,6 +168,12 @@ void add_health(Sheet& sheet, const Readings& r) {
   sheet.counter(Family::kHealthProbes, {"not_asked"}, r.probes.not_asked);
 }
 
+void add_drained(Sheet& sheet, const DrainCounts& drained) {
+  sheet.counter(Family::kDrainClosed, {"terminating"}, drained.terminating);
+  sheet.counter(Family::kDrainClosed, {"gone"}, drained.gone);
+  sheet.counter(Family::kDrainClosed, {"proxy"}, drained.proxy);
+}
+
 void add_bypass(Sheet& sheet, const BypassReading& b) {
   sheet.gauge(Family::kBypassEnabled, {b.reason}, b.enabled);
   sheet.counter(Family::kBypassConnections, {}, b.connections);
@@ -241,6 +247,7 @@ std::string render(const Readings& readings) {
   for (const auto& service : readings.services) add_service(sheet, service);
   for (const auto& endpoint : readings.endpoints) add_endpoint(sheet, endpoint);
   add_health(sheet, readings);
+  add_drained(sheet, readings.drained);
   add_bypass(sheet, readings.bypass);
   add_transitions(sheet, *readings.transitions);
   add_configuration(sheet, readings);

@@ -56,6 +56,7 @@ Readings everything() {
   r.health = {{"shop", "web", 80, "10.0.0.1:8080", true},
               {"shop", "web", 80, "[fd00::1]:8080", false}};
   r.probes = {5, 4, 3};
+  r.drained = {2, 1, 6};
   r.transitions = std::make_shared<TransitionCounts>(
       TransitionCounts{{{"shop", "web", 80, "open", "refused"}, 3}});
   r.proxy = everything_of_the_proxy();
@@ -169,6 +170,9 @@ TEST(Metrics, HealthIsAWordForEachEndpoint) {
   EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"ok\"} 5"));
   EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"failed\"} 4"));
   EXPECT_TRUE(has_line(text, "weft_health_probes_total{outcome=\"not_asked\"} 3"));
+  EXPECT_TRUE(has_line(text, "weft_drain_closed_connections_total{reason=\"terminating\"} 2"));
+  EXPECT_TRUE(has_line(text, "weft_drain_closed_connections_total{reason=\"gone\"} 1"));
+  EXPECT_TRUE(has_line(text, "weft_drain_closed_connections_total{reason=\"proxy\"} 6"));
 }
 
 TEST(Metrics, HistogramsAreCumulative) {

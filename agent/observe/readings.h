@@ -99,6 +99,7 @@ struct Readings {
   std::vector<EndpointReading> endpoints;  // no two of one service, port, protocol and address
   std::vector<HealthReading> health;       // of those that are checked and have a verdict
   ProbeCounts probes;
+  DrainCounts drained;
   EndpointCounts endpoint_counts;
   std::uint64_t services_dropped = 0, endpoints_dropped = 0;  // series, since start
 

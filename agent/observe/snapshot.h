@@ -63,6 +63,15 @@ struct EndpointHealth {
 };
 using HealthPtr = std::shared_ptr<const std::vector<EndpointHealth>>;  // sorted
 
+// Connections that were closed because their endpoint terminates, or has gone
+// (weft.mesh/drain-deadline).
+struct DrainCounts {
+  std::uint64_t terminating = 0, gone = 0;
+  std::uint64_t proxy = 0;  // weft-proxy's own, to endpoints that terminate
+
+  bool operator==(const DrainCounts&) const = default;
+};
+
 struct ProbeCounts {
   std::uint64_t ok = 0, failed = 0, not_asked = 0;  // since start
 };
@@ -99,6 +108,7 @@ struct Snapshot {
   WorkloadsPtr workloads = std::make_shared<std::vector<node::Workload>>();  // never null
   HealthPtr health = std::make_shared<std::vector<EndpointHealth>>();        // never null
   ProbeCounts probes;
+  DrainCounts drained;
   model::MeshPtr mesh = std::make_shared<model::Mesh>();  // never null
   bool held_back = false;                                 // a mass removal waits for confirmation
   std::string held_back_text;        // one line: how many of how many, until when, how to confirm

@@ -117,6 +117,10 @@ std::optional<model::ProxyDown> parse_proxy_down(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<std::chrono::milliseconds> parse_deadline(std::string_view text) {
+  return text == "0s" ? std::chrono::milliseconds(0) : parse_go_duration(text);
+}
+
 std::optional<model::SourceAddress> parse_source_address(std::string_view text) {
   if (text == "caller") return model::SourceAddress::kCaller;
   if (text == "node") return model::SourceAddress::kNode;
@@ -150,6 +154,9 @@ void decode_service_annotations(Decoder& decoder, Value document, model::Service
       "weft.mesh/health-check", parse_health_check,
       "it is not tcp, http /PATH or grpc [SERVICE], followed by words like port=8080, "
       "interval=5s, timeout=1s, unhealthy=3 and healthy=2");
+  traffic.drain_deadline =
+      annotations.get("weft.mesh/drain-deadline", parse_deadline,
+                      "it is not a duration like 30s, 1m30s or 0s, which is at once");
   traffic.proxy_down =
       annotations.get("weft.mesh/proxy-down", parse_proxy_down, "it is not refuse or direct");
   traffic.source_address =

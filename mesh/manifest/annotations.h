@@ -14,6 +14,7 @@ inline constexpr std::string_view kServiceAnnotations[] = {"weft.mesh/balancer",
                                                            "weft.mesh/max-connections-per-endpoint",
                                                            "weft.mesh/failover-below",
                                                            "weft.mesh/health-check",
+                                                           "weft.mesh/drain-deadline",
                                                            "weft.mesh/proxy-down",
                                                            "weft.mesh/source-address",
                                                            "weft.mesh/bypass"};

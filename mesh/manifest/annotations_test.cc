@@ -51,6 +51,8 @@ TEST(Annotations, SayWhatAServiceWants) {
   EXPECT_EQ(wishes("failover-below", "0").failover_below, 0);
   EXPECT_EQ(wishes("failover-below", "100").failover_below, 100);
   EXPECT_EQ(wishes("health-check", "tcp").health_check, HealthCheck{});
+  EXPECT_EQ(wishes("drain-deadline", "30s").drain_deadline, milliseconds(30'000));
+  EXPECT_EQ(wishes("drain-deadline", "0s").drain_deadline, milliseconds(0));
   EXPECT_EQ(wishes("proxy-down", "direct").proxy_down, model::ProxyDown::kDirect);
   EXPECT_EQ(wishes("proxy-down", "refuse").proxy_down, model::ProxyDown::kRefuse);
   EXPECT_EQ(wishes("source-address", "node").source_address, model::SourceAddress::kNode);
@@ -68,6 +70,7 @@ TEST(Annotations, ThatAreWrongAreReportedAndTheServiceIsServed) {
                                                         {"failover-below", "50%"},
                                                         {"proxy-down", "ask"},
                                                         {"source-address", "10.0.0.1"},
+                                                        {"drain-deadline", "-5s"},
                                                         {"health-check", "ping"}}) {
     const auto result = service(name, value);
     EXPECT_TRUE(says(result, "f:3: not_enforced: Service default/web: weft.mesh/" + name + " \"" +

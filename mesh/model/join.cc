@@ -35,6 +35,7 @@ void add_slice_endpoints(const EndpointSliceObject& slice, const ServiceObject& 
       endpoint.address = e.address;
       endpoint.port = *candidate.port;
       endpoint.state = state_of(e.ready, e.serving, e.terminating, service.publish_not_ready);
+      endpoint.terminating = e.terminating;
       endpoint.priority = slice.rank.priority;
       endpoint.weight = slice.rank.weight;
       endpoint.zone = e.zone;
@@ -55,6 +56,7 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
     endpoint.address = address;
     endpoint.port = *target;
     endpoint.state = state_of(pod.ready, pod.ready, pod.terminating, service.publish_not_ready);
+    endpoint.terminating = pod.terminating;
     endpoint.priority = pod.rank.priority;
     endpoint.weight = pod.rank.weight;
     endpoint.zone = pod.zone;

@@ -55,6 +55,7 @@ struct Endpoint {
   Address address;
   std::uint16_t port = 0;  // host order
   EndpointState state = EndpointState::kReady;
+  bool terminating = false;  // on its way out, whatever its state: its connections may be closed
   std::uint16_t weight = 1;
   std::uint8_t priority = 0;
   std::string region;  // its node's label topology.kubernetes.io/region; empty: not known

@@ -52,6 +52,7 @@ JoinedTraffic join_traffic(const TrafficWishes& wishes, const TrafficRule* rule)
   policy.proxy_down = wishes.proxy_down.value_or(policy.proxy_down);
   policy.source_address = wishes.source_address.value_or(policy.source_address);
   policy.bypass = wishes.bypass.value_or(policy.bypass);
+  policy.drain_deadline = wishes.drain_deadline;
   join_outlier(wishes, rule, joined);
   join_locality(wishes, rule, joined);
   return joined;

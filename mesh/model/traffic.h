@@ -31,6 +31,7 @@ struct TrafficWishes {
   std::optional<std::uint32_t> max_per_endpoint;           // max-connections-per-endpoint
   std::optional<std::uint8_t> failover_below;              // percent
   std::optional<HealthCheck> health_check;
+  std::optional<std::chrono::milliseconds> drain_deadline;
   std::optional<ProxyDown> proxy_down;
   std::optional<SourceAddress> source_address;
   std::optional<Bypass> bypass;

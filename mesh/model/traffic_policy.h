@@ -108,6 +108,9 @@ struct TrafficPolicy {
   std::optional<OutlierDetection> outlier;
   Warmup warmup;
   std::optional<HealthCheck> health_check;
+  // Annotation weft.mesh/drain-deadline: connections to an endpoint that has been terminating, or
+  // gone, for so long are closed. Absent: they end when their owners end them.
+  std::optional<std::chrono::milliseconds> drain_deadline;
   LocalityPolicy locality;
   // Traffic moves to the next priority as the healthy share of one falls under this (Envoy's
   // overprovisioning factor of 1.4: 100/1.4 = 71.4); annotation weft.mesh/failover-below.

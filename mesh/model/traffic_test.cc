@@ -78,6 +78,7 @@ TEST(TrafficText, IsEmptyForTheDefaultAndShowsWhatDiffers) {
   policy.limits = {7, 3, milliseconds(300)};
   policy.outlier.emplace().max_ejection_percent = 50;
   policy.warmup = {milliseconds(1000), 20};
+  policy.drain_deadline = milliseconds(5000);
   policy.health_check.emplace();
   policy.locality.enabled = policy.locality.only_local = true;
   policy.locality.prefer = LocalityPolicy::Prefer::kNode;
@@ -87,8 +88,9 @@ TEST(TrafficText, IsEmptyForTheDefaultAndShowsWhatDiffers) {
   EXPECT_EQ(to_text(policy),
             " max_connections=7 max_per_endpoint=3 connect_timeout=300ms outlier(failures=5 5xx=5 "
             "gateway=0 interval=10000ms base_ejection=30000ms max_percent=50) warmup=1000ms "
-            "from=20% health_check(tcp interval=10000ms timeout=1000ms unhealthy=3 healthy=1) "
-            "locality failover=eu>us distribute(eu: eu/a=80% eu/b=20%) prefer=node only_local "
+            "from=20% drain_deadline=5000ms health_check(tcp interval=10000ms timeout=1000ms "
+            "unhealthy=3 healthy=1) locality failover=eu>us distribute(eu: eu/a=80% eu/b=20%) "
+            "prefer=node only_local "
             "failover_below=50%");
 }
 

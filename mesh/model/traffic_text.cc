@@ -86,6 +86,7 @@ std::string to_text(const TrafficPolicy& policy) {
   if (policy.warmup.duration.count())
     text += field("warmup", policy.warmup.duration) + field("from", policy.warmup.minimum_percent) +
             "%";
+  if (policy.drain_deadline) text += field("drain_deadline", *policy.drain_deadline);
   if (policy.health_check) text += check_text(*policy.health_check);
   text += locality_text(policy.locality);
   if (policy.failover_below_percent != TrafficPolicy{}.failover_below_percent)

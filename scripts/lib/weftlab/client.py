@@ -202,6 +202,39 @@ def be_greeted(channel, address, port):
     return "closed" if sock in ready else "stopped"
 
 
+def _wait_for_end(channel, sock):
+    """"stopped", or what a reader meets: an error's name, "closed"."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        ready = {key.fileobj for key, _ in selector.select()}
+    if sock not in ready:
+        return "stopped"
+    try:
+        return "more" if sock.recv(65536) else "closed"
+    except OSError as error:
+        return error_name(error)
+
+
+def until_closed(channel, address, port):
+    """A job: one connection that asks, sends the answer and returns how it ended."""
+    sock = _socket(address, socket.SOCK_STREAM)
+    with sock:
+        sock.connect((address, port))
+        channel.send(_request(sock, address))
+        return _wait_for_end(channel, sock)
+
+
+def udp_until_closed(channel, address, port):
+    """The same for a connected UDP socket; sends the name of who answered."""
+    sock = _socket(address, socket.SOCK_DGRAM)
+    with sock:
+        sock.connect((address, port))
+        sock.send(b"hello")
+        channel.send(sock.recv(65536).decode().split(":")[0])
+        return _wait_for_end(channel, sock)
+
+
 def http_get(address, port, path):
     """(status, body) of a small page, to its end; (0, error) where nobody answers."""
     sock = _socket(address, socket.SOCK_STREAM)
