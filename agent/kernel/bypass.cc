@@ -57,6 +57,7 @@ absl::StatusOr<BypassMaps> BypassMaps::open(const Pins& pins, Access access) {
            take(maps.readers_, open_raw(map("weft_bypass_readers"), sizeof(int), sizeof(__u32))),
        })
     if (!status.ok()) return status;
+  maps.sockets_ = base::Fd(bpf_obj_get(map("weft_bypass_sockets").c_str()));
   maps.look_ = base::Fd(bpf_obj_get(map(kBypassLook).c_str()));
   maps.epoch_ = load(maps.knobs_.at(0).epoch);
   return maps;
@@ -67,6 +68,8 @@ weft_bypass_mode BypassMaps::mode() const {
 }
 
 void BypassMaps::set_mode(weft_bypass_mode mode) { store(knobs_.at(0).mode, mode); }
+
+bool BypassMaps::joining() const { return load(knobs_.at(0).joining); }
 
 void BypassMaps::set_joining(bool joining) { store(knobs_.at(0).joining, joining); }
 
@@ -165,11 +168,20 @@ weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   return static_cast<weft_bypass_look>(run.retval);
 }
 
-std::uint32_t bypass_program_id(const Pins& pins) {
-  const base::Fd link(bpf_obj_get((bypass_directory(pins) + "/" + kBypassLink).c_str()));
-  bpf_link_info info{};
-  __u32 length = sizeof info;
-  return link && bpf_obj_get_info_by_fd(link.get(), &info, &length) == 0 ? info.prog_id : 0;
+bool BypassMaps::sends() const {
+  __u32 program = 0, count = 1;
+  return bpf_prog_query(sockets_.get(), BPF_SK_MSG_VERDICT, 0, nullptr, &program, &count) || count;
+}
+
+Hook read_bypass_hook(const Pins& pins, const std::string& cgroup) {
+  return read_link("bypass_join", bypass_directory(pins) + "/" + kBypassLink, cgroup);
+}
+
+std::vector<Hook> read_all_hooks(const Pins& pins, const std::string& cgroup) {
+  auto hooks = read_hooks(pins, cgroup);
+  const auto bypass = BypassMaps::open(pins, Access::kReadOnly);
+  if (bypass.ok() && bypass->joining()) hooks.push_back(read_bypass_hook(pins, cgroup));
+  return hooks;
 }
 
 std::vector<std::string> bypass_queues(const BypassMaps& maps) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "abi/bypass.h"
+#include "agent/kernel/datapath.h"
 #include "agent/kernel/map.h"
 #include "agent/kernel/maps.h"
 
@@ -49,6 +50,7 @@ class BypassMaps {
   weft_bypass_mode mode() const;
   // One atomic store; live connections follow with their next message.
   void set_mode(weft_bypass_mode mode);
+  bool joining() const;  // new connections may join: the programs belong at their hooks
   void set_joining(bool joining);
   void set_limits(std::uint64_t credit, std::uint64_t node_limit);
 
@@ -61,6 +63,8 @@ class BypassMaps {
   weft_bypass_totals totals() const;
   // Whether anything is queued for that end; needs the program that is pinned beside the maps.
   weft_bypass_look look(std::uint64_t id, std::uint32_t side) const;
+  // Whether what joins gets the program that sends; true where the kernel cannot be asked.
+  bool sends() const;
   int readers_fd() const { return readers_.get(); }
 
  private:
@@ -71,7 +75,7 @@ class BypassMaps {
   HashMap<std::uint64_t, weft_bypass_pair> pairs_;
   HashMap<weft_bypass_target, std::uint64_t> services_;
   HashMap<std::uint64_t, std::uint64_t> workloads_;
-  base::Fd counts_, readers_, look_;
+  base::Fd counts_, readers_, look_, sockets_;
   std::uint64_t epoch_ = 0;
 };
 
@@ -94,8 +98,10 @@ std::vector<std::string> bypass_queues(const BypassMaps& maps);
 absl::Status uninstall_bypass(const Pins& pins,
                               const std::function<bool(const std::vector<std::string>&)>& waiting);
 
-// Of the program at the cgroup; 0: there is none.
-std::uint32_t bypass_program_id(const Pins& pins);
+// The link at the cgroup, "bypass_join", as read_hooks() tells those of the data path.
+Hook read_bypass_hook(const Pins& pins, const std::string& cgroup);
+// Those of the data path and, where connections may join, the bypass's.
+std::vector<Hook> read_all_hooks(const Pins& pins, const std::string& cgroup);
 
 std::string text_of(const weft_bypass_end& end);  // "10.0.0.1:80", "[fd00::1]:80"
 const char* name_of(weft_bypass_path path);       // "order", ...

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The same-node bypass as its users meet it: modes, words of services and pods, weft-proxy, ends."""
 
+import os
 import socket
 import time
 
@@ -128,6 +129,24 @@ class On(BypassTest):
         self.assertEqual(samples.sum("weft_bypass_enabled", reason="on"), 1)
         self.assertGreater(samples.sum("weft_bypass_connections_total"), 0)
         self.assert_well(job)
+
+    def test_status_and_audit_know_the_bypass_hook(self):
+        (hook,) = [h for h in self.weftd.ctl("status")["hooks"] if h["name"] == "bypass_join"]
+        self.assertTrue(hook["attached"])
+        self.assertEqual(hook["cgroup"], self.node.cgroup)
+        self.assertGreater(hook["link_id"], 0)
+        self.assertIn("bypass_join", {p["hook"] for p in self.weftd.ctl("prog", "list")})
+        self.weftd.ctl("audit")
+        elsewhere = self.weftd.ctl_raw("audit", "--cgroup", os.path.dirname(self.node.cgroup))
+        self.assertIn("hook bypass_join hangs on another cgroup", elsewhere.stdout)
+        self.weftd.kill9()
+        os.unlink(next(path for path in self.node.pinned() if path.endswith("/join")))
+        done = self.weftd.ctl_raw("audit")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("hook bypass_join is not attached", done.stdout)
+        self.weftd.start()
+        self.wait_mode("on")
+        self.weftd.ctl("audit")
 
     def test_the_agents_death_and_return_change_nothing(self):
         job = self.hold(WEB, 0.001)
