@@ -84,6 +84,11 @@ class BypassMaps {
 // is as it was, off in new maps.
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup);
 
+// Where nobody new joins: takes the program away from the cgroup once nothing that joined is left;
+// until then it is needed, since connections leave and close by it. The maps stay, with their
+// counts. True: nothing is attached.
+absl::StatusOr<bool> detach_bypass(const Pins& pins);
+
 // What a weftd of another layout left: nobody new joins there, and what has no connection any more
 // is removed. Returns how many layouts are still in use.
 absl::StatusOr<std::size_t> retire_other_bypasses(const Pins& pins);

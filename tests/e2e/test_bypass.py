@@ -177,6 +177,30 @@ class On(BypassTest):
         self.assert_well(job)
         self.assert_well(self.hold(WEB))
 
+    def test_off_lets_go_of_its_program_with_the_last_connection(self):
+        def join_pins():
+            return [path for path in self.node.pinned() if path.endswith("/join")]
+
+        def reason():
+            return self.weftd.ctl("status")["bypass"]["reason"]
+
+        job = self.hold(WEB)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        self.weftd.flags = ["--bypass", "off", "--proxy", "off"]
+        self.weftd.restart()
+        self.addCleanup(self.weftd.start)
+        self.addCleanup(self.weftd.stop)
+        self.addCleanup(setattr, self.weftd, "flags", self.FLAGS)
+        self.wait_mode("off")
+        wait_until(lambda: "until the connections" in reason(), 30, "it says why it stays")
+        self.assertTrue(join_pins())
+        hooks = {hook["name"] for hook in self.weftd.ctl("status")["hooks"]}
+        self.assertNotIn("bypass_join", hooks, "it is off")
+        self.assert_well(job)
+        wait_until(lambda: not join_pins() and not reason(), 30, "the program is detached")
+        self.weftd.ctl("audit")
+        self.assert_well(self.hold(WEB))
+
     def test_uninstall_waits_for_a_reader_and_names_its_connection(self):
         self.ask(WEB)
         job = self.client.start(lazy_reader, WEB, 80)
