@@ -157,6 +157,21 @@ BypassCounts BypassMaps::counts() const {
 
 weft_bypass_totals BypassMaps::totals() const { return totals_.at(0); }
 
+weft_bypass_knobs BypassMaps::knobs() const { return knobs_.at(0); }
+
+// Not of the sockets: they are counted one by one only, and are twice the pairs.
+std::vector<MapFill> BypassMaps::fills() const {
+  std::vector<MapFill> fills;
+  const auto add = [&](const auto& map) {
+    fills.push_back({map.name(), 0, map.max_entries()});
+    (void)map.for_each([&](const auto&, const auto&) { ++fills.back().entries; });
+  };
+  add(pairs_);
+  add(services_);
+  add(workloads_);
+  return fills;
+}
+
 weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   // A packet of the least length that the kernel takes.
   struct {

@@ -36,6 +36,11 @@ struct BypassPair {
 // Both cumulative over all CPUs, by enum weft_bypass_path.
 using BypassCounts = std::array<weft_bypass_count, WEFT_BYPASS_PATHS>;
 
+struct MapFill {
+  std::string name;
+  std::uint64_t entries = 0, capacity = 0;
+};
+
 struct BypassTarget {
   weft_bypass_target target{};
   weft_bypass_word word = WEFT_BYPASS_SAYS_NOTHING;
@@ -61,6 +66,8 @@ class BypassMaps {
   absl::StatusOr<std::vector<BypassPair>> pairs() const;
   BypassCounts counts() const;
   weft_bypass_totals totals() const;
+  weft_bypass_knobs knobs() const;  // a copy
+  std::vector<MapFill> fills() const;
   // Whether anything is queued for that end; needs the program that is pinned beside the maps.
   weft_bypass_look look(std::uint64_t id, std::uint32_t side) const;
   // Whether what joins gets the program that sends; true where the kernel cannot be asked.

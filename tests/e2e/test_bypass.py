@@ -148,6 +148,31 @@ class On(BypassTest):
         self.wait_mode("on")
         self.weftd.ctl("audit")
 
+    def test_its_maps_are_listed_dumped_and_measured(self):
+        job = self.hold(WEB)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        maps = {row["name"]: row for row in self.weftd.ctl("status")["maps"]}
+        self.assertEqual(maps["weft_bypass_pairs"]["entries"], 1)
+        self.assertGreater(maps["weft_bypass_pairs"]["pressure"], 0)
+        self.assertEqual(maps["weft_bypass_sockets"]["entries"], 2)
+        self.assertIn("weft_bypass_knobs", {row["name"] for row in self.weftd.ctl("map", "list")})
+        (pair,) = self.weftd.ctl("map", "dump", "bypass_pairs")
+        sockets = self.weftd.ctl("map", "dump", "weft_bypass_sockets")
+        self.assertEqual(
+            {(s["id"], s["cookie"]) for s in sockets},
+            {(pair["id"], pair["client_cookie"]), (pair["id"], pair["server_cookie"])},
+        )
+        (knobs,) = self.weftd.ctl("map", "dump", "bypass_knobs")
+        self.assertEqual((knobs["mode"], knobs["joining"]), ("on", True))
+        (said,) = self.weftd.ctl("map", "dump", "bypass_services")
+        self.assertEqual((said["address"], said["says"]), (self.node["b"].v4, "off"))
+        for name in ("counts", "local", "totals", "workloads"):
+            self.weftd.ctl("map", "dump", f"bypass_{name}")
+        self.assertGreater(
+            self.weftd.metrics().sum("weft_map_capacity", map="weft_bypass_pairs"), 0
+        )
+        self.assert_well(job)
+
     def test_the_agents_death_and_return_change_nothing(self):
         job = self.hold(WEB, 0.001)
         wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
