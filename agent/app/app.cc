@@ -54,7 +54,8 @@ constexpr auto kPace = 1ms, kStormPace = 5ms;  // between two plans
 // How long the map writes themselves took: what a slow apply is asked first.
 class TimedSink : public kernel::MapSink {
  public:
-  explicit TimedSink(kernel::Maps& maps) : writer_(maps) {}
+  TimedSink(kernel::Maps& maps, kernel::MapWriter::BreakerRemoved removed)
+      : writer_(maps, std::move(removed)) {}
   absl::Status write(std::span<const reconcile::MapOp> ops) override {
     const auto begin = Clock::now();
     auto status = writer_.write(ops);
@@ -84,7 +85,8 @@ class App {
         feed_(place.feed),
         listener_(place.listener),
         datapath_(std::move(datapath)),
-        writer_(datapath_->maps()),
+        writer_(datapath_->maps(),
+                [this](const auto& told, const auto& was) { breakers_.left(told, was); }),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
                     {options_.region, options_.zone, options_.node_name}, options_.proxy != "off") {
@@ -442,7 +444,7 @@ class App {
     touched_.insert(services.begin(), services.end());
     proxy_.on_breakers(services);
     snapshot_.transitions = breakers_.log().counts();
-    if (begun_) reconcile_soon("breaker", Clock::now());
+    if (begun_ && !services.empty()) reconcile_soon("breaker", Clock::now());
   }
 
   // --- housekeeping ---
