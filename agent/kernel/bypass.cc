@@ -6,7 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <set>
+#include <map>
 
 #include "agent/compile/map_state.h"
 #include "agent/kernel/bypass_pins.h"
@@ -34,6 +34,26 @@ struct ByBytes {
     return std::memcmp(&a, &b, sizeof a) < 0;
   }
 };
+
+// Whether anything had to change. What is wanted is a map from the hash's keys to its values.
+template <class Key, class Wanted>
+absl::StatusOr<bool> make_equal(HashMap<Key, std::uint64_t>& map, const Wanted& wanted) {
+  std::vector<Key> gone;
+  auto status = map.for_each([&](const Key& key, std::uint64_t) {
+    if (!wanted.contains(key)) gone.push_back(key);
+  });
+  if (!status.ok()) return status;
+  bool changed = !gone.empty();
+  for (const auto& key : gone)
+    if (status = map.erase(key); !status.ok()) return status;
+  for (const auto& [key, value] : wanted) {
+    const auto now = map.lookup(key);
+    if (now.ok() && *now == value) continue;
+    changed = true;
+    if (status = map.update(key, value); !status.ok()) return status;
+  }
+  return changed;
+}
 
 }  // namespace
 
@@ -90,46 +110,18 @@ void BypassMaps::note_declared() {
 }
 
 absl::Status BypassMaps::set_services(const std::vector<BypassTarget>& targets) {
-  std::set<weft_bypass_target, ByBytes> wanted_targets;
-  for (const auto& wanted : targets) wanted_targets.insert(wanted.target);
-  std::vector<weft_bypass_target> gone;
-  bool changed = false;
-  auto status = services_.for_each([&](const weft_bypass_target& key, std::uint64_t) {
-    if (!wanted_targets.contains(key)) gone.push_back(key);
-  });
-  if (!status.ok()) return status;
-  for (const auto& key : gone) {
-    changed = true;
-    if (status = services_.erase(key); !status.ok()) return status;
-  }
-  for (const auto& wanted : targets) {
-    const auto now = services_.lookup(wanted.target);
-    if (now.ok() && *now == wanted.word) continue;
-    changed = true;
-    if (status = services_.update(wanted.target, wanted.word); !status.ok()) return status;
-  }
-  if (changed) note_declared();
+  std::map<weft_bypass_target, weft_bypass_word, ByBytes> wanted;
+  for (const auto& [target, word] : targets) wanted[target] = word;
+  const auto changed = make_equal(services_, wanted);
+  if (!changed.ok()) return changed.status();
+  if (*changed) note_declared();
   return absl::OkStatus();
 }
 
 absl::Status BypassMaps::set_workloads(const std::map<std::uint64_t, weft_bypass_word>& wanted) {
-  std::vector<std::uint64_t> gone;
-  bool changed = false;
-  auto status = workloads_.for_each([&](std::uint64_t cookie, std::uint64_t) {
-    if (!wanted.contains(cookie)) gone.push_back(cookie);
-  });
-  if (!status.ok()) return status;
-  for (const auto cookie : gone) {
-    changed = true;
-    if (status = workloads_.erase(cookie); !status.ok()) return status;
-  }
-  for (const auto& [cookie, word] : wanted) {
-    const auto now = workloads_.lookup(cookie);
-    if (now.ok() && *now == word) continue;
-    changed = true;
-    if (status = workloads_.update(cookie, word); !status.ok()) return status;
-  }
-  if (changed) note_declared();
+  const auto changed = make_equal(workloads_, wanted);
+  if (!changed.ok()) return changed.status();
+  if (*changed) note_declared();
   return absl::OkStatus();
 }
 
