@@ -1,4 +1,4 @@
-#include "agent/kernel/datapath.h"
+#include "agent/kernel/bypass.h"
 #include "cli/admin_client.h"
 #include "cli/cli.h"
 #include "mesh/base/text.h"
@@ -6,11 +6,9 @@
 namespace weft::cli {
 namespace {
 
-void audit(Context& context, const std::string& cgroup) {
-  const auto maps = open_maps(context);
-  if (!maps) return;
+std::vector<std::string> look_at_hooks(const kernel::Pins& pins, const std::string& cgroup) {
   std::vector<std::string> differences;
-  for (const auto& hook : kernel::read_hooks(context.pins(), cgroup)) {
+  for (const auto& hook : kernel::read_all_hooks(pins, cgroup)) {
     if (!hook.attached)
       differences.push_back("hook " + hook.name + " is not attached");
     else if (!hook.effective)
@@ -19,6 +17,16 @@ void audit(Context& context, const std::string& cgroup) {
                                  ? " hangs on another cgroup than " + cgroup
                                  : " hangs on a cgroup that is gone: nobody is served by it"));
   }
+  const auto bypass = kernel::BypassMaps::open(pins, kernel::Access::kReadOnly);
+  if (bypass.ok() && bypass->joining() && !bypass->sends())
+    differences.push_back("the bypass's program for sendmsg() is not attached to its sockets");
+  return differences;
+}
+
+void audit(Context& context, const std::string& cgroup) {
+  const auto maps = open_maps(context);
+  if (!maps) return;
+  auto differences = look_at_hooks(context.pins(), cgroup);
   for (auto& line : kernel::inconsistencies(*maps)) differences.push_back(std::move(line));
   const auto agent = ask_agent(context.run_dir, "audit");
   bool agent_asked = agent.ok();

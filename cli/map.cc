@@ -3,11 +3,10 @@
 #include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "cli/cli.h"
+#include "cli/map_dump.h"
 
 namespace weft::cli {
 namespace {
-
-using Dump = Json (*)(const Context&, const kernel::Maps&);
 
 std::string address_text(const weft_addr& address) { return compile::from_abi(address).to_text(); }
 
@@ -218,11 +217,7 @@ Json dump_proxy_state(const Context&, const kernel::Maps& maps) {
   return Json::array({{{"up", kernel::proxy_is_up(maps)}, {"column", column}, {"beat_ns", beats}}});
 }
 
-struct Known {
-  const char* name;
-  Dump dump;
-};
-constexpr Known kKnown[] = {
+constexpr MapDump kDumps[] = {
     {"weft_affinities", dump_affinities},
     {"weft_captures", dump_captures},
     {"weft_endpoint_states", dump_endpoint_states},
@@ -262,10 +257,16 @@ void list(Context& context) {
                        : print_table({"NAME", "ID", "TYPE", "ENTRIES", "ROOM", "BYTES"}, rows);
 }
 
+std::vector<MapDump> known_dumps() {
+  std::vector<MapDump> all(std::begin(kDumps), std::end(kDumps));
+  all.insert(all.end(), bypass_dumps().begin(), bypass_dumps().end());
+  return all;
+}
+
 void dump(Context& context, const std::string& name) {
   const auto maps = open_maps(context);
   if (!maps) return;
-  for (const auto& known : kKnown) {
+  for (const auto& known : known_dumps()) {
     if (name != known.name && "weft_" + name != known.name) continue;
     const auto entries = known.dump(context, *maps);
     if (context.wants_json()) return print_json(context, entries);
@@ -279,7 +280,8 @@ void dump(Context& context, const std::string& name) {
     return;
   }
   std::string names;
-  for (const auto& known : kKnown) names += std::string(names.empty() ? "" : ", ") + known.name;
+  for (const auto& known : known_dumps())
+    names += std::string(names.empty() ? "" : ", ") + known.name;
   fail(context, "no map \"" + name + "\" can be dumped; there are " + names);
 }
 

@@ -2,7 +2,7 @@
 
 #include <ctime>
 
-#include "agent/kernel/datapath.h"
+#include "agent/kernel/bypass.h"
 #include "cli/cli.h"
 #include "mesh/base/fd.h"
 
@@ -26,7 +26,7 @@ Json program_json(const kernel::Hook& hook) {
 void list(Context& context) {
   if (!open_maps(context)) return;
   Json programs = Json::array();
-  for (const auto& hook : kernel::read_hooks(context.pins(), ""))
+  for (const auto& hook : kernel::read_all_hooks(context.pins(), ""))
     if (hook.attached) programs.push_back(program_json(hook));
   if (context.wants_json()) return print_json(context, programs);
   std::vector<std::vector<std::string>> rows;

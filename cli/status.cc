@@ -1,5 +1,4 @@
 #include "agent/kernel/bypass.h"
-#include "agent/kernel/datapath.h"
 #include "cli/admin_client.h"
 #include "cli/cli.h"
 
@@ -8,7 +7,7 @@ namespace {
 
 Json hooks_json(const Context& context) {
   Json hooks = Json::array();
-  for (const auto& hook : kernel::read_hooks(context.pins(), ""))
+  for (const auto& hook : kernel::read_all_hooks(context.pins(), ""))
     hooks.push_back({{"name", hook.name},
                      {"attached", hook.attached && hook.effective},
                      {"cgroup", hook.cgroup_id ? kernel::cgroup_path(hook.cgroup_id) : ""},

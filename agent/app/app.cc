@@ -1,7 +1,6 @@
 #include "agent/app/app.h"
 
 #include <malloc.h>
-#include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -10,24 +9,24 @@
 #include <csignal>
 #include <set>
 
+#include "agent/app/admin.h"
 #include "agent/app/breakers.h"
 #include "agent/app/bypass.h"
 #include "agent/app/drains.h"
 #include "agent/app/health_checks.h"
+#include "agent/app/hold.h"
 #include "agent/app/looks.h"
 #include "agent/app/notice_log.h"
 #include "agent/app/pods.h"
 #include "agent/app/proxy.h"
-#include "agent/kernel/affinity.h"
+#include "agent/app/rounds.h"
+#include "agent/app/servers.h"
+#include "agent/app/timed_sink.h"
 #include "agent/kernel/background.h"
 #include "agent/kernel/breaker.h"
-#include "agent/kernel/capture.h"
 #include "agent/kernel/datapath.h"
 #include "agent/kernel/writer.h"
-#include "agent/observe/admin_server.h"
-#include "agent/observe/exporter.h"
 #include "agent/observe/health.h"
-#include "agent/observe/http_server.h"
 #include "agent/observe/snapshot.h"
 #include "agent/reconcile/peak.h"
 #include "agent/reconcile/reconciler.h"
@@ -44,37 +43,11 @@ using observe::Clock;
 
 constexpr auto kFirstRetry = 10ms;
 constexpr auto kLastRetry = 1s;
-constexpr auto kAffinityPeriod = 10s;
-constexpr auto kNeighbourPeriod = 60s;
 constexpr auto kHeartbeat = 1s;
-constexpr char kKeptApiServer[] =
-    "default/kubernetes would lose its last endpoint: it is kept, since it is the way back; "
-    "weftctl confirm takes it away";
 constexpr auto kPace = 1ms, kStormPace = 5ms;  // between two plans
-
-// How long the map writes themselves took: what a slow apply is asked first.
-class TimedSink : public kernel::MapSink {
- public:
-  explicit TimedSink(kernel::Maps& maps) : writer_(maps) {}
-  absl::Status write(std::span<const reconcile::MapOp> ops) override {
-    const auto begin = Clock::now();
-    auto status = writer_.write(ops);
-    last = Clock::now() - begin;
-    return status;
-  }
-  Clock::duration last{};
-
- private:
-  kernel::MapWriter writer_;
-};
 
 std::int64_t in_us(Clock::duration duration) {
   return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
-}
-
-std::string in_seconds(std::chrono::milliseconds duration) {
-  const auto ms = duration.count();
-  return ms % 1000 ? std::to_string(ms) + " ms" : std::to_string(ms / 1000) + " s";
 }
 
 class App {
@@ -85,7 +58,8 @@ class App {
         feed_(place.feed),
         listener_(place.listener),
         datapath_(std::move(datapath)),
-        writer_(datapath_->maps()),
+        writer_(datapath_->maps(),
+                [this](const auto& told, const auto& was) { breakers_.left(told, was); }),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
                     {options_.region, options_.zone, options_.node_name}, options_.proxy != "off"),
@@ -104,7 +78,8 @@ class App {
   ~App() { feed_.listen({}); }
 
   Outcome run() {
-    if (auto status = serve(); !status.ok()) {
+    publish();
+    if (auto status = servers_.start(listener_, admin_parts()); !status.ok()) {
       log::error("start", {{"error", base::message_of(status)}});
       return {1};
     }
@@ -121,35 +96,13 @@ class App {
       }
     listen_to_sources();
     beat();
-    expire_affinities();
+    rounds_.expire();
     control_.run();
     return outcome_;
   }
 
  private:
   // --- starting ---
-
-  absl::Status serve() {
-    exporter_ = std::make_unique<observe::Exporter>(board_, datapath_->maps(),
-                                                    kernel::Pins{options_.bpffs});
-    publish();
-    observe::HttpOptions http_options;
-    http_options.address = options_.metrics;
-    http_options.listener = listener_.release();
-    observe::HttpHandlers pages;
-    pages.metrics = [this] { return exporter_->exposition(Clock::now()); };
-    pages.unhealthy = [this] { return observe::why_unhealthy(heartbeat_, Clock::now()); };
-    pages.not_ready = [this] { return observe::why_not_ready(*board_.read()); };
-    auto http = observe::HttpServer::start(http_options, std::move(pages));
-    if (!http.ok()) return http.status();
-    http_ = *std::move(http);
-    observe::AdminOptions admin_options;
-    admin_options.run_dir = options_.run_dir;
-    auto admin = observe::AdminServer::start(admin_options, board_, admin_handlers());
-    if (!admin.ok()) return admin.status();
-    admin_ = *std::move(admin);
-    return absl::OkStatus();
-  }
 
   void listen_to_sources() {
     feed_.listen({[this](const auto& name, const auto& unit) {
@@ -216,11 +169,10 @@ class App {
     // While a plan waits to be tried again the newest mesh waits behind it; the timer goes on as it
     // was.
     const bool waiting = reconciler_.failed();
-    const bool allow = options_.allow_empty || confirmed_;
-    if (allow) peak_.forget();
+    if (hold_.allows()) peak_.forget();
     auto result =
-        reconciler_.apply(snapshot_.mesh, {allow, !feed_.all_synced(), peak_.value(begin),
-                                           options_.allow_empty || said_so_, &breakers_.ejected(),
+        reconciler_.apply(snapshot_.mesh, {hold_.allows(), !feed_.all_synced(), peak_.value(begin),
+                                           hold_.allows_api_server(), &breakers_.ejected(),
                                            std::exchange(touched_, {})});
     peak_.observe(begin, reconciler_.placed().endpoint_count);
     reconciled_ = Clock::now();
@@ -298,7 +250,7 @@ class App {
     bypass_.start();
     proxy_.set_bypass_readers(bypass_.readers_fd());
     proxy_.start();
-    look_for_neighbours();
+    rounds_.look_for_neighbours();
     return true;
   }
 
@@ -351,36 +303,23 @@ class App {
   // --- what people must be told ---
 
   void note_held_back(const reconcile::Result& result) {
-    confirmed_ = said_so_ = false;
-    if (result.held_back != holding_) begin_or_end_hold(result);
-    std::string text = hold_text_;
-    if (result.kept_api_server) text += (text.empty() ? "" : "; ") + std::string(kKeptApiServer);
-    if (text == snapshot_.held_back_text) return;
-    if (text.empty())
+    const auto change = hold_.note(result);
+    if (change != Hold::Change::kNone) hold_timer_.cancel();
+    if (change == Hold::Change::kBegun) {
+      hold_timer_.expires_after(hold_.patience());
+      hold_timer_.async_wait([this](auto error) {
+        if (error) return;
+        hold_.time_is_over();
+        reconcile("hold-back over", Clock::now());
+      });
+    }
+    if (hold_.text() == snapshot_.held_back_text) return;
+    if (hold_.text().empty())
       log::info("hold-back", {{"state", "over"}});
     else
-      log::warning("hold-back", {{"text", text}});
-    snapshot_.held_back = !text.empty();
-    snapshot_.held_back_text = std::move(text);
-  }
-
-  void begin_or_end_hold(const reconcile::Result& result) {
-    holding_ = result.held_back;
-    hold_text_.clear();
-    hold_timer_.cancel();
-    if (!holding_) return;
-    hold_text_ = std::to_string(result.endpoints_before - result.endpoints_after) + " of " +
-                 std::to_string(result.endpoints_before) +
-                 " endpoints would go at once, which is more often a fault than a wish: held back "
-                 "for " +
-                 in_seconds(options_.hold_empty) +
-                 ". To apply it now: weftctl confirm; to never hold back: --allow-empty";
-    hold_timer_.expires_after(options_.hold_empty);
-    hold_timer_.async_wait([this](auto error) {
-      if (error) return;
-      confirmed_ = true;
-      reconcile("hold-back over", Clock::now());
-    });
+      log::warning("hold-back", {{"text", hold_.text()}});
+    snapshot_.held_back = !hold_.text().empty();
+    snapshot_.held_back_text = hold_.text();
   }
 
   void note_refused(const reconcile::Result& result) {
@@ -412,22 +351,7 @@ class App {
     snapshot_.health = health_.list();
     snapshot_.probes = health_.probes();
     snapshot_.drained = drains_.counts();
-    snapshot_.sources.clear();
-    for (const auto& source : feed_.sources()) {
-      const auto& status = source->status();
-      // People who wonder why something is still there must not have to guess.
-      const std::string kept =
-          begun_ && !status.synced
-              ? (status.error.empty() ? "" : "; ") +
-                    std::string("until it has been read whole nothing is removed")
-              : "";
-      snapshot_.sources.push_back({source->uri(),
-                                   !status.error.empty() ? "error"
-                                   : status.synced       ? "synced"
-                                                         : "starting",
-                                   status.error + kept, status.changed, status.updates,
-                                   status.errors});
-    }
+    snapshot_.sources = feed_.told(begun_);
     // The node's cgroups are a source like any other, to whoever asks what is wrong.
     if (options_.enrol == "labelled")
       snapshot_.sources.push_back({"cgroups:" + options_.cgroup,
@@ -449,7 +373,7 @@ class App {
     touched_.insert(services.begin(), services.end());
     proxy_.on_breakers(services);
     snapshot_.transitions = breakers_.log().counts();
-    if (begun_) reconcile_soon("breaker", Clock::now());
+    if (begun_ && !services.empty()) reconcile_soon("breaker", Clock::now());
   }
 
   // --- housekeeping ---
@@ -468,100 +392,38 @@ class App {
     });
   }
 
-  void expire_affinities() {
-    affinity_timer_.expires_after(kAffinityPeriod);
-    affinity_timer_.async_wait([this](auto error) {
-      if (error) return;
-      background_.post([this] {
-        if (auto removed = kernel::expire_affinities(datapath_->maps()); !removed.ok())
-          log::warning("affinity", {{"error", base::message_of(removed.status())}});
-        if (auto removed = kernel::sweep_originals(datapath_->maps()); !removed.ok())
-          log::warning("capture", {{"error", base::message_of(removed.status())}});
-      });
-      expire_affinities();
-    });
+  // --- what the admin socket asks for ---
+
+  AdminParts admin_parts() {
+    return {.control = control_,
+            .breakers = breakers_,
+            .proxy = proxy_,
+            .in_force = [this] { return attached_; },
+            .confirm = [this] { return confirm(); },
+            .audit = [this](auto done) { audit(std::move(done)); },
+            .listener = [this] { return servers_.listener(); },
+            .hand_over =
+                [this] {
+                  log::info("handover", {{"state", "another weftd takes over"}});
+                  outcome_.handed_over = true;
+                  control_.stop();
+                }};
   }
 
-  // Not before attaching: it replaces our own programs.
-  void look_for_neighbours() {
-    background_.post([this] {
-      auto found = std::make_shared<std::vector<node::Neighbour>>(
-          neighbours_of({options_.bpffs}, options_.cgroup));
-      asio::post(control_, [this, found] {
-        for (const auto& [name, what] : *found)
-          if (logged_neighbours_.insert(name + what).second)
-            log::info("neighbour", {{"name", name}, {"what", what}});
-        snapshot_.neighbours = std::move(*found);
-        publish();
-      });
-    });
-    neighbour_timer_.expires_after(kNeighbourPeriod);
-    neighbour_timer_.async_wait([this](auto error) {
-      if (!error) look_for_neighbours();
-    });
+  absl::Status confirm() {
+    if (!begun_)
+      return absl::UnavailableError("the sources are not ready yet: nothing is held back");
+    if (!snapshot_.held_back) return absl::FailedPreconditionError("nothing is held back");
+    hold_.confirm();
+    reconcile("confirmed", Clock::now());
+    return reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " +
+                                                         snapshot_.apply.last_error)
+                                : absl::OkStatus();
   }
 
-  // --- admin socket: called on its thread, answered from this one ---
-
-  observe::AdminHandlers admin_handlers() {
-    observe::AdminHandlers handlers;
-    handlers.confirm = [this](observe::AdminHandlers::ConfirmDone done) {
-      asio::post(control_, [this, done = std::move(done)] {
-        if (!begun_)
-          return done(
-              absl::UnavailableError("the sources are not ready yet: nothing is held back"));
-        if (!snapshot_.held_back)
-          return done(absl::FailedPreconditionError("nothing is held back"));
-        confirmed_ = said_so_ = true;
-        reconcile("confirmed", Clock::now());
-        done(reconciler_.failed() ? absl::UnavailableError("the maps cannot be written now: " +
-                                                           snapshot_.apply.last_error)
-                                  : absl::OkStatus());
-      });
-    };
-    handlers.audit = [this](observe::AdminHandlers::AuditDone done) {
-      asio::post(control_, [this, done = std::move(done)] {
-        auto answer = [this, done] { done(differences()); };
-        if (reconciler_.settled())
-          answer();
-        else
-          audits_.push_back(std::move(answer));
-      });
-    };
-    handlers.proxy_reload = [this](observe::AdminHandlers::ConfirmDone done) {
-      asio::post(control_, [this, done = std::move(done)] { done(proxy_.reload()); });
-    };
-    handlers.caller = [this](std::uint64_t cookie, observe::AdminHandlers::CallerDone done) {
-      asio::post(control_, [this, cookie, done = std::move(done)] { done(proxy_.caller(cookie)); });
-    };
-    handlers.handover = [this](observe::AdminHandlers::HandoverDone done) {
-      asio::post(control_, [this, done = std::move(done)] {
-        // Only whoever knows what the kernel holds can say that another may have it.
-        if (!attached_) return done(absl::UnavailableError("it is not ready itself yet"));
-        done(http_->listener());
-      });
-    };
-    handlers.breaker = [this](const observe::BreakerOrder& order,
-                              observe::AdminHandlers::BreakerDone done) {
-      asio::post(control_, [this, order, done = std::move(done)] {
-        if (!attached_) return done(absl::UnavailableError("the data path is not in force yet"));
-        done(breakers_.carry_out(order));
-      });
-    };
-    handlers.events = [this](std::optional<std::uint64_t> after,
-                             observe::AdminHandlers::EventsDone done) {
-      asio::post(control_, [this, after, done = std::move(done)]() mutable {
-        breakers_.wait_for_events(after, std::move(done));
-      });
-    };
-    handlers.handed_over = [this] {
-      asio::post(control_, [this] {
-        log::info("handover", {{"state", "another weftd takes over"}});
-        outcome_.handed_over = true;
-        control_.stop();
-      });
-    };
-    return handlers;
+  void audit(observe::AdminHandlers::AuditDone done) {
+    auto answer = [this, done = std::move(done)] { done(differences()); };
+    reconciler_.settled() ? answer() : audits_.push_back(std::move(answer));
   }
 
   std::vector<std::string> differences() {
@@ -583,13 +445,10 @@ class App {
   observe::Snapshot snapshot_;
   observe::Board board_;
   observe::Heartbeat heartbeat_;
-  std::unique_ptr<observe::Exporter> exporter_;
-  std::unique_ptr<observe::HttpServer> http_;
-  std::unique_ptr<observe::AdminServer> admin_;
+  Servers servers_{options_, board_, heartbeat_, datapath_->maps()};
 
   asio::steady_timer start_timer_{control_}, retry_timer_{control_}, cleanup_timer_{control_},
-      hold_timer_{control_}, beat_timer_{control_}, affinity_timer_{control_},
-      pace_timer_{control_}, neighbour_timer_{control_};
+      hold_timer_{control_}, beat_timer_{control_}, pace_timer_{control_};
   Clock::time_point reconciled_{};
   bool pacing_ = false;
   int joined_ = 0;  // changes that joined the plan that was waited for last
@@ -597,13 +456,9 @@ class App {
   bool begun_ = false;  // the first write was allowed
   bool attached_ = false;
   bool cleaning_ = false;
-  bool holding_ = false;  // the last apply held a removal back
-  std::string hold_text_;
-  bool said_so_ = false;    // ... because somebody confirmed it
-  bool confirmed_ = false;  // the next apply may remove what was held back
+  Hold hold_{options_.hold_empty, options_.allow_empty};
   Outcome outcome_;
   NoticeLog notice_log_;
-  std::set<std::string> logged_neighbours_;
   std::vector<std::function<void()>> audits_;
   HealthChecks health_;
   std::set<model::ServiceKey> touched_;  // by breakers, since the last apply
@@ -623,6 +478,10 @@ class App {
                *datapath_,
                {[this] { publish(); }, [this](const auto& told) { breakers_.hear(told); }}};
   Bypass bypass_{control_, options_, [this] { publish(); }};
+  Rounds rounds_{control_, options_, datapath_->maps(), background_, [this](auto found) {
+                   snapshot_.neighbours = std::move(found);
+                   publish();
+                 }};
   kernel::Background background_;  // last: its tasks use everything above
 };
 

@@ -95,11 +95,25 @@ std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told)
     ejected_.insert(told.endpoint);
   else
     ejected_.erase(told.endpoint);
+  return add(told, endpoint, *info);
+}
+
+void Breakers::left(const weft_transition& told, const weft_endpoint& endpoint) {
+  ejected_.erase(told.endpoint);
+  const auto info = maps_.names.lookup(told.service);
+  if (!info.ok()) return;
+  add(told, endpoint, *info);
+  answer_waiting();
+  touched_({});
+}
+
+observe::BreakerEvent Breakers::add(const weft_transition& told, const weft_endpoint& endpoint,
+                                    const weft_service_info& info) {
   observe::BreakerEvent event;
   event.time_ms = wall_ms(told.at_ns / 1000000);
-  event.namespace_name = name_text(info->namespace_name);
-  event.service = name_text(info->name);
-  event.port = ntohs(info->port);
+  event.namespace_name = name_text(info.namespace_name);
+  event.service = name_text(info.name);
+  event.port = ntohs(info.port);
   event.endpoint = endpoint_text(endpoint);
   event.endpoint_id = told.endpoint;
   event.from = kernel::breaker_state_text(weft_breaker_state(told.from));
@@ -128,7 +142,7 @@ void Breakers::look_at_all() {
 }
 
 const std::set<std::uint32_t>& Breakers::ejected() {
-  // Whose endpoint has left the mesh nobody tells, and its id may be another's soon.
+  // An endpoint that has left is told of when its id is cleared, a grace period later.
   std::erase_if(ejected_, [&](std::uint32_t id) {
     return !is_out(kernel::load(maps_.endpoint_states.at(id).breaker));
   });

@@ -22,7 +22,8 @@ namespace weft::app {
 
 class Breakers {
  public:
-  // `touched` is told of services whose endpoints went out or came back.
+  // `touched` is told of services whose endpoints went out or came back; none: one that was out
+  // has left the mesh.
   using Touched = std::function<void(const std::set<model::ServiceKey>&)>;
   Breakers(boost::asio::io_context& io, kernel::Maps& maps, kernel::Pins pins, Touched touched);
 
@@ -37,6 +38,9 @@ class Breakers {
   // What a proxy has done to a breaker; the kernel tells of its own.
   void hear(const weft_transition& told);
 
+  // An endpoint has left while its breaker was not closed.
+  void left(const weft_transition& told, const weft_endpoint& endpoint);
+
   // As an operator or the control plane says. NotFound where an id is in use by nobody.
   absl::StatusOr<std::vector<observe::BreakerEvent>> carry_out(const observe::BreakerOrder& order);
 
@@ -47,6 +51,8 @@ class Breakers {
   void listen();
   void read();
   std::optional<observe::BreakerEvent> note(const weft_transition& told);
+  observe::BreakerEvent add(const weft_transition& told, const weft_endpoint& endpoint,
+                            const weft_service_info& service);
   void look_at_all();
   void answer_waiting();
 

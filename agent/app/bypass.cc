@@ -16,6 +16,8 @@ using namespace std::chrono_literals;
 
 // Ten times what the self-test takes.
 constexpr auto kSelfTestLimit = 10s;
+constexpr char kLeaving[] =
+    "nobody joins; its program stays at the cgroup until the connections that did have closed";
 
 weft_bypass_word word_of(model::Bypass said) {
   if (said == model::Bypass::kUnsaid) return WEFT_BYPASS_SAYS_NOTHING;
@@ -54,23 +56,15 @@ std::vector<kernel::BypassTarget> bypass_targets(const Speaking& speaking) {
 
 Bypass::Bypass(boost::asio::io_context& control, const Options& options,
                std::function<void()> changed)
-    : control_(control), options_(options), changed_(std::move(changed)) {
+    : control_(control), options_(options), pins_{options.bpffs}, changed_(std::move(changed)) {
   if (options.bypass == "off") return;
   status_.why = "starting";
   status_.reason = "starting: the self-test has not spoken yet";
 }
 
 void Bypass::start() {
-  const kernel::Pins pins{options_.bpffs};
-  if (options_.bypass == "off") {
-    // What an earlier weftd put in force: turned off, and left to its sockets.
-    if (auto maps = kernel::BypassMaps::open(pins, kernel::Access::kReadWrite); maps.ok()) {
-      maps_ = *std::move(maps);
-      maps_->set_joining(false);
-    }
-    return turn_off("off", "");
-  }
-  auto maps = kernel::load_bypass(pins, options_.cgroup);
+  if (options_.bypass == "off") return turn_off("off", "");
+  auto maps = kernel::load_bypass(pins_, options_.cgroup);
   if (!maps.ok()) return turn_off("not_loaded", base::message_of(maps.status()));
   maps_ = *std::move(maps);
   write_words();
@@ -78,7 +72,15 @@ void Bypass::start() {
 }
 
 void Bypass::turn_off(const char* why, std::string reason) {
-  if (maps_) maps_->set_mode(WEFT_BYPASS_OFF);
+  // What an earlier weftd put in force: turned off, and left to its sockets.
+  if (!maps_)
+    if (auto maps = kernel::BypassMaps::open(pins_, kernel::Access::kReadWrite); maps.ok())
+      maps_ = *std::move(maps);
+  if (maps_) {
+    maps_->set_joining(false);
+    maps_->set_mode(WEFT_BYPASS_OFF);
+    letting_go_ = true;
+  }
   if (options_.bypass != "off" && reason != status_.reason)
     log::warning("bypass", {{"mode", "off"}, {"reason", reason}});
   status_.mode = "off";
@@ -90,8 +92,8 @@ void Bypass::turn_off(const char* why, std::string reason) {
 // The test takes a second and its answer is this kernel's: a restart finds it written down.
 void Bypass::test_then_turn_on() {
   if (const auto known = bypass::read_self_test(self_test_file(options_))) return take(*known);
-  tester_ = std::make_unique<kernel::Background>();
-  tester_->post([this] {
+  background_ = std::make_unique<kernel::Background>();
+  background_->post([this] {
     auto result = std::make_shared<bypass::SelfTest>(
         bypass::run_self_test("/proc/self/exe", options_.bpffs, options_.cgroup, kSelfTestLimit));
     boost::asio::post(control_, [this, result] {
@@ -149,9 +151,34 @@ void Bypass::write_words() {
   if (!status.ok()) log::error("bypass", {{"words", base::message_of(status)}});
 }
 
+// Connections that have joined leave and close by the program at the cgroup: it goes with the last.
+void Bypass::let_go() {
+  if (std::exchange(asking_, true)) return;
+  if (!background_) background_ = std::make_unique<kernel::Background>();
+  background_->post([this] {
+    auto gone = kernel::detach_bypass(pins_);
+    boost::asio::post(control_, [this, gone] {
+      asking_ = false;
+      note_detached(gone);
+    });
+  });
+}
+
+void Bypass::note_detached(const absl::StatusOr<bool>& gone) {
+  if (!gone.ok()) return log::warning("bypass", {{"error", base::message_of(gone.status())}});
+  letting_go_ = !*gone;
+  if (*gone) log::info("bypass", {{"mode", "off"}, {"program", "detached"}});
+  if (options_.bypass != "off") return;  // why it is off matters more
+  std::string reason = *gone ? "" : kLeaving;
+  if (reason == status_.reason) return;
+  status_.reason = std::move(reason);
+  changed_();
+}
+
 void Bypass::beat() {
+  if (letting_go_) let_go();
   if (others_) {
-    const auto in_use = kernel::retire_other_bypasses(kernel::Pins{options_.bpffs});
+    const auto in_use = kernel::retire_other_bypasses(pins_);
     if (!in_use.ok()) log::warning("bypass", {{"error", base::message_of(in_use.status())}});
     others_ = in_use.ok() ? *in_use : others_;
   }

@@ -42,7 +42,8 @@ class Bypass {
   void start();
   void set_mesh(const model::MeshPtr& mesh);
   void set_workloads(Words words);
-  void beat();  // once a second: writes again what failed, tidies what an earlier weftd left
+  // Once a second: writes again what failed, tidies what an earlier weftd or an earlier mode left.
+  void beat();
 
   const observe::BypassStatus& status() const { return status_; }
   // What weft-proxy's sockets are marked in; -1 where there is no bypass.
@@ -50,12 +51,15 @@ class Bypass {
 
  private:
   void turn_off(const char* why, std::string reason);
+  void let_go();
+  void note_detached(const absl::StatusOr<bool>& gone);
   void test_then_turn_on();
   void take(const bypass::SelfTest& result);
   void write_words();
 
   boost::asio::io_context& control_;
   const Options& options_;
+  kernel::Pins pins_;
   std::function<void()> changed_;
   std::optional<kernel::BypassMaps> maps_;
   observe::BypassStatus status_;
@@ -63,11 +67,13 @@ class Bypass {
   model::MeshPtr mesh_ = std::make_shared<model::Mesh>();
   Speaking speaking_;
   Words words_;
-  std::size_t others_ = 1;  // layouts that an earlier weftd left and sockets still use, at most
+  std::size_t others_ = 1;   // layouts that an earlier weftd left and sockets still use, at most
+  bool letting_go_ = false;  // off, and its program still hangs on the cgroup
+  bool asking_ = false;      // ... and whether it may go is being looked at
   bool targets_written_ = true, words_written_ = true;
-  // Of the self-test, which takes a second: what the reconciler frees does not wait behind it.
-  // Last: its task uses the rest.
-  std::unique_ptr<kernel::Background> tester_;
+  // Of the self-test, which takes a second, and of grace periods: what the reconciler frees does
+  // not wait behind them. Last: its tasks use the rest.
+  std::unique_ptr<kernel::Background> background_;
 };
 
 }  // namespace weft::app

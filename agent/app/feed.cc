@@ -45,6 +45,24 @@ void Feed::listen(Listener listener) {
   for (const auto& [name, unit] : pods_) listener_.pods(name, unit);
 }
 
+std::vector<observe::SourceStatus> Feed::told(bool begun) const {
+  std::vector<observe::SourceStatus> list;
+  for (const auto& source : sources_) {
+    const auto& status = source->status();
+    // People who wonder why something is still there must not have to guess.
+    const std::string kept =
+        begun && !status.synced ? (status.error.empty() ? "" : "; ") +
+                                      std::string("until it has been read whole nothing is removed")
+                                : "";
+    list.push_back({source->uri(),
+                    !status.error.empty() ? "error"
+                    : status.synced       ? "synced"
+                                          : "starting",
+                    status.error + kept, status.changed, status.updates, status.errors});
+  }
+  return list;
+}
+
 bool Feed::all_synced() const {
   return std::all_of(sources_.begin(), sources_.end(),
                      [](const auto& source) { return source->status().synced; });

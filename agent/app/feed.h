@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/app/options.h"
+#include "agent/observe/snapshot.h"
 #include "control_plane/sources/source.h"
 #include "mesh/model/merge.h"
 
@@ -34,6 +35,8 @@ class Feed {
 
   bool all_synced() const;
   const std::vector<std::unique_ptr<sources::Source>>& sources() const { return sources_; }
+  // Each source as people read it. `begun`: something was written already.
+  std::vector<observe::SourceStatus> told(bool begun) const;
   model::MeshPtr build() { return merger_.build(); }
 
  private:

@@ -31,7 +31,7 @@ std::vector<node::Neighbour> neighbours_of(const kernel::Pins& pins, const std::
   auto found = node::network_neighbours();
   std::set<std::uint32_t> own;
   for (const auto& hook : kernel::read_hooks(pins, cgroup)) own.insert(hook.program_id);
-  own.insert(kernel::bypass_program_id(pins));
+  own.insert(kernel::read_bypass_hook(pins, cgroup).program_id);
   for (auto& [name, what] : kernel::in_words(kernel::foreign_programs(cgroup, own)))
     found.push_back({std::move(name), std::move(what)});
   return found;

@@ -112,23 +112,30 @@ std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoin
     __atomic_store_n(&state.consecutive_5xx, 0u, __ATOMIC_RELEASE);
     __atomic_store_n(&state.consecutive_gateway, 0u, __ATOMIC_RELEASE);
   }
-  weft_transition told{};
-  told.at_ns = now * 1000000;
-  told.from = seen;
-  told.to = next;
-  told.service = service;
-  told.endpoint = endpoint;
-  told.incarnation = state.incarnation;
-  told.reason = verdict.reason;
-  return told;
+  return weft_transition{.at_ns = now * 1000000,
+                         .from = seen,
+                         .to = next,
+                         .service = service,
+                         .endpoint = endpoint,
+                         .incarnation = state.incarnation,
+                         .reason = verdict.reason};
 }
 
-void leave_rotation(const Maps& maps, std::uint32_t endpoint, std::uint32_t service) {
+std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t endpoint,
+                                              std::uint32_t service) {
   auto& state = maps.endpoint_states.at(endpoint);
   std::uint64_t seen = load(state.breaker);
   while (!exchange(state, seen, 0)) {
   }
   if (counts(seen)) one_ejected_less(maps.service_states.at(service));
+  if (weft_breaker_state(seen) == WEFT_BREAKER_CLOSED) return std::nullopt;
+  return weft_transition{.at_ns = now_ms() * 1000000,
+                         .from = seen,
+                         .to = 0,
+                         .service = service,
+                         .endpoint = endpoint,
+                         .incarnation = state.incarnation,
+                         .reason = WEFT_BREAKER_REMOVED};
 }
 
 void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service) {

@@ -33,8 +33,10 @@ struct Verdict {
 std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoint,
                                          const Verdict& verdict);
 
-// The endpoint goes: it has no breaker any more and is none of its service's ejected.
-void leave_rotation(const Maps& maps, std::uint32_t endpoint, std::uint32_t service);
+// The endpoint goes: it has no breaker any more and is none of its service's ejected. Returns what
+// people must be told, where its breaker was not closed.
+std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t endpoint,
+                                              std::uint32_t service);
 // It takes no new connections for now: it stays out, but what the service may spare is for others.
 void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service);
 // It begins to warm up, unless its breaker holds it out.

@@ -6,7 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <set>
+#include <map>
 
 #include "agent/compile/map_state.h"
 #include "agent/kernel/bypass_pins.h"
@@ -35,6 +35,26 @@ struct ByBytes {
   }
 };
 
+// Whether anything had to change. What is wanted is a map from the hash's keys to its values.
+template <class Key, class Wanted>
+absl::StatusOr<bool> make_equal(HashMap<Key, std::uint64_t>& map, const Wanted& wanted) {
+  std::vector<Key> gone;
+  auto status = map.for_each([&](const Key& key, std::uint64_t) {
+    if (!wanted.contains(key)) gone.push_back(key);
+  });
+  if (!status.ok()) return status;
+  bool changed = !gone.empty();
+  for (const auto& key : gone)
+    if (status = map.erase(key); !status.ok()) return status;
+  for (const auto& [key, value] : wanted) {
+    const auto now = map.lookup(key);
+    if (now.ok() && *now == value) continue;
+    changed = true;
+    if (status = map.update(key, value); !status.ok()) return status;
+  }
+  return changed;
+}
+
 }  // namespace
 
 absl::StatusOr<BypassMaps> BypassMaps::open(const Pins& pins, Access access) {
@@ -57,6 +77,7 @@ absl::StatusOr<BypassMaps> BypassMaps::open(const Pins& pins, Access access) {
            take(maps.readers_, open_raw(map("weft_bypass_readers"), sizeof(int), sizeof(__u32))),
        })
     if (!status.ok()) return status;
+  maps.sockets_ = base::Fd(bpf_obj_get(map("weft_bypass_sockets").c_str()));
   maps.look_ = base::Fd(bpf_obj_get(map(kBypassLook).c_str()));
   maps.epoch_ = load(maps.knobs_.at(0).epoch);
   return maps;
@@ -67,6 +88,8 @@ weft_bypass_mode BypassMaps::mode() const {
 }
 
 void BypassMaps::set_mode(weft_bypass_mode mode) { store(knobs_.at(0).mode, mode); }
+
+bool BypassMaps::joining() const { return load(knobs_.at(0).joining); }
 
 void BypassMaps::set_joining(bool joining) { store(knobs_.at(0).joining, joining); }
 
@@ -87,46 +110,18 @@ void BypassMaps::note_declared() {
 }
 
 absl::Status BypassMaps::set_services(const std::vector<BypassTarget>& targets) {
-  std::set<weft_bypass_target, ByBytes> wanted_targets;
-  for (const auto& wanted : targets) wanted_targets.insert(wanted.target);
-  std::vector<weft_bypass_target> gone;
-  bool changed = false;
-  auto status = services_.for_each([&](const weft_bypass_target& key, std::uint64_t) {
-    if (!wanted_targets.contains(key)) gone.push_back(key);
-  });
-  if (!status.ok()) return status;
-  for (const auto& key : gone) {
-    changed = true;
-    if (status = services_.erase(key); !status.ok()) return status;
-  }
-  for (const auto& wanted : targets) {
-    const auto now = services_.lookup(wanted.target);
-    if (now.ok() && *now == wanted.word) continue;
-    changed = true;
-    if (status = services_.update(wanted.target, wanted.word); !status.ok()) return status;
-  }
-  if (changed) note_declared();
+  std::map<weft_bypass_target, weft_bypass_word, ByBytes> wanted;
+  for (const auto& [target, word] : targets) wanted[target] = word;
+  const auto changed = make_equal(services_, wanted);
+  if (!changed.ok()) return changed.status();
+  if (*changed) note_declared();
   return absl::OkStatus();
 }
 
 absl::Status BypassMaps::set_workloads(const std::map<std::uint64_t, weft_bypass_word>& wanted) {
-  std::vector<std::uint64_t> gone;
-  bool changed = false;
-  auto status = workloads_.for_each([&](std::uint64_t cookie, std::uint64_t) {
-    if (!wanted.contains(cookie)) gone.push_back(cookie);
-  });
-  if (!status.ok()) return status;
-  for (const auto cookie : gone) {
-    changed = true;
-    if (status = workloads_.erase(cookie); !status.ok()) return status;
-  }
-  for (const auto& [cookie, word] : wanted) {
-    const auto now = workloads_.lookup(cookie);
-    if (now.ok() && *now == word) continue;
-    changed = true;
-    if (status = workloads_.update(cookie, word); !status.ok()) return status;
-  }
-  if (changed) note_declared();
+  const auto changed = make_equal(workloads_, wanted);
+  if (!changed.ok()) return changed.status();
+  if (*changed) note_declared();
   return absl::OkStatus();
 }
 
@@ -154,6 +149,21 @@ BypassCounts BypassMaps::counts() const {
 
 weft_bypass_totals BypassMaps::totals() const { return totals_.at(0); }
 
+weft_bypass_knobs BypassMaps::knobs() const { return knobs_.at(0); }
+
+// Not of the sockets: they are counted one by one only, and are twice the pairs.
+std::vector<MapFill> BypassMaps::fills() const {
+  std::vector<MapFill> fills;
+  const auto add = [&](const auto& map) {
+    fills.push_back({map.name(), 0, map.max_entries()});
+    (void)map.for_each([&](const auto&, const auto&) { ++fills.back().entries; });
+  };
+  add(pairs_);
+  add(services_);
+  add(workloads_);
+  return fills;
+}
+
 weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   // A packet of the least length that the kernel takes.
   struct {
@@ -165,11 +175,20 @@ weft_bypass_look BypassMaps::look(std::uint64_t id, std::uint32_t side) const {
   return static_cast<weft_bypass_look>(run.retval);
 }
 
-std::uint32_t bypass_program_id(const Pins& pins) {
-  const base::Fd link(bpf_obj_get((bypass_directory(pins) + "/" + kBypassLink).c_str()));
-  bpf_link_info info{};
-  __u32 length = sizeof info;
-  return link && bpf_obj_get_info_by_fd(link.get(), &info, &length) == 0 ? info.prog_id : 0;
+bool BypassMaps::sends() const {
+  __u32 program = 0, count = 1;
+  return bpf_prog_query(sockets_.get(), BPF_SK_MSG_VERDICT, 0, nullptr, &program, &count) || count;
+}
+
+Hook read_bypass_hook(const Pins& pins, const std::string& cgroup) {
+  return read_link("bypass_join", bypass_directory(pins) + "/" + kBypassLink, cgroup);
+}
+
+std::vector<Hook> read_all_hooks(const Pins& pins, const std::string& cgroup) {
+  auto hooks = read_hooks(pins, cgroup);
+  const auto bypass = BypassMaps::open(pins, Access::kReadOnly);
+  if (bypass.ok() && bypass->joining()) hooks.push_back(read_bypass_hook(pins, cgroup));
+  return hooks;
 }
 
 std::vector<std::string> bypass_queues(const BypassMaps& maps) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "abi/bypass.h"
+#include "agent/kernel/datapath.h"
 #include "agent/kernel/map.h"
 #include "agent/kernel/maps.h"
 
@@ -35,6 +36,11 @@ struct BypassPair {
 // Both cumulative over all CPUs, by enum weft_bypass_path.
 using BypassCounts = std::array<weft_bypass_count, WEFT_BYPASS_PATHS>;
 
+struct MapFill {
+  std::string name;
+  std::uint64_t entries = 0, capacity = 0;
+};
+
 struct BypassTarget {
   weft_bypass_target target{};
   weft_bypass_word word = WEFT_BYPASS_SAYS_NOTHING;
@@ -49,6 +55,7 @@ class BypassMaps {
   weft_bypass_mode mode() const;
   // One atomic store; live connections follow with their next message.
   void set_mode(weft_bypass_mode mode);
+  bool joining() const;  // new connections may join: the programs belong at their hooks
   void set_joining(bool joining);
   void set_limits(std::uint64_t credit, std::uint64_t node_limit);
 
@@ -59,8 +66,12 @@ class BypassMaps {
   absl::StatusOr<std::vector<BypassPair>> pairs() const;
   BypassCounts counts() const;
   weft_bypass_totals totals() const;
+  weft_bypass_knobs knobs() const;  // a copy
+  std::vector<MapFill> fills() const;
   // Whether anything is queued for that end; needs the program that is pinned beside the maps.
   weft_bypass_look look(std::uint64_t id, std::uint32_t side) const;
+  // Whether what joins gets the program that sends; true where the kernel cannot be asked.
+  bool sends() const;
   int readers_fd() const { return readers_.get(); }
 
  private:
@@ -71,7 +82,7 @@ class BypassMaps {
   HashMap<std::uint64_t, weft_bypass_pair> pairs_;
   HashMap<weft_bypass_target, std::uint64_t> services_;
   HashMap<std::uint64_t, std::uint64_t> workloads_;
-  base::Fd counts_, readers_, look_;
+  base::Fd counts_, readers_, look_, sockets_;
   std::uint64_t epoch_ = 0;
 };
 
@@ -79,6 +90,11 @@ class BypassMaps {
 // connections join with them. Errors name the verifier's reason; nothing is changed then. The mode
 // is as it was, off in new maps.
 absl::StatusOr<BypassMaps> load_bypass(const Pins& pins, const std::string& cgroup);
+
+// Where nobody new joins: takes the program away from the cgroup once nothing that joined is left;
+// until then it is needed, since connections leave and close by it. The maps stay, with their
+// counts. True: nothing is attached.
+absl::StatusOr<bool> detach_bypass(const Pins& pins);
 
 // What a weftd of another layout left: nobody new joins there, and what has no connection any more
 // is removed. Returns how many layouts are still in use.
@@ -94,8 +110,10 @@ std::vector<std::string> bypass_queues(const BypassMaps& maps);
 absl::Status uninstall_bypass(const Pins& pins,
                               const std::function<bool(const std::vector<std::string>&)>& waiting);
 
-// Of the program at the cgroup; 0: there is none.
-std::uint32_t bypass_program_id(const Pins& pins);
+// The link at the cgroup, "bypass_join", as read_hooks() tells those of the data path.
+Hook read_bypass_hook(const Pins& pins, const std::string& cgroup);
+// Those of the data path and, where connections may join, the bypass's.
+std::vector<Hook> read_all_hooks(const Pins& pins, const std::string& cgroup);
 
 std::string text_of(const weft_bypass_end& end);  // "10.0.0.1:80", "[fd00::1]:80"
 const char* name_of(weft_bypass_path path);       // "order", ...

@@ -75,9 +75,14 @@ absl::Status attach_join(const std::string& dir, int program, const std::string&
   return pin(link.get(), path);
 }
 
-absl::Status remove_bypass(const std::string& dir) {
+// By name: a link whose last pin goes lives on until its inode is freed.
+void detach_join(const std::string& dir) {
   if (const base::Fd link(bpf_obj_get((dir + "/" + kBypassLink).c_str())); link)
     bpf_link_detach(link.get());
+}
+
+absl::Status remove_bypass(const std::string& dir) {
+  detach_join(dir);
   return remove_pins(dir);
 }
 
@@ -117,7 +122,26 @@ bool has_pairs(const std::string& dir) {
   return map && bpf_map_get_next_key(map.get(), nullptr, &id) == 0;
 }
 
+// A client whose server stayed out, or a socket that was disconnected and is to connect again, is
+// in the map without a pair. What cannot be read is in use.
+bool has_sockets(const std::string& dir) {
+  const base::Fd map(bpf_obj_get((dir + "/weft_bypass_sockets").c_str()));
+  weft_bypass_key key;
+  return !map || bpf_map_get_next_key(map.get(), nullptr, &key) == 0 || errno != ENOENT;
+}
+
 }  // namespace
+
+absl::StatusOr<bool> detach_bypass(const Pins& pins) {
+  const std::string dir = bypass_directory(pins), link = dir + "/" + kBypassLink;
+  if (!exists(link)) return true;
+  if (has_pairs(dir) || has_sockets(dir)) return false;
+  wait_for_grace_period();  // whoever was just about to join has, or has not
+  if (has_pairs(dir) || has_sockets(dir)) return false;
+  detach_join(dir);
+  if (unlink(link.c_str())) return absl::ErrnoToStatus(errno, "cannot remove " + link);
+  return true;
+}
 
 absl::StatusOr<std::size_t> retire_other_bypasses(const Pins& pins) {
   std::size_t in_use = 0;

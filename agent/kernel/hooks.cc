@@ -92,14 +92,11 @@ const std::vector<std::string>& hook_names() {
   return *names;
 }
 
-namespace {
-
-Hook read_hook(const Pins& pins, const HookType& type, const std::string& cgroup,
-               std::uint64_t wanted) {
+Hook read_link(const std::string& name, const std::string& pin, const std::string& cgroup) {
   Hook hook;
-  hook.name = type.name;
+  hook.name = name;
   hook.cgroup = cgroup;
-  const base::Fd link(bpf_obj_get(pins.link(type.name).c_str()));
+  const base::Fd link(bpf_obj_get(pin.c_str()));
   if (!link) return hook;
   const auto info = link_info(link.get());
   if (!info.ok()) return hook;
@@ -108,22 +105,19 @@ Hook read_hook(const Pins& pins, const HookType& type, const std::string& cgroup
   hook.program_id = info->prog_id;
   hook.cgroup_id = info->cgroup.cgroup_id;
   // A link whose cgroup died says 0: attached to nothing, as peers' status has failed to tell.
-  hook.effective = hook.cgroup_id != 0 && (!wanted || hook.cgroup_id == wanted);
+  hook.effective = hook.cgroup_id != 0 && (cgroup.empty() || hook.cgroup_id == cgroup_id(cgroup));
   return hook;
 }
 
-}  // namespace
-
 std::vector<Hook> read_hooks(const Pins& pins, const std::string& cgroup) {
   std::vector<Hook> hooks;
-  const std::uint64_t wanted = cgroup.empty() ? 0 : cgroup_id(cgroup);
-  for (const auto& type : kHooks) {
-    hooks.push_back(read_hook(pins, type, cgroup, wanted));
-    if (!cgroup.empty() && !wanted) hooks.back().effective = false;  // there is no such cgroup
-  }
+  for (const auto& type : kHooks)
+    hooks.push_back(read_link(type.name, pins.link(type.name), cgroup));
   return hooks;
 }
 
-Hook read_proxy_hook(const Pins& pins) { return read_hook(pins, kSockoptHook, "", 0); }
+Hook read_proxy_hook(const Pins& pins) {
+  return read_link(kSockoptHook.name, pins.link(kSockoptHook.name), "");
+}
 
 }  // namespace weft::kernel

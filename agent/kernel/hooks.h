@@ -11,6 +11,8 @@
 
 namespace weft::kernel {
 
+struct Hook;  // datapath.h
+
 struct HookType {
   const char* name;     // as people and pins call it
   const char* program;  // function in bpf/
@@ -24,6 +26,8 @@ inline constexpr HookType kSockoptHook{"getsockopt", "weft_getsockopt", BPF_CGRO
 // else makes and pins a new one before the old goes.
 absl::Status attach_hook(const Pins& pins, const HookType& hook, int program,
                          const std::string& cgroup);
+// The pinned link as it is, whoever made it; without `cgroup` any living one is fine.
+Hook read_link(const std::string& name, const std::string& pin, const std::string& cgroup);
 // Absent is fine.
 absl::Status detach_hook(const Pins& pins, const HookType& hook);
 

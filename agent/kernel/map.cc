@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
+#include <unordered_set>
 
 namespace weft::kernel::internal {
 namespace {
@@ -76,6 +78,27 @@ absl::Status lookup(const RawMap& map, const void* key, void* value) {
   return absl::OkStatus();
 }
 
+namespace {
+
+constexpr int kNotSupported = 524;  // the kernel's ENOTSUPP, which no header has
+
+// An entry that goes while it is the cursor makes the kernel begin anew: nobody is visited twice.
+void for_each_singly(
+    const RawMap& map, std::size_t key_size, std::size_t value_size,
+    const std::function<void(const std::byte* key, const std::byte* value)>& visit) {
+  std::vector<std::byte> key(key_size), next(key_size), value(value_size);
+  std::unordered_set<std::string> seen;
+  for (std::uint32_t i = 0; i < map.max_entries; ++i) {
+    if (bpf_map_get_next_key(map.fd.get(), i ? key.data() : nullptr, next.data())) return;
+    key.swap(next);
+    if (seen.emplace(reinterpret_cast<const char*>(key.data()), key_size).second &&
+        bpf_map_lookup_elem(map.fd.get(), key.data(), value.data()) == 0)
+      visit(key.data(), value.data());
+  }
+}
+
+}  // namespace
+
 absl::Status for_each(const RawMap& map, std::size_t key_size, std::size_t value_size,
                       const std::function<void(const std::byte*, const std::byte*)>& visit) {
   LIBBPF_OPTS(bpf_map_batch_opts, options);
@@ -93,6 +116,10 @@ absl::Status for_each(const RawMap& map, std::size_t key_size, std::size_t value
       keys.resize(room * key_size);
       values.resize(room * value_size);
       continue;
+    }
+    if (error == kNotSupported && first) {
+      for_each_singly(map, key_size, value_size, visit);
+      return absl::OkStatus();
     }
     if (error && error != ENOENT) return map_error(map, "cannot read", error);
     for (std::uint32_t i = 0; i < count; ++i)

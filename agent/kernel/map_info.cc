@@ -2,14 +2,14 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dirent.h>
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
-#include <memory>
+#include <optional>
 
+#include "agent/kernel/bypass_pins.h"
 #include "agent/kernel/maps.h"
+#include "agent/kernel/pins.h"
 #include "mesh/base/text.h"
 
 namespace weft::kernel {
@@ -26,15 +26,9 @@ std::uint64_t memory_of(int fd) {
   return 0;
 }
 
-std::uint64_t count_hash(int fd, const bpf_map_info& info) {
-  std::vector<char> key(info.key_size), next(info.key_size);
+std::uint64_t count_hash(const internal::RawMap& map, const bpf_map_info& info) {
   std::uint64_t count = 0;
-  for (int result = bpf_map_get_next_key(fd, nullptr, next.data());
-       result == 0 && count < info.max_entries;
-       result = bpf_map_get_next_key(fd, key.data(), next.data())) {
-    ++count;
-    key.swap(next);
-  }
+  (void)internal::for_each(map, info.key_size, info.value_size, [&](auto, auto) { ++count; });
   return count;
 }
 
@@ -60,36 +54,58 @@ std::string map_type_name(unsigned type) {
   return text ? text : "type " + std::to_string(type);
 }
 
+namespace {
+
+bool is_hash(unsigned type) {
+  return type == BPF_MAP_TYPE_HASH || type == BPF_MAP_TYPE_LRU_HASH ||
+         type == BPF_MAP_TYPE_SOCKHASH;
+}
+
+// Of these every entry is there from the start: they are never more or less full.
+bool is_always_whole(const std::string& name, unsigned type) {
+  return type == BPF_MAP_TYPE_PERCPU_ARRAY || name == "weft_meta" || name == "weft_proxy_state" ||
+         (type == BPF_MAP_TYPE_ARRAY && name.starts_with("weft_bypass_"));
+}
+
+// Nothing where that is no map, or is gone.
+std::optional<MapSummary> summarise_pin(const Maps& maps, const std::string& dir,
+                                        const std::string& name) {
+  internal::RawMap map{base::Fd(bpf_obj_get((dir + "/" + name).c_str())), 0, name};
+  bpf_map_info info{};
+  __u32 length = sizeof info;
+  if (!map.fd || bpf_obj_get_info_by_fd(map.fd.get(), &info, &length)) return std::nullopt;
+  map.max_entries = info.max_entries;
+  MapSummary summary;
+  summary.name = name;
+  summary.type = map_type_name(info.type);
+  summary.id = info.id;
+  summary.key_size = info.key_size;
+  summary.value_size = info.value_size;
+  summary.max_entries = info.max_entries;
+  summary.bytes = memory_of(map.fd.get());
+  if (is_always_whole(name, info.type)) {
+    summary.entries = info.max_entries;
+    return summary;
+  }
+  if (is_hash(info.type)) summary.entries = count_hash(map, info);
+  if (info.type == BPF_MAP_TYPE_ARRAY) summary.entries = count_array(maps, name);
+  // An LRU is meant to be full.
+  if (summary.max_entries && info.type != BPF_MAP_TYPE_LRU_HASH)
+    summary.pressure = static_cast<double>(summary.entries) / summary.max_entries;
+  return summary;
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<MapSummary>> summarise(const Pins& pins) {
   auto maps = Maps::open(pins, Access::kReadOnly);
   if (!maps.ok()) return maps.status();
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(pins.maps().c_str()), closedir);
-  if (!dir) return absl::ErrnoToStatus(errno, "cannot list " + pins.maps());
   std::vector<MapSummary> summaries;
-  while (const dirent* entry = readdir(dir.get())) {
-    if (entry->d_name[0] == '.') continue;
-    const base::Fd fd(bpf_obj_get(pins.map(entry->d_name).c_str()));
-    bpf_map_info info{};
-    __u32 length = sizeof info;
-    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length)) continue;
-    MapSummary summary;
-    summary.name = entry->d_name;
-    summary.type = map_type_name(info.type);
-    summary.id = info.id;
-    summary.key_size = info.key_size;
-    summary.value_size = info.value_size;
-    summary.max_entries = info.max_entries;
-    summary.bytes = memory_of(fd.get());
-    if (info.type == BPF_MAP_TYPE_HASH) summary.entries = count_hash(fd.get(), info);
-    if (info.type == BPF_MAP_TYPE_ARRAY) summary.entries = count_array(*maps, summary.name);
-    // Of these every entry is there from the start: they are never more or less full.
-    if (info.type == BPF_MAP_TYPE_PERCPU_ARRAY || summary.name == "weft_meta" ||
-        summary.name == "weft_proxy_state")
-      summary.entries = info.max_entries;
-    else if (summary.max_entries)
-      summary.pressure = static_cast<double>(summary.entries) / summary.max_entries;
-    summaries.push_back(std::move(summary));
-  }
+  for (const auto& dir : {pins.maps(), bypass_directory(pins)})
+    for (const auto& name : list_pins(dir))
+      if (name.starts_with("weft_"))  // beside the bypass's maps lie a program and a link
+        if (auto summary = summarise_pin(*maps, dir, name))
+          summaries.push_back(*std::move(summary));
   std::sort(summaries.begin(), summaries.end(),
             [](const MapSummary& a, const MapSummary& b) { return a.name < b.name; });
   return summaries;

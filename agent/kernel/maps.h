@@ -76,7 +76,7 @@ absl::StatusOr<std::array<std::uint64_t, WEFT_EVENT_COUNT>> read_events(const Pi
 const char* event_label(weft_event event);
 const char* event_help(weft_event event);
 
-// For `weftctl map`: everything pinned below maps/, whatever it is.
+// For `weftctl map`.
 struct MapSummary {
   std::string name;
   std::string type;  // "hash", "array", ...
@@ -87,6 +87,7 @@ struct MapSummary {
   double pressure = 0;        // share of max_entries in use; 0 where it cannot change
   std::uint64_t bytes = 0;    // memory charged by the kernel (fdinfo memlock)
 };
+// Those of the data path, and of the bypass where it was loaded.
 absl::StatusOr<std::vector<MapSummary>> summarise(const Pins& pins);
 
 // Runs the decision of connect() on the live maps through the pinned weft_why program. Needs root.

@@ -42,7 +42,7 @@ void begin_life(weft_service_state& state) {
 // One operation at a time, but for runs of hash upserts, which write() batches.
 class Apply {
  public:
-  explicit Apply(Maps& maps) : maps_(maps) {}
+  Apply(Maps& maps, const MapWriter::BreakerRemoved& removed) : maps_(maps), removed_(removed) {}
 
   absl::Status operator()(const BeginGeneration& op) {
     auto& meta = maps_.meta.at(0);
@@ -111,11 +111,12 @@ class Apply {
     return value->service == op.index ? maps_.frontends.erase(op.key) : absl::OkStatus();
   }
   absl::Status operator()(const ClearEndpoint& op) {
-    const auto word = load(maps_.endpoints.at(op.id).word);
+    const auto endpoint = maps_.endpoints.at(op.id);
     store(maps_.endpoints.at(op.id).word, 0);
     // The life ends here: sockets that outlive it charge nobody.
     __atomic_fetch_add(&maps_.endpoint_states.at(op.id).incarnation, 1, __ATOMIC_RELEASE);
-    leave_rotation(maps_, op.id, weft_endpoint_service(word));
+    const auto told = leave_rotation(maps_, op.id, weft_endpoint_service(endpoint.word));
+    if (told && removed_) removed_(*told, endpoint);
     return absl::OkStatus();
   }
   absl::Status operator()(const ClearRecord& op) {
@@ -129,6 +130,7 @@ class Apply {
 
  private:
   Maps& maps_;
+  const MapWriter::BreakerRemoved& removed_;
 };
 
 // The run of operations of type Op at the front of `ops`, as keys and values.
@@ -148,7 +150,7 @@ std::size_t collect(std::span<const MapOp> ops, std::vector<K>& keys, std::vecto
 }  // namespace
 
 absl::Status MapWriter::write(std::span<const MapOp> ops) {
-  Apply apply(maps_);
+  Apply apply(maps_, removed_);
   while (!ops.empty()) {
     std::size_t done = 1;
     absl::Status status;

@@ -4,6 +4,7 @@
 #include <absl/status/status.h>
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "agent/kernel/maps.h"
@@ -23,11 +24,17 @@ class MapSink {
 // Array entries are memory stores; hash entries go in batches.
 class MapWriter : public MapSink {
  public:
-  explicit MapWriter(Maps& maps) : maps_(maps) {}
+  // Called where an endpoint leaves whose breaker is not closed, before its service's name may go.
+  using BreakerRemoved =
+      std::function<void(const weft_transition& told, const weft_endpoint& endpoint)>;
+
+  explicit MapWriter(Maps& maps, BreakerRemoved removed = {})
+      : maps_(maps), removed_(std::move(removed)) {}
   absl::Status write(std::span<const reconcile::MapOp> ops) override;
 
  private:
   Maps& maps_;
+  BreakerRemoved removed_;
 };
 
 // Returns when every program that was running at the call has ended: nobody holds an old range or

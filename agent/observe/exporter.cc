@@ -157,6 +157,10 @@ void Exporter::refresh_hash_counts(Clock::time_point now) {
   frontends_ = count(maps_.frontends);
   labels_ = count(maps_.labels);
   affinities_ = count(maps_.affinities);
+  bypass_maps_.clear();
+  if (const auto maps = kernel::BypassMaps::open(pins_, kernel::Access::kReadOnly); maps.ok())
+    for (const auto& map : maps->fills())
+      bypass_maps_.push_back({map.name, map.entries, map.capacity});
   counted_ = true;
   counted_at_ = now;
 }
@@ -178,6 +182,7 @@ void Exporter::add_maps(Readings& readings) const {
                    {"weft_labels", labels_, maps_.labels.max_entries()},
                    {"weft_affinities", affinities_, maps_.affinities.max_entries()},
                    {"weft_workloads", readings.workloads.enrolled, maps_.workloads.max_entries()}};
+  readings.maps.insert(readings.maps.end(), bypass_maps_.begin(), bypass_maps_.end());
 }
 
 }  // namespace weft::observe

@@ -45,6 +45,7 @@ class Exporter {
   Series series_;
   bool named_ = false;
   std::uint64_t named_generation_ = 0;
+  std::vector<MapReading> bypass_maps_;
   std::uint64_t names_ = 0, frontends_ = 0, labels_ = 0, affinities_ = 0;  // entries
   bool counted_ = false;
   Clock::time_point counted_at_{};

@@ -82,11 +82,13 @@ enum class Family {
 enum class FamilyType { kCounter, kGauge, kHistogram };
 const char* to_text(FamilyType type);  // "counter", "gauge", "histogram"
 
+using Labels = std::array<const char*, 22>;  // up to the first null
+
 struct FamilyInfo {
   Family family;
   const char* name;
   FamilyType type;
-  std::array<const char*, 22> labels;  // up to the first null
+  Labels labels;
   const char* help;
 
   std::size_t label_count() const;

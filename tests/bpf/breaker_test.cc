@@ -346,6 +346,28 @@ TEST_F(Breaker, ForgetsAnEndpointThatLeaves) {
   EXPECT_TRUE(kernel::miscounted(node_.maps()).empty());
 }
 
+TEST_F(Breaker, TellsOfAnEndpointThatLeavesWhileItsBreakerIsOpen) {
+  const auto good = listen_on("127.0.0.1");
+  apply(service({"127.0.0.1", "127.0.0.2", "127.0.0.3"}));
+  while (breaker("127.0.0.2") != WEFT_BREAKER_OPEN) dial(kService);
+  const auto open = id("127.0.0.2"), closed = id("127.0.0.1");
+  std::vector<weft_transition> all;
+  kernel::MapWriter writer(node_.maps(), [&](const auto& told, const auto& was) {
+    all.push_back(told);
+    EXPECT_EQ(compile::from_abi(was.addr).to_text(), "127.0.0.2");
+    EXPECT_EQ(weft_endpoint_port(was.word), htons(8080));
+  });
+  const std::vector<reconcile::MapOp> ops{reconcile::ClearEndpoint{closed},
+                                          reconcile::ClearEndpoint{open}};
+  ASSERT_TRUE(writer.write(ops).ok());
+  ASSERT_TRUE(writer.write(ops).ok()) << "as a plan that is tried again";
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(weft_breaker_state(all[0].from), unsigned{WEFT_BREAKER_OPEN});
+  EXPECT_EQ(weft_breaker_state(all[0].to), unsigned{WEFT_BREAKER_CLOSED});
+  EXPECT_EQ(all[0].reason, unsigned{WEFT_BREAKER_REMOVED});
+  EXPECT_EQ(all[0].endpoint, open);
+}
+
 TEST_F(Breaker, FindsAndMendsAWrongCount) {
   apply(service({"127.0.0.1", "127.0.0.2"}));
   total().ejected = 7;

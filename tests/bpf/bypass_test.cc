@@ -1,6 +1,8 @@
 // The rules of the bypass, one by one, on real sockets.
 #include <sys/ioctl.h>
 
+#include <filesystem>
+
 #include "tests/bpf/bypass_fixture.h"
 
 namespace weft::tests {
@@ -147,6 +149,61 @@ TEST_F(BypassTest, ConnectionsOfAnotherLayoutGoOnAsTheyJoinedAndNewOnesJoinHere)
   exchange(after);
   after = {};
   EXPECT_TRUE(eventually([&] { return *kernel::retire_other_bypasses(node_.pins()) == 0; }));
+}
+
+TEST_F(BypassTest, TheJoinProgramGoesWithTheLastConnectionThatJoinedAndComesBack) {
+  auto joined = connect_here();
+  say(joined.client, "ask");
+  maps_->set_joining(false);
+  maps_->set_mode(WEFT_BYPASS_OFF);
+  EXPECT_FALSE(*kernel::detach_bypass(node_.pins()));
+  EXPECT_EQ(hear(joined.server), "ask");
+  // Both ends leave the map by their packets; the pair goes when they close, and only then.
+  for (int turn = 0; turn < 3; ++turn) {
+    say(joined.server, "by tcp");
+    EXPECT_EQ(hear(joined.client), "by tcp");
+    say(joined.client, "by tcp");
+    EXPECT_EQ(hear(joined.server), "by tcp");
+  }
+  EXPECT_FALSE(*kernel::detach_bypass(node_.pins()));
+  EXPECT_TRUE(kernel::read_bypass_hook(node_.pins(), node_.cgroup()).effective);
+
+  joined = {};
+  EXPECT_TRUE(eventually([&] { return *kernel::detach_bypass(node_.pins()); }));
+  EXPECT_FALSE(kernel::read_bypass_hook(node_.pins(), node_.cgroup()).attached);
+  EXPECT_TRUE(*kernel::detach_bypass(node_.pins())) << "and again";
+  const auto pairs_so_far = maps_->totals().pairs;
+  auto plain = connect_here();
+  say(plain.client, "plain");
+  EXPECT_EQ(hear(plain.server), "plain");
+  EXPECT_EQ(maps_->totals().pairs, pairs_so_far);
+
+  ASSERT_TRUE(kernel::load_bypass(node_.pins(), node_.cgroup()).ok());
+  maps_->set_mode(WEFT_BYPASS_ON);
+  auto again = connect_here();
+  say(again.client, "joined");
+  EXPECT_EQ(hear(again.server), "joined");
+  EXPECT_EQ(maps_->totals().pairs, pairs_so_far + 1);
+}
+
+// Its server's listener is of another cgroup: it has joined alone, and leaves with a packet.
+TEST_F(BypassTest, TheJoinProgramStaysForAClientThatJoinedAlone) {
+  const auto outside = std::filesystem::path(node_.cgroup()).parent_path();
+  ASSERT_TRUE(enter_cgroup(outside));
+  const auto listener = listen_here();
+  ASSERT_TRUE(enter_cgroup(node_.cgroup()));
+  auto [client, server] = connect_to(listener);
+  maps_->set_joining(false);
+  maps_->set_mode(WEFT_BYPASS_OFF);
+  ASSERT_TRUE(maps_->pairs()->empty());
+  EXPECT_FALSE(*kernel::detach_bypass(node_.pins()));
+  say(client, "ask");
+  EXPECT_EQ(hear(server), "ask");
+  say(server, "answer");
+  EXPECT_EQ(hear(client), "answer");
+  EXPECT_TRUE(eventually([&] { return *kernel::detach_bypass(node_.pins()); }));
+  say(client, "by tcp");
+  EXPECT_EQ(hear(server), "by tcp");
 }
 
 TEST_F(BypassTest, UninstallWaitsForWhatIsQueuedAndNamesTheConnection) {

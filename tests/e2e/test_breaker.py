@@ -204,6 +204,27 @@ class Told(BreakerTest):
             [v for n, has, v in samples if n == "weft_breaker_state" and has["service"] == "web"], [0]
         )
 
+    def test_an_open_breaker_that_goes_with_its_endpoint_is_told(self):
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "600s"})
+        endpoint = f"{self.node['c'].v4}:{PORT}"
+        self.down("c")
+        self.names(ADDRESS, 9)
+        self.assertEqual(self.breaker("c")["state"], "open")
+        self.apply({"consecutiveLocalOriginFailures": 1}, pods=("a", "b"))
+        self.weftd.wait_log(f"endpoint={endpoint} from=open to=closed reason=removed")
+
+        def count(**labels):
+            return int(self.weftd.metrics().sum("weft_breaker_transitions_total", **labels))
+
+        wait_until(lambda: count(reason="removed"), 30, "it is counted")
+        done = self.weftd.ctl_raw("-j", "event", "watch", "--history", "--count", str(count()))
+        told = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual(
+            (told["endpoint"], told["from"], told["to"], told["reason"]),
+            (endpoint, "open", "closed", "removed"),
+        )
+        self.assertEqual(told["service"], SERVICE)
+
     def asked(self, pid):
         """Its socket to the agent is there: it waits for an answer."""
         done = subprocess.run(

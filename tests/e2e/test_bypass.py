@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The same-node bypass as its users meet it: modes, words of services and pods, weft-proxy, ends."""
 
+import os
 import socket
 import time
 
@@ -129,6 +130,49 @@ class On(BypassTest):
         self.assertGreater(samples.sum("weft_bypass_connections_total"), 0)
         self.assert_well(job)
 
+    def test_status_and_audit_know_the_bypass_hook(self):
+        (hook,) = [h for h in self.weftd.ctl("status")["hooks"] if h["name"] == "bypass_join"]
+        self.assertTrue(hook["attached"])
+        self.assertEqual(hook["cgroup"], self.node.cgroup)
+        self.assertGreater(hook["link_id"], 0)
+        self.assertIn("bypass_join", {p["hook"] for p in self.weftd.ctl("prog", "list")})
+        self.weftd.ctl("audit")
+        elsewhere = self.weftd.ctl_raw("audit", "--cgroup", os.path.dirname(self.node.cgroup))
+        self.assertIn("hook bypass_join hangs on another cgroup", elsewhere.stdout)
+        self.weftd.kill9()
+        os.unlink(next(path for path in self.node.pinned() if path.endswith("/join")))
+        done = self.weftd.ctl_raw("audit")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("hook bypass_join is not attached", done.stdout)
+        self.weftd.start()
+        self.wait_mode("on")
+        self.weftd.ctl("audit")
+
+    def test_its_maps_are_listed_dumped_and_measured(self):
+        job = self.hold(WEB)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        maps = {row["name"]: row for row in self.weftd.ctl("status")["maps"]}
+        self.assertEqual(maps["weft_bypass_pairs"]["entries"], 1)
+        self.assertGreater(maps["weft_bypass_pairs"]["pressure"], 0)
+        self.assertEqual(maps["weft_bypass_sockets"]["entries"], 2)
+        self.assertIn("weft_bypass_knobs", {row["name"] for row in self.weftd.ctl("map", "list")})
+        (pair,) = self.weftd.ctl("map", "dump", "bypass_pairs")
+        sockets = self.weftd.ctl("map", "dump", "weft_bypass_sockets")
+        self.assertEqual(
+            {(s["id"], s["cookie"]) for s in sockets},
+            {(pair["id"], pair["client_cookie"]), (pair["id"], pair["server_cookie"])},
+        )
+        (knobs,) = self.weftd.ctl("map", "dump", "bypass_knobs")
+        self.assertEqual((knobs["mode"], knobs["joining"]), ("on", True))
+        (said,) = self.weftd.ctl("map", "dump", "bypass_services")
+        self.assertEqual((said["address"], said["says"]), (self.node["b"].v4, "off"))
+        for name in ("counts", "local", "totals", "workloads"):
+            self.weftd.ctl("map", "dump", f"bypass_{name}")
+        self.assertGreater(
+            self.weftd.metrics().sum("weft_map_capacity", map="weft_bypass_pairs"), 0
+        )
+        self.assert_well(job)
+
     def test_the_agents_death_and_return_change_nothing(self):
         job = self.hold(WEB, 0.001)
         wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
@@ -156,6 +200,30 @@ class On(BypassTest):
         self.weftd.restart()
         self.wait_mode("on")
         self.assert_well(job)
+        self.assert_well(self.hold(WEB))
+
+    def test_off_lets_go_of_its_program_with_the_last_connection(self):
+        def join_pins():
+            return [path for path in self.node.pinned() if path.endswith("/join")]
+
+        def reason():
+            return self.weftd.ctl("status")["bypass"]["reason"]
+
+        job = self.hold(WEB)
+        wait_until(lambda: "bypass" in self.ways("test/web"), 30, "redirected")
+        self.weftd.flags = ["--bypass", "off", "--proxy", "off"]
+        self.weftd.restart()
+        self.addCleanup(self.weftd.start)
+        self.addCleanup(self.weftd.stop)
+        self.addCleanup(setattr, self.weftd, "flags", self.FLAGS)
+        self.wait_mode("off")
+        wait_until(lambda: "until the connections" in reason(), 30, "it says why it stays")
+        self.assertTrue(join_pins())
+        hooks = {hook["name"] for hook in self.weftd.ctl("status")["hooks"]}
+        self.assertNotIn("bypass_join", hooks, "it is off")
+        self.assert_well(job)
+        wait_until(lambda: not join_pins() and not reason(), 30, "the program is detached")
+        self.weftd.ctl("audit")
         self.assert_well(self.hold(WEB))
 
     def test_uninstall_waits_for_a_reader_and_names_its_connection(self):
