@@ -11,6 +11,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define ENOENT 2
+#define EACCES 13
 #define EINVAL 22
 #define ENOPROTOOPT 92
 #define ENETUNREACH 101

@@ -74,7 +74,7 @@ Json dump_service_states(const Context&, const kernel::Maps& maps) {
 Json spares_of(std::span<std::uint64_t> slots, std::uint32_t base, std::uint32_t count) {
   Json spares = Json::array();
   const std::uint64_t first = std::uint64_t{base} + WEFT_SLOT_HEADER + count;
-  const std::uint32_t all = weft_slot_low(slots[base + WEFT_SLOT_HEADER - 1]);
+  const std::uint32_t all = weft_spares_count(slots[base + WEFT_SLOT_HEADER - 1]);
   for (std::uint64_t at = first; at < first + all && at < slots.size(); ++at)
     spares.push_back(weft_slot_low(slots[at]));
   return spares;

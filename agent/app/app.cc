@@ -59,7 +59,7 @@ class App {
         listener_(place.listener),
         datapath_(std::move(datapath)),
         writer_(datapath_->maps(),
-                [this](const auto& told, const auto& was) { breakers_.left(told, was); }),
+                [this](const auto& told, const auto& was) { breakers_.moved(told, was); }),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
                     {options_.region, options_.zone, options_.node_name}, options_.proxy != "off"),

@@ -98,13 +98,13 @@ std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told)
   return add(told, endpoint, *info);
 }
 
-void Breakers::left(const weft_transition& told, const weft_endpoint& endpoint) {
+void Breakers::moved(const weft_transition& told, const weft_endpoint& endpoint) {
   ejected_.erase(told.endpoint);
   const auto info = maps_.names.lookup(told.service);
   if (!info.ok()) return;
-  add(told, endpoint, *info);
+  const auto event = add(told, endpoint, *info);
   answer_waiting();
-  touched_({});
+  touched_({{event.namespace_name, event.service}});
 }
 
 observe::BreakerEvent Breakers::add(const weft_transition& told, const weft_endpoint& endpoint,

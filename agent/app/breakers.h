@@ -38,8 +38,9 @@ class Breakers {
   // What a proxy has done to a breaker; the kernel tells of its own.
   void hear(const weft_transition& told);
 
-  // An endpoint has left while its breaker was not closed.
-  void left(const weft_transition& told, const weft_endpoint& endpoint);
+  // The maps were written: an endpoint has left while its breaker was not closed, or is ready
+  // again.
+  void moved(const weft_transition& told, const weft_endpoint& endpoint);
 
   // As an operator or the control plane says. NotFound where an id is in use by nobody.
   absl::StatusOr<std::vector<observe::BreakerEvent>> carry_out(const observe::BreakerOrder& order);

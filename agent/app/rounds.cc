@@ -7,6 +7,7 @@
 
 #include "agent/app/looks.h"
 #include "agent/kernel/affinity.h"
+#include "agent/kernel/breaker.h"
 #include "agent/kernel/capture.h"
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
@@ -45,6 +46,8 @@ void Rounds::expire() {
 
 void Rounds::look_for_neighbours() {
   background_.post([this] {
+    // Programs that were under way when an endpoint left may have counted for it.
+    kernel::recount_ejected(maps_);
     auto found = std::make_shared<std::vector<node::Neighbour>>(
         neighbours_of({options_.bpffs}, options_.cgroup));
     boost::asio::post(control_, [this, found] { tell(std::move(*found)); });

@@ -10,8 +10,8 @@ namespace weft::app {
 // How long the map writes themselves took: what a slow apply is asked first.
 class TimedSink : public kernel::MapSink {
  public:
-  TimedSink(kernel::Maps& maps, kernel::MapWriter::BreakerRemoved removed)
-      : writer_(maps, std::move(removed)) {}
+  TimedSink(kernel::Maps& maps, kernel::MapWriter::BreakerMoved moved)
+      : writer_(maps, std::move(moved)) {}
   absl::Status write(std::span<const reconcile::MapOp> ops) override {
     const auto begin = std::chrono::steady_clock::now();
     auto status = writer_.write(ops);

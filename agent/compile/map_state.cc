@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include <cstring>
+#include <unordered_set>
 
 namespace weft::compile {
 namespace {
@@ -84,12 +85,26 @@ weft_service_info info_of(const model::ServiceKey& service, const PlacedPort& po
   return info;
 }
 
+namespace {
+
+std::uint32_t last_priority_in_rotation(const PlacedPort& port) {
+  const std::unordered_set<std::uint32_t> rotation(port.slots.begin(), port.slots.end());
+  std::uint32_t last = 0;
+  for (const auto& endpoint : port.endpoints)
+    if (endpoint.priority > last && rotation.contains(endpoint.id)) last = endpoint.priority;
+  return last;
+}
+
+}  // namespace
+
 std::vector<std::uint64_t> range_words(const PlacedPort& port) {
   std::vector<std::uint64_t> words;
   words.reserve(port.range_length());
   words.push_back(weft_slot_make(port.index, port.affinity_seconds));
   words.push_back(port.generation);
-  words.push_back(weft_slot_make(port.index, static_cast<std::uint32_t>(port.spares.size())));
+  words.push_back(
+      weft_slot_make(port.index, weft_spares_make(static_cast<std::uint32_t>(port.spares.size()),
+                                                  last_priority_in_rotation(port))));
   for (const auto id : port.slots) words.push_back(weft_slot_make(port.index, id));
   for (const auto id : port.spares) words.push_back(weft_slot_make(port.index, id));
   return words;

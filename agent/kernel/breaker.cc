@@ -59,6 +59,14 @@ bool enter_epoch(weft_endpoint_state& state, std::uint32_t epoch) {
   return true;
 }
 
+// No failure in a row is left, of whatever kind.
+void end_failures(weft_endpoint_state& state) {
+  __atomic_store_n(&state.consecutive, 0u, __ATOMIC_RELEASE);
+  store(state.failing_since_ms, 0);
+  __atomic_store_n(&state.consecutive_5xx, 0u, __ATOMIC_RELEASE);
+  __atomic_store_n(&state.consecutive_gateway, 0u, __ATOMIC_RELEASE);
+}
+
 // Endpoints that count as ejected, by service index.
 std::unordered_map<std::uint32_t, std::uint32_t> count_ejected(const Maps& maps) {
   std::unordered_map<std::uint32_t, std::uint32_t> ejected;
@@ -106,12 +114,7 @@ std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoin
     next = word_after(seen, verdict, now);
   } while (!exchange(state, seen, next));
   if (counts(seen) && !counts(next)) one_ejected_less(maps.service_states.at(service));
-  if (verdict.action != Verdict::Action::kOpen) {
-    __atomic_store_n(&state.consecutive, 0u, __ATOMIC_RELEASE);
-    store(state.failing_since_ms, 0);
-    __atomic_store_n(&state.consecutive_5xx, 0u, __ATOMIC_RELEASE);
-    __atomic_store_n(&state.consecutive_gateway, 0u, __ATOMIC_RELEASE);
-  }
+  if (verdict.action != Verdict::Action::kOpen) end_failures(state);
   return weft_transition{.at_ns = now * 1000000,
                          .from = seen,
                          .to = next,
@@ -136,6 +139,29 @@ std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t en
                          .endpoint = endpoint,
                          .incarnation = state.incarnation,
                          .reason = WEFT_BREAKER_REMOVED};
+}
+
+std::optional<weft_transition> come_back(const Maps& maps, std::uint32_t endpoint,
+                                         std::uint32_t service) {
+  auto& state = maps.endpoint_states.at(endpoint);
+  end_failures(state);
+  std::uint64_t seen = load(state.breaker), next = 0, now = 0;
+  do {
+    const auto reason = weft_breaker_reason(seen);
+    if (weft_breaker_state(seen) == WEFT_BREAKER_CLOSED || reason == WEFT_BREAKER_OPERATOR ||
+        reason == WEFT_BREAKER_CLUSTER)
+      return std::nullopt;
+    now = now_ms();
+    next = weft_breaker_make(WEFT_BREAKER_CLOSED, reason, 0, weft_breaker_ejections(seen), now);
+  } while (!exchange(state, seen, next));
+  if (counts(seen)) one_ejected_less(maps.service_states.at(service));
+  return weft_transition{.at_ns = now * 1000000,
+                         .from = seen,
+                         .to = next,
+                         .service = service,
+                         .endpoint = endpoint,
+                         .incarnation = state.incarnation,
+                         .reason = WEFT_BREAKER_READY};
 }
 
 void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service) {

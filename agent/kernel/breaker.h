@@ -39,6 +39,11 @@ std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t en
                                               std::uint32_t service);
 // It takes no new connections for now: it stays out, but what the service may spare is for others.
 void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service);
+// It is ready again: whoever says so has looked, so what its connections did before counts no more,
+// only how often it was out. What a person or the control plane opened stays so. What was changed,
+// if anything was.
+std::optional<weft_transition> come_back(const Maps& maps, std::uint32_t endpoint,
+                                         std::uint32_t service);
 // It begins to warm up, unless its breaker holds it out.
 void begin_warmup(weft_endpoint_state& state);
 

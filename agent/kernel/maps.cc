@@ -85,7 +85,7 @@ bool read_slots(const Maps& maps, std::uint32_t base, std::uint32_t count, Place
   if (weft_slot_owner(slots[base]) != port.index) return false;
   const std::uint64_t tail = slots[base + WEFT_SLOT_HEADER - 1];
   if (weft_slot_owner(tail) != port.index) return false;
-  const std::uint64_t all = std::uint64_t{count} + weft_slot_low(tail);
+  const std::uint64_t all = std::uint64_t{count} + weft_spares_count(tail);
   if (base + WEFT_SLOT_HEADER + all > maps.slots.size()) return false;
   for (std::uint64_t i = 0; i < all; ++i) {
     const std::uint64_t slot = slots[base + WEFT_SLOT_HEADER + i];
@@ -227,7 +227,8 @@ std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slot
   const std::uint64_t count = weft_record_count(record);
   if (!count) return 0;
   const std::uint64_t tail = weft_record_base(record) + WEFT_SLOT_HEADER - 1ull;
-  return WEFT_SLOT_HEADER + count + (tail < slots.size() ? weft_slot_low(load(slots[tail])) : 0);
+  return WEFT_SLOT_HEADER + count +
+         (tail < slots.size() ? weft_spares_count(load(slots[tail])) : 0);
 }
 
 std::vector<std::string> inconsistencies(const Maps& maps) {

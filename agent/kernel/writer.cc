@@ -42,7 +42,7 @@ void begin_life(weft_service_state& state) {
 // One operation at a time, but for runs of hash upserts, which write() batches.
 class Apply {
  public:
-  Apply(Maps& maps, const MapWriter::BreakerRemoved& removed) : maps_(maps), removed_(removed) {}
+  Apply(Maps& maps, const MapWriter::BreakerMoved& moved) : maps_(maps), moved_(moved) {}
 
   absl::Status operator()(const BeginGeneration& op) {
     auto& meta = maps_.meta.at(0);
@@ -74,16 +74,19 @@ class Apply {
       return (weft_endpoint_flags(word) & WEFT_ENDPOINT_READY) != 0;
     };
     const auto service = weft_endpoint_service(op.endpoint.word);
-    if (!begun && is_ready(op.endpoint.word) && (op.fresh || !is_ready(load(endpoint.word))) &&
-        load(maps_.services.at(service)))
+    const bool was_ready = !op.fresh && is_ready(load(endpoint.word));
+    const bool comes = !begun && !was_ready && is_ready(op.endpoint.word);
+    const auto told = comes && !op.fresh ? come_back(maps_, op.id, service) : std::nullopt;
+    if (comes && load(maps_.services.at(service)))
       begin_warmup(state);  // others serve already; all of a new service would warm up at once
-    if (!op.fresh && is_ready(load(endpoint.word)) && !is_ready(op.endpoint.word))
-      stop_counting(maps_, op.id, service);
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
     endpoint.weight = op.endpoint.weight;
     endpoint.zone = op.endpoint.zone;
     endpoint.node = op.endpoint.node;
     store(endpoint.word, op.endpoint.word);
+    // After the word: a program that ejects looks at it first.
+    if (was_ready && !is_ready(op.endpoint.word)) stop_counting(maps_, op.id, service);
+    if (told && moved_) moved_(*told, endpoint);
     return absl::OkStatus();
   }
   absl::Status operator()(const WriteRange& op) {
@@ -116,7 +119,7 @@ class Apply {
     // The life ends here: sockets that outlive it charge nobody.
     __atomic_fetch_add(&maps_.endpoint_states.at(op.id).incarnation, 1, __ATOMIC_RELEASE);
     const auto told = leave_rotation(maps_, op.id, weft_endpoint_service(endpoint.word));
-    if (told && removed_) removed_(*told, endpoint);
+    if (told && moved_) moved_(*told, endpoint);
     return absl::OkStatus();
   }
   absl::Status operator()(const ClearRecord& op) {
@@ -130,7 +133,7 @@ class Apply {
 
  private:
   Maps& maps_;
-  const MapWriter::BreakerRemoved& removed_;
+  const MapWriter::BreakerMoved& moved_;
 };
 
 // The run of operations of type Op at the front of `ops`, as keys and values.
@@ -150,7 +153,7 @@ std::size_t collect(std::span<const MapOp> ops, std::vector<K>& keys, std::vecto
 }  // namespace
 
 absl::Status MapWriter::write(std::span<const MapOp> ops) {
-  Apply apply(maps_, removed_);
+  Apply apply(maps_, moved_);
   while (!ops.empty()) {
     std::size_t done = 1;
     absl::Status status;

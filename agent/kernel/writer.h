@@ -24,17 +24,17 @@ class MapSink {
 // Array entries are memory stores; hash entries go in batches.
 class MapWriter : public MapSink {
  public:
-  // Called where an endpoint leaves whose breaker is not closed, before its service's name may go.
-  using BreakerRemoved =
+  // Called where writing moved a breaker that was not closed: its endpoint leaves (before its
+  // service's name may go), or is ready again.
+  using BreakerMoved =
       std::function<void(const weft_transition& told, const weft_endpoint& endpoint)>;
 
-  explicit MapWriter(Maps& maps, BreakerRemoved removed = {})
-      : maps_(maps), removed_(std::move(removed)) {}
+  explicit MapWriter(Maps& maps, BreakerMoved moved = {}) : maps_(maps), moved_(std::move(moved)) {}
   absl::Status write(std::span<const reconcile::MapOp> ops) override;
 
  private:
   Maps& maps_;
-  BreakerRemoved removed_;
+  BreakerMoved moved_;
 };
 
 // Returns when every program that was running at the call has ended: nobody holds an old range or

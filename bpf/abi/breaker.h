@@ -30,7 +30,8 @@ enum weft_breaker_state {
     X(CLUSTER, cluster)         /* the control plane's verdict */                \
     X(PROBE, probe)             /* a probe was let through, or succeeded */      \
     X(PROBE_LOST, probe_lost)   /* a probe ended without an answer either way */ \
-    X(REMOVED, removed)         /* the endpoint left the mesh */
+    X(REMOVED, removed)         /* the endpoint left the mesh */                 \
+    X(READY, ready)             /* its source, or its health check, says so again */
 
 enum weft_breaker_reason {
 #define WEFT_BREAKER_ENUMERATOR(name, label) WEFT_BREAKER_##name,
@@ -84,6 +85,12 @@ struct weft_policy {
     __u32 pad;
 };
 ABI_ASSERT(sizeof(struct weft_policy) == 64, "abi");
+
+/* Whether failures open breakers; where they do not any more, those that they opened are closed. */
+static inline int weft_policy_ejects(const struct weft_policy *policy) {
+    return policy->threshold || policy->failing_for_ms || policy->threshold_5xx ||
+           policy->threshold_gateway;
+}
 
 /* One transition, in the ring buffer weft_transitions. weftd reads it; what no longer fits while no
  * agent runs is counted (WEFT_EVENT_TRANSITION_LOST). */

@@ -53,7 +53,7 @@ struct weft_endpoint_state {
     __u32 consecutive_5xx;                  /* the proxy's counts, for the same breaker */
     __u32 consecutive_gateway;
     __u32 verdict_epoch; /* of the newest verdict from above; an older one is ignored */
-    __u32 pad0;
+    __u32 rtt_at_ms;     /* CLOCK_MONOTONIC of the newest sample of rtt_us, modulo 2^32 */
     /* Upstream connections of the proxy that hold a place beside `active`; see weft_connections. */
     __u32 connections[WEFT_PROXY_GENERATIONS];
     __u64 pad[2];

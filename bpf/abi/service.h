@@ -78,12 +78,18 @@ static inline __u32 weft_record_generation(__u64 word) { return (__u32)(word >> 
 #define WEFT_SLOT_HEADER 3
 /* header word 0: owning service:32 | affinity timeout in seconds:32
  * header word 1: mesh generation that published the range:64
- * header word 2: owning service:32 | number of spares:32
+ * header word 2: owning service:32 | weft_spares_make(): spares:16 priority:8
  * slot word:     owning service:32 | endpoint id:32
  * Every word a program selects by names its owner, so one load both selects and checks. */
 static inline __u64 weft_slot_make(__u32 service, __u32 low) { return (__u64)service << 32 | low; }
 static inline __u32 weft_slot_owner(__u64 word) { return (__u32)(word >> 32); }
 static inline __u32 weft_slot_low(__u64 word) { return (__u32)word; }
+/* `priority`: the last one in rotation. Endpoints of later ones stand by. */
+static inline __u32 weft_spares_make(__u32 count, __u32 priority) {
+    return (count & 0xffffu) | (priority & 255u) << 16;
+}
+static inline __u32 weft_spares_count(__u64 word) { return (__u32)word & 0xffffu; }
+static inline __u32 weft_spares_priority(__u64 word) { return (__u32)word >> 16 & 255u; }
 
 /* What people call the service; written before its first frontend. Names are NUL-padded. */
 #define WEFT_NAME_MAX 64 /* a DNS label is at most 63 bytes (RFC 1035 2.3.4) */

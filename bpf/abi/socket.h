@@ -18,6 +18,10 @@ enum weft_phase {
     WEFT_PHASE_CAPTURED = 3, /* goes to the proxy; nothing is reserved */
 };
 
+/* Beside enum weft_policy_flag in `watch`: what an answer is, is still to be seen. The endpoint has
+ * reset connections of late, so that it accepts one says nothing. */
+#define WEFT_WATCH_FIRST_BYTE 0x10000u
+
 /* A TCP socket or a connected UDP socket. `frontend_port` 0: the socket talks to no service now. */
 struct weft_socket {
     struct weft_addr frontend;

@@ -56,6 +56,9 @@ static __always_inline void weft_let_go(struct weft_socket *socket) {
     if (!held) return;
     if (socket->phase == WEFT_PHASE_ESTABLISHED) {
         weft_end_of_resets(socket->endpoint, socket->incarnation);
+        /* It was not reset for as long as its owner wanted it. */
+        if (held & WEFT_HELD_PROBE)
+            weft_settle(socket->service, socket->endpoint, socket->incarnation, 0);
         return;
     }
     if (socket->phase == WEFT_PHASE_SYN_SENT && socket->watch & WEFT_POLICY_WATCH_TIMEOUT &&

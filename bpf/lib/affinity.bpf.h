@@ -22,30 +22,36 @@ static __always_inline __u32 weft_incarnation(__u32 endpoint) {
     return state ? state->incarnation : 0;
 }
 
+/* A word of the service's range, by its distance from the base; 0: there is none. */
+static __always_inline __u64 weft_range_word(__u64 record, __u32 offset) {
+    __u32 at = weft_record_base(record) + offset;
+    __u64 *word = weft_record_count(record) ? bpf_map_lookup_elem(&weft_slots, &at) : 0;
+    return word ? *(volatile __u64 *)word : 0;
+}
+
 /* Whether the service serves from draining endpoints now, having no ready one: then its first slot
  * is one. */
-static __always_inline int weft_serves_draining(__u32 service) {
-    __u64 *record = bpf_map_lookup_elem(&weft_services, &service);
-    if (!record) return 0;
-    const __u64 word = *(volatile __u64 *)record;
-    __u32 at = weft_record_base(word) + WEFT_SLOT_HEADER;
-    __u64 *slot = weft_record_count(word) ? bpf_map_lookup_elem(&weft_slots, &at) : 0;
-    if (!slot) return 0;
-    struct weft_endpoint *first = weft_endpoint_get(weft_slot_low(*(volatile __u64 *)slot));
+static __always_inline int weft_serves_draining(__u64 record) {
+    struct weft_endpoint *first =
+        weft_endpoint_get(weft_slot_low(weft_range_word(record, WEFT_SLOT_HEADER)));
     return first && (weft_endpoint_flags(*(volatile __u64 *)&first->word) & WEFT_ENDPOINT_DRAINING);
 }
 
 /* Whether a remembered choice may still be served: the id is still that service's, in that life of
- * the id, and is in rotation. */
+ * the id, and is in rotation: not one that stands by again, or whose weight is 0 by now. */
 static __noinline int weft_choice_valid(__u32 service, __u32 endpoint, __u32 incarnation) {
     struct weft_endpoint *e = weft_endpoint_get(endpoint);
-    if (!e) return 0;
+    __u64 *record = bpf_map_lookup_elem(&weft_services, &service);
+    if (!e || !record) return 0;
     const __u64 word = *(volatile __u64 *)&e->word;
+    const __u64 published = *(volatile __u64 *)record;
     if (weft_endpoint_service(word) != service || weft_incarnation(endpoint) != incarnation)
         return 0;
+    const __u64 tail = weft_range_word(published, WEFT_SLOT_HEADER - 1);
+    if (!e->weight || weft_endpoint_priority(word) > weft_spares_priority(tail)) return 0;
     const __u32 flags = weft_endpoint_flags(word);
     if (flags & WEFT_ENDPOINT_READY) return 1;
-    return (flags & WEFT_ENDPOINT_DRAINING) && weft_serves_draining(service);
+    return (flags & WEFT_ENDPOINT_DRAINING) && weft_serves_draining(published);
 }
 
 /* The endpoint this client should keep, or 0. */

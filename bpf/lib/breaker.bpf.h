@@ -25,6 +25,7 @@ enum weft_admission {
 
 /* Beside enum weft_mode, for weft_admit. */
 #define WEFT_ADMIT_ANYWAY 4u /* warming up is no reason to say no */
+#define WEFT_ADMIT_OVER 8u   /* nobody else is left: see weft_pass_open */
 
 static __always_inline __u64 weft_now_ms(void) { return bpf_ktime_get_ns() / WEFT_MS_NS; }
 
@@ -57,6 +58,20 @@ static __always_inline void weft_tell(const struct weft_endpoint_state *state, _
         weft_count(WEFT_EVENT_TRANSITION_LOST);
 }
 
+/* A sample counts for less as it ages, else an endpoint that was slow once, and so is not chosen
+ * any more, would never be asked again (Finagle's peak EWMA decays likewise). Halved every 7 s,
+ * which is its 10 s of exp(-t/tau); in between a straight line. A known one never becomes unknown.
+ */
+#define WEFT_RTT_HALF_MS 7000u
+static __always_inline __u64 weft_rtt_now(const struct weft_endpoint_state *state) {
+    const __u64 rtt = *(volatile __u32 *)&state->rtt_us;
+    const __u32 age = (__u32)weft_now_ms() - *(volatile __u32 *)&state->rtt_at_ms;
+    const __u32 halvings = age / WEFT_RTT_HALF_MS;
+    if (!rtt || halvings >= 32) return rtt ? 1 : 0;
+    const __u64 halved = rtt >> halvings;
+    return halved - halved * (age % WEFT_RTT_HALF_MS) / (2 * WEFT_RTT_HALF_MS) ?: 1;
+}
+
 /* The transition, if the word is still `from`: nonzero for whoever made it. */
 static __always_inline int weft_turn(struct weft_endpoint_state *state, __u32 service,
                                      __u32 endpoint, __u64 from, __u64 to, __u32 reason) {
@@ -65,14 +80,12 @@ static __always_inline int weft_turn(struct weft_endpoint_state *state, __u32 se
     return 1;
 }
 
-/* One ejected endpoint less; never below zero, whatever raced with a recount. */
+/* One ejected endpoint less. Below zero it goes only where a recount took it away first, and then
+ * for a moment: as the largest number it lets nobody be ejected. */
 static __always_inline void weft_one_ejected_less(__u32 service) {
     struct weft_service_state *total = weft_total_of(service);
-    if (!total) return;
-    for (int i = 0; i < 8; i++) {
-        const __u32 seen = *(volatile __u32 *)&total->ejected;
-        if (!seen || __sync_val_compare_and_swap(&total->ejected, seen, seen - 1) == seen) return;
-    }
+    if (total && !__sync_fetch_and_add(&total->ejected, -1))
+        __sync_fetch_and_add(&total->ejected, 1);
 }
 
 static __always_inline void weft_close(struct weft_endpoint_state *state, __u64 word, __u32 service,
@@ -83,15 +96,17 @@ static __always_inline void weft_close(struct weft_endpoint_state *state, __u64 
         weft_one_ejected_less(service);
 }
 
-/* What a breaker that is not closed says. `over`: more endpoints are out than may be (others have
- * left the mesh, the policy has changed), so those that are out serve as if closed; probed they are
- * all the same, or the count would never fall. */
+/* What a breaker that is not closed says. `over`: nobody else admits the call, and more endpoints
+ * are out than may be (others have left the mesh, the policy has changed): then those that are out
+ * serve as if closed, and so they do where outlier detection was turned off. Probed they are all
+ * the same. */
 static __always_inline int weft_pass_open(struct weft_endpoint_state *state, __u64 word,
                                           const struct weft_policy *policy, __u32 service,
                                           __u32 endpoint, __u32 mode) {
     const struct weft_service_state *total = weft_total_of(service);
-    const int over = weft_breaker_counts(word) && total && total->ejected > policy->max_ejected;
-    const int otherwise = over ? WEFT_ADMIT_YES : WEFT_ADMIT_EJECTED;
+    const int over = mode & WEFT_ADMIT_OVER && total && total->ejected > policy->max_ejected;
+    const int serves = weft_breaker_counts(word) && (over || !weft_policy_ejects(policy));
+    const int otherwise = serves ? WEFT_ADMIT_YES : WEFT_ADMIT_EJECTED;
     const __u64 now = weft_now_ms();
     if (now < weft_breaker_until_ms(word)) return otherwise;
     if (mode & WEFT_MODE_DRY) return WEFT_ADMIT_PROBE;
@@ -105,6 +120,15 @@ static __always_inline int weft_pass_open(struct weft_endpoint_state *state, __u
                                          now + policy->lease_ms);
     return weft_turn(state, service, endpoint, word, next, WEFT_BREAKER_PROBE) ? WEFT_ADMIT_PROBE
                                                                                : otherwise;
+}
+
+/* Its breaker is open and its time is not over: no place for a conversation to go on. */
+static __always_inline int weft_is_cut_off(__u32 endpoint) {
+    const struct weft_endpoint_state *state = bpf_map_lookup_elem(&weft_endpoint_states, &endpoint);
+    if (!state) return 1;
+    const __u64 word = *(volatile __u64 *)&state->breaker;
+    return weft_breaker_state(word) != WEFT_BREAKER_CLOSED &&
+           weft_now_ms() < weft_breaker_until_ms(word);
 }
 
 /* An endpoint that came or recovered lately takes a share that grows with its age. */

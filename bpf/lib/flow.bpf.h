@@ -117,7 +117,8 @@ static __always_inline void weft_flow_pick(struct bpf_sock *sk, const struct wef
     struct weft_flow *flow = weft_flow_find_to(sk, &query->key);
     const __u64 now = bpf_ktime_get_ns();
     if (flow && weft_frontend_find(&query->key) == flow->service &&
-        weft_choice_valid(flow->service, flow->endpoint, flow->incarnation)) {
+        weft_choice_valid(flow->service, flow->endpoint, flow->incarnation) &&
+        !weft_is_cut_off(flow->endpoint)) {
         answer->verdict = WEFT_VERDICT_TRANSLATE;
         answer->addr = flow->backend;
         answer->port = flow->backend_port;

@@ -69,6 +69,8 @@ static __always_inline __u32 weft_endpoint_at(__u32 service, __u64 record, __u32
         weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER + number));
 }
 
+#define WEFT_LOAD_UNKNOWN (1ull << 48)
+
 /* What a connection more would weigh. An endpoint that is cut off weighs most, so that the draw
  * finds the other one; but nothing once its probe is due, else nobody would ever be the probe. */
 static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
@@ -79,8 +81,10 @@ static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
         return weft_now_ms() >= weft_breaker_until_ms(word) ? 0 : ~0ull;
     const __u32 connections = state->active + weft_beside(state->connections);
     if (!ewma) return connections;
-    /* One that nobody knows yet is tried, not avoided. */
-    return (connections + 1ull) * (state->rtt_us + 1ull);
+    const __u64 rtt = weft_rtt_now(state);
+    /* One that nobody knows yet is tried, but not by a second before it has answered the first. */
+    if (!rtt) return connections ? WEFT_LOAD_UNKNOWN + connections : 0;
+    return (connections + 1ull) * rtt;
 }
 
 /* The lighter of two that were drawn at random (Mitzenmacher 2001): nearly as even as the lightest
@@ -99,6 +103,22 @@ weft_global __u32 weft_lighter(__u32 service, __u64 record, __u32 number) {
 /* endpoint:32 | enum weft_admission:32, as one scalar. */
 static __always_inline __u64 weft_found(__u32 endpoint, __u32 admission) {
     return (__u64)admission << 32 | endpoint;
+}
+
+/* The first of the spares, and of those before them that are listed there, that admits the call. */
+static __always_inline __u64 weft_among_spares(__u32 service, __u64 record, __u32 mode) {
+    const __u32 spares =
+        weft_spares_count(weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER - 1));
+    __u32 why = WEFT_ADMIT_EJECTED;
+    for (__u32 i = 0; i < WEFT_TRIES; i++) {
+        if (i >= spares) break;
+        const __u32 endpoint = weft_endpoint_at(service, record, weft_record_count(record) + i);
+        if (!endpoint) continue;
+        const __u32 admission = weft_admit(service, endpoint, mode | WEFT_ADMIT_ANYWAY);
+        if (admission <= WEFT_ADMIT_PROBE) return weft_found(endpoint, admission);
+        if (admission == WEFT_ADMIT_LIMIT) why = WEFT_ADMIT_LIMIT;
+    }
+    return weft_found(0, why);
 }
 
 /* Another endpoint, where the selected one did not admit the call. The range is the caller's RCU
@@ -125,17 +145,15 @@ weft_global __u64 weft_another(__u32 service, __u64 record, __u64 cookie, __u32 
         if (admission <= WEFT_ADMIT_PROBE) return weft_found(endpoint, admission);
         if (admission == WEFT_ADMIT_LIMIT) why = WEFT_ADMIT_LIMIT;
     }
-    const __u32 spares =
-        weft_slot_low(weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER - 1));
-    for (__u32 i = 0; i < WEFT_TRIES; i++) {
-        if (i >= spares) break;
-        const __u32 endpoint = weft_endpoint_at(service, record, count + i);
-        if (!endpoint) continue;
-        const __u32 admission = weft_admit(service, endpoint, mode | WEFT_ADMIT_ANYWAY);
-        if (admission <= WEFT_ADMIT_PROBE) return weft_found(endpoint, admission);
-        if (admission == WEFT_ADMIT_LIMIT) why = WEFT_ADMIT_LIMIT;
-    }
-    return weft_found(0, why);
+    const __u64 spare = weft_among_spares(service, record, mode);
+    return spare >> 32 <= WEFT_ADMIT_PROBE || why != WEFT_ADMIT_LIMIT ? spare : weft_found(0, why);
+}
+
+/* More endpoints of the service are out than may be. */
+static __always_inline int weft_is_over(__u32 service) {
+    const struct weft_service_state *total = weft_total_of(service);
+    const struct weft_policy *policy = weft_policy_of(service);
+    return total && policy && total->ejected > policy->max_ejected;
 }
 
 /* What session affinity has to say of a call; all zero where it has no part in it. */
@@ -248,8 +266,11 @@ static __always_inline __u32 weft_select_admitted(const struct weft_query *query
     const __u32 how = sticky.kept ? query->mode | WEFT_ADMIT_ANYWAY : query->mode;
     __u32 admission = weft_admit(answer->service, answer->endpoint, how);
     if (admission > WEFT_ADMIT_PROBE) {
-        const __u64 found =
+        __u64 found =
             weft_another(answer->service, answer->record, query->netns_cookie, query->mode);
+        if (found >> 32 == WEFT_ADMIT_EJECTED && weft_is_over(answer->service))
+            found = weft_another(answer->service, answer->record, query->netns_cookie,
+                                 query->mode | WEFT_ADMIT_OVER);
         answer->endpoint = (__u32)found;
         answer->affinity = 0;
         admission = found >> 32;

@@ -13,6 +13,8 @@ int breaker_run(struct __sk_buff* ctx) {
   struct breaker_step step = {};
   if (bpf_skb_load_bytes(ctx, ETHERNET_HEADER, &step, sizeof step)) return 1;
   if (step.event == STEP_ADMIT) step.admission = weft_admit(1, 1, WEFT_MODE_HOLD);
+  if (step.event == STEP_ADMIT_OVER)
+    step.admission = weft_admit(1, 1, WEFT_MODE_HOLD | WEFT_ADMIT_OVER);
   if (step.event == STEP_FAIL) weft_charge(1, 1, 0, WEFT_BREAKER_REFUSED, 0);
   if (step.event == STEP_FAIL_PROBE) weft_charge(1, 1, 0, WEFT_BREAKER_REFUSED, 1);
   if (step.event == STEP_ANSWER) weft_settle(1, 1, 0, 0);

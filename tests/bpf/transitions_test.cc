@@ -43,6 +43,7 @@ struct Given {
   std::uint32_t most = 1;           // max_ejected
   std::uint32_t connections = 0;    // to the endpoint, of 3 that may be
   Duration failing_for = 0, warmup = 0;
+  std::uint32_t threshold = 3;
 };
 struct Case {
   const char* name;
@@ -60,10 +61,10 @@ constexpr auto kRefused = WEFT_BREAKER_REFUSED;
 constexpr auto kReset = WEFT_BREAKER_RESET;
 constexpr auto kByHand = WEFT_BREAKER_OPERATOR;
 
-// threshold 3, baseEjectionTime 30 s up to 300 s, interval 10 s, lease 15 s.
+// baseEjectionTime 30 s up to 300 s, interval 10 s, lease 15 s.
 weft_policy policy_of(const Given& given) {
   weft_policy policy{};
-  policy.threshold = 3;
+  policy.threshold = given.threshold;
   policy.failing_for_ms = static_cast<std::uint32_t>(given.failing_for);
   policy.base_ejection_ms = 30 * kSecond;
   policy.max_ejection_ms = 300 * kSecond;
@@ -86,9 +87,18 @@ const Case kCases[] = {
     // Admission.
     {"ANewOnePasses", {{kNew, 0}, STEP_ADMIT}, {kNew, 0}, Passes::kYes},
     {"OneThatIsOutDoesNot", {{kOut, 1}, STEP_ADMIT}, {kOut, 1}},
-    {"MoreAreOutThanMayBe", {{kOut, 2}, STEP_ADMIT}, {kOut, 2}, Passes::kYes},
+    {"MoreAreOutThanMayBeButOthersServe", {{kOut, 2}, STEP_ADMIT}, {kOut, 2}},
+    {"MoreAreOutThanMayBeAndNobodyElseServes",
+     {{kOut, 2}, STEP_ADMIT_OVER},
+     {kOut, 2},
+     Passes::kYes},
+    {"NobodyElseServesButNoMoreAreOutThanMayBe", {{kOut, 1}, STEP_ADMIT_OVER}, {kOut, 1}},
+    {"NobodyIsEjectedAnyMore",
+     {.state = {kOut, 1}, .event = STEP_ADMIT, .threshold = 0},
+     {kOut, 1},
+     Passes::kYes},
     {"OutByHandIsOutHoweverManyAre",
-     {{{kOpen, kByHand, 0, 0, 9 * kSecond}, 2}, STEP_ADMIT},
+     {{{kOpen, kByHand, 0, 0, 9 * kSecond}, 2}, STEP_ADMIT_OVER},
      {{kOpen, kByHand, 0, 0, 9 * kSecond}, 2}},
     {"ItsTimeIsOver",
      {{kDue, 1}, STEP_ADMIT},
@@ -208,7 +218,7 @@ void expect(const Case& one, const Words& words, std::uint64_t before, std::uint
   EXPECT_GE(weft_breaker_until_ms(word), wanted.until ? before + *wanted.until : 0);
   EXPECT_LE(weft_breaker_until_ms(word), wanted.until ? after + *wanted.until : 0);
   EXPECT_EQ(words.service.ejected, one.becomes.ejected);
-  if (one.given.event == STEP_ADMIT) {
+  if (one.given.event == STEP_ADMIT || one.given.event == STEP_ADMIT_OVER) {
     EXPECT_EQ(words.passes, one.passes);
   }
 }
@@ -225,8 +235,9 @@ TEST_P(Transitions, OfTheProxy) {
   shares.total = &words.service;
   const net::Breaker breaker(nullptr);
   switch (one.given.event) {
-    case STEP_ADMIT: {
-      const auto said = breaker.admit(shares, now, 12345);
+    case STEP_ADMIT:
+    case STEP_ADMIT_OVER: {
+      const auto said = breaker.admit(shares, now, 12345, one.given.event == STEP_ADMIT_OVER);
       words.passes = said == net::Admission::kYes     ? Passes::kYes
                      : said == net::Admission::kProbe ? Passes::kProbe
                                                       : Passes::kNo;

@@ -99,15 +99,16 @@ bool Breaker::is_open(const Shares& shares, std::uint64_t now) const {
   return weft_breaker_state(word) != WEFT_BREAKER_CLOSED && now < weft_breaker_until_ms(word);
 }
 
-Admission Breaker::admit(Shares& shares, std::uint64_t now, std::uint32_t random) const {
+Admission Breaker::admit(Shares& shares, std::uint64_t now, std::uint32_t random,
+                         bool last_resort) const {
   const std::uint64_t word = load(shares.state->breaker);
   const auto& policy = *shares.policy;
   if (weft_breaker_state(word) == WEFT_BREAKER_CLOSED)
     return word && policy.warmup_ms && !is_warm(word, policy, now, random) ? Admission::kLater
                                                                            : Admission::kYes;
-  // More are out than may be: those that are out serve as if closed, but are probed all the same.
-  const bool over = weft_breaker_counts(word) && load(shares.total->ejected) > policy.max_ejected;
-  const auto otherwise = over ? Admission::kYes : Admission::kEjected;
+  const bool over = last_resort && load(shares.total->ejected) > policy.max_ejected;
+  const bool serves = weft_breaker_counts(word) && (over || !weft_policy_ejects(&policy));
+  const auto otherwise = serves ? Admission::kYes : Admission::kEjected;
   // A probe that has no place for its connection would be lent and taken back at every request.
   if (now < weft_breaker_until_ms(word) || !Place::is_free(shares)) return otherwise;
   const auto next = weft_breaker_make(WEFT_BREAKER_HALF_OPEN, weft_breaker_reason(word),

@@ -27,8 +27,10 @@ class Breaker {
   // `tell` is called on the thread that makes the transition.
   explicit Breaker(Tell tell) : tell_(std::move(tell)) {}
 
-  // `now_ms` is CLOCK_MONOTONIC; `random` of the whole range.
-  Admission admit(Shares& shares, std::uint64_t now_ms, std::uint32_t random) const;
+  // `now_ms` is CLOCK_MONOTONIC; `random` of the whole range. `last_resort`: nobody else admits the
+  // request; where more endpoints are out than may be, those that are out serve then.
+  Admission admit(Shares& shares, std::uint64_t now_ms, std::uint32_t random,
+                  bool last_resort = false) const;
   // A connect or a connection failed.
   void charge(Shares& shares, std::uint32_t reason, bool probe, std::uint64_t now_ms) const;
   // A response came: what it says of the endpoint. A 5xx streak opens the breaker.

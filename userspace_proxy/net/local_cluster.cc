@@ -130,7 +130,24 @@ Picked LocalCluster::pick(model::Family family, std::span<const Shares* const> t
     }
   }
   if (again && !breaker.is_open(*again->shares, now_ms)) return {again, false, false};
+  if (const auto* endpoint = last_resort(family, breaker, random, now_ms))
+    return {endpoint, false, false};
   return picked;
+}
+
+// Where more are out than may be, and nobody else is left.
+const Endpoint* LocalCluster::last_resort(model::Family family, const Breaker& breaker,
+                                          Random& random, std::uint64_t now_ms) {
+  for (const auto& group : family == model::Family::kIpv4 ? v4_ : v6_) {
+    const auto count = static_cast<std::uint32_t>(group.slots.size());
+    const auto first = random.below(count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto& endpoint = config_->endpoints[group.slots[(first + i) % count]];
+      if (breaker.admit(*endpoint.shares, now_ms, 0, /*last_resort=*/true) == Admission::kYes)
+        return &endpoint;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace weft::net
