@@ -4,6 +4,7 @@
 
 #include <absl/status/statusor.h>
 
+#include <chrono>
 #include <string>
 
 #include "mesh/base/fd.h"
@@ -11,7 +12,8 @@
 namespace weft::app {
 
 // Makes the directory and takes the lock on it; held until the descriptor closes, also by death.
-// AlreadyExists where another process holds it.
-absl::StatusOr<base::Fd> lock_bpffs(const std::string& bpffs);
+// AlreadyExists where another process holds it, still so after `patience` (blocks).
+absl::StatusOr<base::Fd> lock_bpffs(const std::string& bpffs,
+                                    std::chrono::milliseconds patience = {});
 
 }  // namespace weft::app

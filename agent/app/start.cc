@@ -28,6 +28,7 @@ namespace weft::app {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(50);
+constexpr auto kChild = std::chrono::milliseconds(200);
 // How long whoever hands over may take to let go: it finishes a plan and its threads.
 constexpr auto kLetGo = std::chrono::seconds(20);
 // How long --uninstall waits for readers.
@@ -54,7 +55,8 @@ int refuse(const absl::Status& status) {
 absl::StatusOr<std::optional<base::Fd>> get_lock(const Options& options,
                                                  boost::asio::io_context& control, Feed& feed,
                                                  base::Fd& listener) {
-  auto lock = lock_bpffs(options.bpffs);
+  // A child that a killed agent was just starting holds its lock until it is another program.
+  auto lock = lock_bpffs(options.bpffs, kChild);
   if (lock.ok()) return std::optional(*std::move(lock));
   if (!absl::IsAlreadyExists(lock.status())) return lock.status();
   if (!options.take_over)
