@@ -7,6 +7,7 @@
 #include <set>
 
 #include "mesh/lb/policy.h"
+#include "mesh/model/failover.h"
 
 namespace weft::lb {
 namespace {
@@ -23,18 +24,27 @@ bool in_zone(const Endpoint& endpoint, const Where& here) {
   return same(endpoint.zone, here.zone) && !regions_differ;
 }
 
+// Of a place nobody is where nothing is known; any other label that is not there is "", as in
+// Istio.
+bool meets(std::string_view entry, const Where& here, const Endpoint& endpoint) {
+  const auto label = model::failover_label(entry);
+  if (!model::is_place(label.key)) {
+    const auto own = endpoint.labels.find(std::string(label.key));
+    return (own == endpoint.labels.end() ? "" : own->second) == label.value;
+  }
+  const bool is_zone = label.key == model::kZoneLabel;
+  const bool is_region = label.key == model::kRegionLabel;
+  const auto& theirs = is_zone ? endpoint.zone : is_region ? endpoint.region : endpoint.node;
+  const auto& ours = is_zone ? here.zone : is_region ? here.region : here.node;
+  return !theirs.empty() && theirs == label.value.value_or(ours);
+}
+
 // How many labels at the front of the list match; fewer is worse.
 unsigned unmatched(const std::vector<std::string>& labels, const Where& here,
                    const Endpoint& endpoint) {
   unsigned left = static_cast<unsigned>(labels.size());
   for (const auto& entry : labels) {
-    const auto equals = entry.find('=');
-    const auto label = std::string_view(entry).substr(0, equals);
-    const bool is_zone = label == "topology.kubernetes.io/zone";
-    const bool is_region = label == "topology.kubernetes.io/region";
-    const auto& theirs = is_zone ? endpoint.zone : is_region ? endpoint.region : endpoint.node;
-    const auto& ours = is_zone ? here.zone : is_region ? here.region : here.node;
-    if (!same(theirs, equals == entry.npos ? ours : entry.substr(equals + 1))) break;
+    if (!meets(entry, here, endpoint)) break;
     --left;
   }
   return left;

@@ -94,6 +94,35 @@ TEST(Locality, CountsLabelsThatMatchFromTheFront) {
   EXPECT_EQ(priorities(policy, everywhere()), "0 2 1 1 3");
 }
 
+TEST(Locality, ComparesLabelsOfPodsWithTheValuesThatAreWritten) {
+  auto all = everywhere();
+  all[0].labels = {{"version", "v1"}, {"tier", "gold"}};
+  all[1].labels = {{"version", "v1"}};
+  all[2].labels = {{"version", "v2"}, {"tier", "gold"}};
+  auto policy = enabled();
+  policy.failover_priority = {"version=v1"};
+  EXPECT_EQ(priorities(policy, all), "0 0 1 1 1");
+  policy.failover_priority = {"version=v1", "tier=gold"};
+  EXPECT_EQ(priorities(policy, all), "0 1 2 2 2") << "what comes after a mismatch does not count";
+  policy.failover_priority = {"tier="};
+  EXPECT_EQ(priorities(policy, all), "1 0 1 0 0") << "no label is an empty one";
+  policy.failover_priority = {"version=v1", "topology.kubernetes.io/region"};
+  EXPECT_EQ(priorities(policy, all), "1 0 2 2 2");
+  policy.enabled = false;
+  EXPECT_EQ(priorities(policy, all), "0 0 0 0 0");
+}
+
+TEST(Locality, OrdersALabelsFailoverForTheKernelsSlots) {
+  auto all = everywhere();
+  for (const std::size_t i : {1u, 3u}) all[i].labels = {{"version", "v1"}};
+  auto policy = enabled();
+  policy.failover_priority = {"version=v1"};
+  apply(policy, kHere, all);
+  EXPECT_EQ(choose(all, {}, 71).rotation, (std::vector<std::uint32_t>{1, 3}));
+  const std::vector<bool> healthy = {true, false, true, false, true};
+  EXPECT_EQ(choose(all, healthy, 71).rotation.size(), 5u) << "the others stand in; v1 is probed";
+}
+
 TEST(Locality, KeepsStandbyEndpointsBehindHoweverNearTheyAre) {
   std::vector<Endpoint> all = {at("eu", "eu-a"), at("us", "us-a")};
   all[0].priority = 1;

@@ -310,6 +310,23 @@ TEST(ManifestLocality, ReadsFailoverAndPriorities) {
   EXPECT_FALSE(first<DestinationRuleObject>(locality("enabled: false")).traffic.locality->enabled);
 }
 
+TEST(ManifestLocality, ReadsPrioritiesByAnyLabelWithAValue) {
+  const auto result = locality(
+      "failoverPriority: [\"version=v1\", \"topology.istio.io/network=\", kubernetes.io/hostname]");
+  EXPECT_EQ(notices(result), "");
+  EXPECT_EQ(first<DestinationRuleObject>(result).traffic.locality->failover_priority,
+            (std::vector<std::string>{"version=v1",
+                                      "topology.istio.io/network=", "kubernetes.io/hostname"}));
+  const std::string at = kBad + "loadBalancer.localityLbSetting.failoverPriority[0]";
+  for (const char* bad : {"=v1", "", "a=b=c"})
+    EXPECT_EQ(notices(locality(std::string("failoverPriority: [\"") + bad + "\"]")),
+              at + " \"" + bad + "\" is neither LABEL nor LABEL=VALUE\n");
+  EXPECT_TRUE(says(locality("failoverPriority: [\"version=v1\", \"version=v2\"]"),
+                   "warning: DestinationRule shop/r: spec.trafficPolicy.loadBalancer."
+                   "localityLbSetting.failoverPriority[1] \"version=v2\" names a label that is "
+                   "there before"));
+}
+
 TEST(ManifestLocality, ReadsShares) {
   const auto result = locality("distribute: [{from: eu/a/*, to: {\"eu/a/*\": 80, \"eu/b\": 20}}]");
   EXPECT_EQ(notices(result), "");
@@ -336,7 +353,8 @@ TEST(ManifestLocality, MistakesAreRejected) {
 TEST(ManifestLocality, WhatNoEndpointHasIsReported) {
   const std::string at = kNot + "loadBalancer.localityLbSetting.";
   EXPECT_TRUE(says(locality("failoverPriority: [version]"),
-                   at + "failoverPriority[0] \"version\" is NOT ENFORCED"));
+                   at + "failoverPriority[0] \"version\" is NOT ENFORCED: callers of one node have "
+                        "different labels; write LABEL=VALUE, or"));
   EXPECT_TRUE(says(locality("distribute: [{from: eu/a/x, to: {eu: 100}}]"),
                    at + "distribute[0].from \"eu/a/x\" is NOT ENFORCED"));
 }

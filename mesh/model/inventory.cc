@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mesh/model/failover.h"
 #include "mesh/model/join.h"
 
 namespace weft::model {
@@ -62,6 +63,8 @@ void Inventory::change(const ObjectPtr& object, bool present) {
       const auto key = host_to_key(rule.host, rule.meta.namespace_name);
       if (!key) return;
       put(self.rules_, *key, id_of(*object).to_text(), object, present);
+      if (!compared_labels(rule).empty())
+        put(self.comparing_, *key, id_of(*object).to_text(), object, present);
       self.dirty_.insert(*key);
     }
     void operator()(const VirtualServiceObject& routes) {
@@ -144,7 +147,8 @@ Inventory::PodVersions Inventory::pod_versions(const std::string& namespace_name
 
 // Before it changes, for mark_regrouped().
 void Inventory::remember_pod(const ObjectMeta& meta) {
-  if (!routes_to_.empty() || !http_routes_to_.empty() || !http_routes_of_.empty())
+  if (!routes_to_.empty() || !http_routes_to_.empty() || !http_routes_of_.empty() ||
+      !comparing_.empty())
     pods_before_.try_emplace({meta.namespace_name, meta.name},
                              pod_versions(meta.namespace_name, meta.name));
 }
@@ -245,10 +249,11 @@ void Inventory::mark_regrouped() {
   }
   pods_before_.clear();
   if (spaces.empty()) return;
-  // Subsets of these hold other endpoints, and endpoints are of another workload.
+  // Subsets of these hold other endpoints, and endpoints are of another workload or come first.
   std::set<ServiceKey> keys;
-  for (const auto* routes : {&routes_to_, &routes_of_, &http_routes_to_, &http_routes_of_})
-    for (const auto& [key, objects] : *routes) keys.insert(key);
+  for (const auto* asking :
+       {&routes_to_, &routes_of_, &http_routes_to_, &http_routes_of_, &comparing_})
+    for (const auto& [key, objects] : *asking) keys.insert(key);
   for (const auto& key : keys) {
     const auto changed = spaces.find(key.namespace_name);
     if (changed == spaces.end()) continue;

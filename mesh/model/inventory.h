@@ -92,7 +92,8 @@ class Inventory {
   ById routes_everywhere_;
   std::unordered_map<ServiceKey, ById, KeyHash> http_routes_of_;
   std::unordered_map<ServiceKey, ById, KeyHash> http_routes_to_;
-  // By namespace and name; of pods touched since take_dirty(), while there are routes.
+  std::unordered_map<ServiceKey, ById, KeyHash> comparing_;  // rules that compare labels of Pods
+  // By namespace and name; of pods touched since take_dirty(), while somebody asks for labels.
   std::map<std::pair<std::string, std::string>, PodVersions> pods_before_;
   std::map<std::string, Namespace> namespaces_;
   std::unordered_map<std::string, std::string> regions_;  // by node

@@ -81,6 +81,16 @@ void set_port_policies(const ServiceObject& object, const DestinationRuleObject&
   }
 }
 
+void say_without_labels(const DestinationRuleObject& rule, const ServiceKey& key,
+                        const std::set<Address>& addresses, std::vector<Notice>& notices) {
+  if (addresses.empty()) return;
+  notices.push_back({Severity::kWarning, rule.meta.origin, id_of(rule).to_text(),
+                     "failoverPriority: " + std::to_string(addresses.size()) +
+                         " endpoints of Service " + key.to_text() + " (" +
+                         addresses.begin()->to_text() + (addresses.size() > 1 ? ", ..." : "") +
+                         ") count as without labels: their Pods are not known here"});
+}
+
 std::vector<Address> own_addresses(const ServiceObject& service, const Claims& claims,
                                    std::vector<Notice>& notices) {
   std::vector<Address> own;
@@ -113,6 +123,7 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   if (object.unserved_type) return service;
   service.addresses = own_addresses(object, inventory.claims(), notices);
   const EndpointSources sources(object, inventory);
+  if (rule) say_without_labels(*rule, service.key, sources.without_labels(), notices);
   for (const auto& spec : object.ports) {
     service.ports.push_back({spec.name, spec.port, spec.protocol, sources.endpoints(spec)});
     service.ports.back().app_protocol = spec.app_protocol;

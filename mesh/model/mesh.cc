@@ -81,6 +81,7 @@ std::string rank_of(const Endpoint& endpoint) {
   std::string text;
   if (endpoint.priority) text += " priority=" + std::to_string(endpoint.priority);
   if (endpoint.weight != 1) text += " weight=" + std::to_string(endpoint.weight);
+  for (const auto& [key, value] : endpoint.labels) text += " label(" + key + "=" + value + ")";
   return text;
 }
 

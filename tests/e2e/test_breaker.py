@@ -176,6 +176,50 @@ class Passive(BreakerTest):
         )
 
 
+class Labels(BreakerTest):
+    """Pods of version v1 serve, those of v2 stand by."""
+
+    def apply_versions(self, **versions):
+        rule = manifests.destination_rule(
+            SERVICE,
+            "web",
+            outlierDetection={"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"},
+        )
+        setting = {"failoverPriority": ["version=v1"]}
+        rule["spec"]["trafficPolicy"]["loadBalancer"]["localityLbSetting"] = setting
+        self.mesh.write(
+            "test-web.yaml",
+            manifests.service(SERVICE, [ADDRESS], [manifests.service_port(80, PORT)]),
+            manifests.endpoint_slice(SERVICE, [self.node[p].v4 for p in versions], [PORT]),
+            *(
+                manifests.pod(f"test/{p}", {"version": v}, [self.node[p].v4])
+                for p, v in versions.items()
+            ),
+            rule,
+        )
+        self.weftd.wait_service(SERVICE, len(versions))
+
+    def test_the_other_version_stands_in_while_the_first_is_broken(self):
+        self.apply_versions(a="v1", b="v1", c="v2")
+        self.assert_in_turn(self.names(ADDRESS, 20), ["a", "b"])
+        self.down("a")
+        self.down("b")
+        answers = self.names(ADDRESS, 30)
+        self.assertLessEqual(answers.count("ECONNREFUSED"), 2, answers)
+        self.assertEqual(set(answers) - {"ECONNREFUSED"}, {"c"})
+        self.up("a")
+        self.up("b")
+        wait_until(
+            lambda: set(self.names(ADDRESS, 20)) == {"a", "b"}, what="the primaries serve again"
+        )
+
+    def test_a_pods_new_version_moves_it_to_the_first(self):
+        self.apply_versions(a="v1", b="v2", c="v2")
+        self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
+        self.apply_versions(a="v1", b="v1", c="v2")
+        wait_until(lambda: set(self.names(ADDRESS, 10)) == {"a", "b"}, what="b serves, too")
+
+
 class Ports(BreakerTest):
     """Port 81 has a policy of its own, and nothing of the rule's."""
 

@@ -87,6 +87,15 @@ class Locality(RoutesTest):
         distribute = [{"from": "r1/here", "to": {"r1/here": 80, "r1/there": 20}}]
         self.both_ways(check, whole, distribute=distribute)
 
+    def test_pods_with_the_label_of_failover_priority_serve_before_nearer_ones(self):
+        def check():
+            shares = self.shares(40)
+            self.assertEqual(set(shares), {"a", "c"})
+            self.assertAlmostEqual(shares["a"], 20, delta=WORKERS)
+
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        self.both_ways(check, whole, failoverPriority=["version=v1"])
+
     def test_a_subset_has_its_own_nearness(self):
         rules = virtual_service(
             "test/web",
