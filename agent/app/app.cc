@@ -87,7 +87,8 @@ class App {
         writer_(datapath_->maps()),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
-                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off") {
+                    {options_.region, options_.zone, options_.node_name, options_.subzone},
+                    options_.proxy != "off") {
     snapshot_.version = WEFT_VERSION;
     snapshot_.node = options_.node_name;
     snapshot_.started = Clock::now();

@@ -77,6 +77,38 @@ TEST(Locality, ComparesZonesWhereRegionsAreNotKnown) {
   EXPECT_EQ(priorities(enabled(), {at("us", "eu-a"), at("eu", "eu-a")}), "1 0");
 }
 
+// eu-a/r1, eu-a/r2, eu-a without one, eu-b/r1, us-a/r1.
+std::vector<Endpoint> subzones() {
+  std::vector<Endpoint> all = {at("eu", "eu-a"), at("eu", "eu-a"), at("eu", "eu-a"),
+                               at("eu", "eu-b"), at("us", "us-a")};
+  all[0].subzone = all[3].subzone = all[4].subzone = "r1";
+  all[1].subzone = "r2";
+  return all;
+}
+const Where kInSubzone = {"eu", "eu-a", "n1", "r1"};
+
+TEST(Locality, TheOwnSubzoneIsNearestAndANodeWithoutOneTellsNoneApart) {
+  EXPECT_EQ(priorities(enabled(), subzones(), kInSubzone), "0 1 1 2 3");
+  EXPECT_EQ(priorities(enabled(), subzones(), kHere), "0 0 0 1 2");
+  EXPECT_EQ(priorities(preferring(Prefer::kZone), subzones(), kInSubzone), "0 0 0 1 1");
+  auto policy = enabled();
+  policy.failover_priority = {"topology.istio.io/subzone"};
+  EXPECT_EQ(priorities(policy, subzones(), kInSubzone), "0 1 1 0 0");
+  EXPECT_EQ(priorities(policy, subzones(), kHere), "0 0 0 0 0");
+  policy.failover_priority = {"topology.istio.io/subzone=r2"};
+  EXPECT_EQ(priorities(policy, subzones(), kHere), "1 0 1 1 1");
+}
+
+TEST(Locality, SharesGoToSubzonesThatEntriesName) {
+  LocalityPolicy policy;
+  policy.distribute.push_back({"eu/eu-a/r1", {{"eu/eu-a/r1", 50}, {"eu/eu-a/r2", 50}}});
+  EXPECT_EQ(weights(policy, subzones(), kInSubzone), "1000 1000 0 0 0");
+  EXPECT_EQ(weights(policy, subzones(), kHere), "1 1 1 1 1") << "no entry is for this node";
+  policy.distribute[0].from = "eu/*";
+  policy.distribute[0].to = {{"eu/eu-a/*", 75}, {"eu/eu-b", 25}};
+  EXPECT_EQ(weights(policy, subzones(), kHere), "1000 1000 1000 1000 0");
+}
+
 TEST(Locality, FailsOverToTheRegionThatIsNamedFirst) {
   auto policy = enabled();
   policy.failover = {{"us", "eu"}, {"eu", "ap"}};

@@ -1,8 +1,5 @@
 // loadBalancer.localityLbSetting. A locality is "region/zone/subzone" with ends left out or "*";
-// what no endpoint of a Kubernetes cluster can have (a subzone), or cannot be compared in a node (a
-// caller's labels), is reported.
-#include <algorithm>
-
+// what cannot be compared in a node, a caller's labels, is reported.
 #include "mesh/base/text.h"
 #include "mesh/manifest/text_reader.h"
 #include "mesh/manifest/traffic_policy.h"
@@ -24,16 +21,10 @@ bool is_locality(std::string_view text) {
   return false;
 }
 
-bool names_subzone(std::string_view text) {
-  return std::count(text.begin(), text.end(), '/') == 2 && !text.ends_with("/*");
-}
-
 void check_locality(Decoder& decoder, Value at, std::string_view text, const std::string& path) {
   if (!is_locality(text))
     decoder.reject(at, path + " " + quoted(text) +
                            " is not a locality like region, region/zone, region/zone/* or *");
-  else if (names_subzone(text))
-    decoder.not_enforced(at, path + " " + quoted(text), "endpoints have no subzone here");
 }
 
 void decode_distribute(Decoder& decoder, Value value, const std::string& path,
@@ -87,8 +78,8 @@ void decode_priority(Decoder& decoder, Value value, const std::string& path,
   if (!label.value && !model::is_place(label.key))
     return decoder.not_enforced(value, where,
                                 "callers of one node have different labels; write LABEL=VALUE, or "
-                                "topology.kubernetes.io/region, topology.kubernetes.io/zone or "
-                                "kubernetes.io/hostname");
+                                "topology.kubernetes.io/region, topology.kubernetes.io/zone, "
+                                "topology.istio.io/subzone or kubernetes.io/hostname");
   for (const auto& before : policy.failover_priority)
     if (model::failover_label(before).key == label.key)
       decoder.warn(value, where +

@@ -9,7 +9,7 @@ FailoverLabel failover_label(std::string_view entry) {
 }
 
 bool is_place(std::string_view key) {
-  return key == kRegionLabel || key == kZoneLabel || key == kHostLabel;
+  return key == kRegionLabel || key == kZoneLabel || key == kSubzoneLabel || key == kHostLabel;
 }
 
 std::set<std::string> compared_labels(const DestinationRuleObject& rule) {

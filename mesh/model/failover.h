@@ -20,6 +20,7 @@ FailoverLabel failover_label(std::string_view entry);
 
 inline constexpr std::string_view kRegionLabel = "topology.kubernetes.io/region";
 inline constexpr std::string_view kZoneLabel = "topology.kubernetes.io/zone";
+inline constexpr std::string_view kSubzoneLabel = "topology.istio.io/subzone";
 inline constexpr std::string_view kHostLabel = "kubernetes.io/hostname";
 bool is_place(std::string_view key);  // one of these
 

@@ -61,6 +61,7 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
     endpoint.priority = pod.rank.priority;
     endpoint.weight = pod.rank.weight;
     endpoint.zone = pod.zone;
+    endpoint.subzone = pod.subzone;
     endpoint.node = pod.node;
     endpoints.push_back(std::move(endpoint));
   }
@@ -69,8 +70,9 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
-    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.node, a.for_zones) <
-           std::tie(b.address, b.port, b.state, b.priority, b.weight, b.zone, b.node, b.for_zones);
+    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.subzone, a.node,
+                    a.for_zones) < std::tie(b.address, b.port, b.state, b.priority, b.weight,
+                                            b.zone, b.subzone, b.node, b.for_zones);
   });
   endpoints.erase(
       std::unique(endpoints.begin(), endpoints.end(),
@@ -170,6 +172,7 @@ void EndpointSources::finish(std::vector<Endpoint>& endpoints) const {
   sort_unique(endpoints);
   for (auto& endpoint : endpoints) {
     endpoint.region = inventory_.region_of(endpoint.node);
+    if (endpoint.subzone.empty()) endpoint.subzone = inventory_.subzone_of(endpoint.node);
     const auto known = labels_.find(endpoint.address);
     if (known != labels_.end()) endpoint.labels = known->second;
   }

@@ -579,6 +579,33 @@ TEST(Merger, FollowsNodesFromRegionToRegion) {
   EXPECT_EQ(region(), "");
 }
 
+TEST(Merger, SubzonesAreTheNodesUnlessAPodHasItsOwn) {
+  NodeObject node{meta("n1")};
+  node.meta.labels = {{"topology.istio.io/subzone", "r1"}};
+  auto web = service("web", {});
+  web.selector = {{"app", "web"}};
+  auto plain = pod("a", "10.0.0.1", {{"app", "web"}}), own = pod("b", "10.0.0.2", {{"app", "web"}});
+  plain.node = own.node = "n1";
+  own.subzone = "r2";
+  Merger merger;
+  merger.set("web", unit({web, plain, own}));
+  const auto subzones = [&] {
+    std::string text;
+    for (const auto& endpoint : only(merger.build()).ports.at(0).endpoints)
+      text += endpoint.subzone + ",";
+    return text;
+  };
+  EXPECT_EQ(subzones(), ",r2,");
+  merger.set("node", unit({node}));
+  EXPECT_EQ(subzones(), "r1,r2,");
+  EXPECT_NE(to_text(*merger.build()).find(" subzone=r1 node=n1\n"), std::string::npos);
+  node.meta.labels = {{"topology.istio.io/subzone", "r3"}};
+  merger.set("node", unit({node}));
+  EXPECT_EQ(subzones(), "r3,r2,");
+  merger.set("node", nullptr);
+  EXPECT_EQ(subzones(), ",r2,");
+}
+
 TEST(Merger, CarriesTheReadersNoticesSortedByFileAndLine) {
   const auto at = [](const char* file, int line) {
     return Notice{Severity::kWarning, {std::make_shared<const std::string>(file), line}, "", "x"};

@@ -111,6 +111,7 @@ std::string to_text(const Mesh& mesh) {
         text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
                 to_text(e.state) + rank_of(e) + (e.region.empty() ? "" : " region=" + e.region) +
                 (e.zone.empty() ? "" : " zone=" + e.zone) +
+                (e.subzone.empty() ? "" : " subzone=" + e.subzone) +
                 (e.node.empty() ? "" : " node=" + e.node) + "\n";
       text += routes_of(port);
     }

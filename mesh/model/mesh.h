@@ -62,6 +62,7 @@ struct Endpoint {
   std::string node;
   std::vector<std::string> for_zones;  // EndpointSlice hints; empty: none
   WorkloadRef workload;                // in http_endpoints, where its Pod is known
+  std::string subzone;                 // its node's label topology.istio.io/subzone; empty: none
   Labels labels;  // of its Pod those that its service's failoverPriority compares; mostly none
 
   bool operator==(const Endpoint&) const = default;

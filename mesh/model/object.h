@@ -140,6 +140,7 @@ struct PodObject {
   bool finished = false;     // phase Succeeded or Failed: never an endpoint
   std::string node;
   std::string zone;     // label topology.kubernetes.io/zone
+  std::string subzone;  // label topology.istio.io/subzone
   Rank rank;
   std::vector<ContainerPort> ports;  // of all containers, for named target ports
   // As the node's cgroups are named by it: metadata.uid, of a mirror pod its file's hash.
