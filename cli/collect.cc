@@ -66,11 +66,14 @@ Json service_json(const compile::PlacedService& service, const StateOf& state_of
           std::find(addresses.begin(), addresses.end(), text) == addresses.end())
         addresses.push_back(text);
     const bool proxied = port.policy.flags & WEFT_POLICY_PROXY;
-    const Json entry{{"name", port.name},
-                     {"port", port.key.port},
-                     {"protocol", model::to_text(port.key.protocol)},
-                     {"path", proxied ? "proxy" : "kernel"},
-                     {"reason", proxied ? "HTTP rules: weftctl route list" : "no rule needs L7"}};
+    Json entry{{"name", port.name},
+               {"port", port.key.port},
+               {"protocol", model::to_text(port.key.protocol)},
+               {"path", proxied ? "proxy" : "kernel"},
+               {"reason", proxied ? "HTTP rules: weftctl route list" : "no rule needs L7"}};
+    // A rule's portLevelSettings: said only where the service's own is not it.
+    const std::string balancer = balancer_text(port.selector);
+    if (balancer != balancer_text(service.ports[0].selector)) entry["balancer"] = balancer;
     if (std::find(ports.begin(), ports.end(), entry) == ports.end()) ports.push_back(entry);
     for (const auto& endpoint : port.endpoints) {
       if (!in_use(port, endpoint)) continue;

@@ -26,11 +26,21 @@ std::string path_text(const Json& ports) {
   return kernel && proxy ? "kernel,proxy" : proxy ? "proxy" : "kernel";
 }
 
+// "round-robin", or all there are where ports differ, the service's own first.
+std::string balancers_text(const Json& service) {
+  std::vector<std::string> all{service["balancer"].get<std::string>()};
+  for (const auto& port : service["ports"])
+    if (const auto own = port.value("balancer", all[0]);
+        std::find(all.begin(), all.end(), own) == all.end())
+      all.push_back(own);
+  return joined(Json(all));
+}
+
 void print_services(const Json& services) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& s : services)
     rows.push_back({s["namespace"].get<std::string>() + "/" + s["name"].get<std::string>(),
-                    joined(s["addresses"]), ports_text(s["ports"]), s["balancer"],
+                    joined(s["addresses"]), ports_text(s["ports"]), balancers_text(s),
                     std::to_string(s["endpoints"]["ready"].get<int>()) + "/" +
                         std::to_string(s["endpoints"]["total"].get<int>()),
                     std::to_string(s["generation"].get<std::uint64_t>()), path_text(s["ports"])});

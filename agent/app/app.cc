@@ -62,7 +62,8 @@ class App {
                 [this](const auto& told, const auto& was) { breakers_.moved(told, was); }),
         reconciler_(writer_, datapath_->maps().limits(),
                     datapath_->fresh_maps() ? compile::MapState{} : actual, actual,
-                    {options_.region, options_.zone, options_.node_name}, options_.proxy != "off"),
+                    {options_.region, options_.zone, options_.node_name, options_.subzone},
+                    options_.proxy != "off"),
         drains_(control_, options_, *datapath_, actual),
         health_(control_, options_.node_name, actual, [this] {
           if (begun_) reconcile_soon("health", Clock::now());

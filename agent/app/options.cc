@@ -107,6 +107,9 @@ void define(CLI::App& app, Options& o) {
       ->group("Node");
   app.add_option("--region", o.region, "Region of this node: the next nearest after the zone")
       ->group("Node");
+  app.add_option("--subzone", o.subzone,
+                 "Subzone of this node, of its zone: localityLbSetting takes it for the nearest")
+      ->group("Node");
   app.add_option("--cgroup", o.cgroup,
                  "cgroup v2 directory whose processes are served, with all below it. Required; "
                  "there is no default, "

@@ -16,6 +16,7 @@ struct Options {
   std::string node_name;
   std::string zone;
   std::string region;
+  std::string subzone;
   std::string cgroup;
   std::string bpffs = "/sys/fs/bpf/weft";
   std::string run_dir = "/run/weft";

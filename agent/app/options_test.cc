@@ -172,11 +172,12 @@ log-format: json
 }
 
 TEST(Config, TheCommandLineWins) {
-  const ConfigFile file("zone: a\nregion: r\n");
+  const ConfigFile file("zone: a\nregion: r\nsubzone: s\n");
   const auto result = with({"--config", file.path(), "--zone", "b"});
   ASSERT_FALSE(result.ended) << result.end.text;
   EXPECT_EQ(result.options.zone, "b");
   EXPECT_EQ(result.options.region, "r");
+  EXPECT_EQ(result.options.subzone, "s");
 }
 
 TEST(Config, AnUnknownKeyIsRefusedByName) {

@@ -48,7 +48,7 @@ Proxy::Proxy(boost::asio::io_context& control, const Options& options, kernel::D
       datapath_(datapath),
       events_(std::move(events)),
       publisher_(
-          {options.region, options.zone, options.node_name},
+          {options.region, options.zone, options.node_name, options.subzone},
           [this](std::uint32_t id) { return datapath_.maps().endpoint_states.at(id).incarnation; }),
       listeners_timer_(control) {}
 

@@ -297,14 +297,15 @@ std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Inpu
 namespace {
 
 // Who is in rotation and who stands by, and the slots that follow.
-void fill_slots(const model::Service& service, const View& view, PortLayout& layout) {
+void fill_slots(const model::Service& service, const model::ServicePort& port, const View& view,
+                PortLayout& layout) {
   const auto& endpoints = layout.endpoints;
   std::vector<bool> healthy(endpoints.size(), true);
   if (view.is_ejected)
     for (std::size_t i = 0; i < endpoints.size(); ++i)
       healthy[i] = !view.is_ejected(layout.key, endpoints[i]);
-  auto choice = lb::choose(endpoints, healthy, service.traffic.failover_below_percent);
-  const auto& policy = lb::policy_of(service.balancer);
+  auto choice = lb::choose(endpoints, healthy, service.traffic_of(port).failover_below_percent);
+  const auto& policy = lb::policy_of(service.balancer_of(port));
   auto weighted = endpoints;
   lb::use(choice, weighted);
   layout.slots = policy.fill(weighted, choice.rotation);
@@ -335,13 +336,13 @@ std::vector<PortLayout> lay_out(const model::Service& service, const View& view)
       layout.name = port.name;
       for (const auto& address : service.addresses)
         if (address.family() == family) layout.frontends.push_back(address);
-      layout.selector = selector_of(lb::policy_of(service.balancer).selector);
+      layout.selector = selector_of(lb::policy_of(service.balancer_of(port)).selector);
       layout.affinity_seconds = service.affinity ? service.affinity->count() : 0;
       layout.endpoints = endpoints_for(family, port.endpoints);
-      lb::apply(service.traffic.locality, view.here, layout.endpoints);
-      fill_slots(service, view, layout);
+      lb::apply(service.traffic_of(port).locality, view.here, layout.endpoints);
+      fill_slots(service, port, view, layout);
       const auto [primaries, spares] = count_candidates(layout.endpoints);
-      layout.policy = policy_of(service, port.protocol, primaries, spares);
+      layout.policy = policy_of(service, port, primaries, spares);
       if (view.proxy) layout.policy.flags |= proxy_flags(service, port);
       layouts.push_back(std::move(layout));
     }

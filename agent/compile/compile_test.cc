@@ -101,6 +101,30 @@ TEST(LayOut, LeavesNotReadyEndpointsOutOfTheSlots) {
   EXPECT_EQ(layouts[0].slots, std::vector<std::uint32_t>{0});
 }
 
+TEST(LayOut, GivesAPortItsOwnBalancerAndLocality) {
+  auto near = endpoint("10.0.0.1"), far = endpoint("10.0.0.2");
+  near.zone = "here";
+  far.zone = "there";
+  auto made = service("web", {"10.96.0.1"}, {near, far});
+  made.ports.push_back({"other", 81, model::Protocol::kTcp, {near, far}});
+  model::PortPolicy own;
+  own.balancer = model::Balancer::kLeastRequest;
+  own.traffic.limits.max_connections = 3;
+  own.traffic.locality.prefer = model::LocalityPolicy::Prefer::kZone;
+  made.ports[1].policy = std::make_shared<const model::PortPolicy>(own);
+  View view;
+  view.here.zone = "here";
+  const auto layouts = lay_out(made, view);
+  ASSERT_EQ(layouts.size(), 2u);
+  EXPECT_EQ(layouts[0].selector, WEFT_SELECT_ROTATE);
+  EXPECT_EQ(layouts[0].slots.size(), 2u);
+  EXPECT_EQ(layouts[0].policy.max_connections, 0u);
+  EXPECT_EQ(layouts[1].selector, WEFT_SELECT_LEAST);
+  EXPECT_EQ(layouts[1].slots, std::vector<std::uint32_t>{0});
+  EXPECT_EQ(layouts[1].spares, std::vector<std::uint32_t>{1});
+  EXPECT_EQ(layouts[1].policy.max_connections, 3u);
+}
+
 TEST(Compile, KeepsNumbersOfWhatStays) {
   Ids ids{Limits{}};
   const auto first = compile_all(mesh_of({service("a", {"10.96.0.1"}, many(3))}), {}, ids).desired;

@@ -60,8 +60,10 @@ TEST(MaxEjected, MayTakeAllPrimariesWhereSparesServe) {
   EXPECT_EQ(max_ejected(outlier(50), 3, 1), 2u) << "what somebody wrote counts";
 }
 
+model::ServicePort tcp_port() { return {"http", 80, model::Protocol::kTcp, {}}; }
+
 TEST(PolicyOf, LeavesTimesForBreakersOpenedByHandWhereNothingIsAsked) {
-  const auto policy = policy_of({}, model::Protocol::kTcp, 3, 0);
+  const auto policy = policy_of({}, tcp_port(), 3, 0);
   EXPECT_EQ(policy.threshold, 0u);
   EXPECT_EQ(policy.failing_for_ms, 0u);
   EXPECT_EQ(policy.max_ejected, 0u);
@@ -78,7 +80,7 @@ TEST(PolicyOf, HasTheServicesLimitsAndThresholds) {
   service.traffic.outlier->consecutive_failures = 1;
   service.traffic.outlier->failing_for = 5s;
   service.traffic.warmup.duration = 60s;
-  const auto policy = policy_of(service, model::Protocol::kTcp, 10, 0);
+  const auto policy = policy_of(service, tcp_port(), 10, 0);
   EXPECT_EQ(policy.max_connections, 100u);
   EXPECT_EQ(policy.max_per_endpoint, 10u);
   EXPECT_EQ(policy.connect_timeout_ms, 2000u);
@@ -124,19 +126,37 @@ TEST(ServicePort, IsEqualByItsRulesNotByTheirPlace) {
   EXPECT_FALSE(a == b);
 }
 
+TEST(PolicyOf, IsThePortsOwnWhereARuleGivesItOne) {
+  model::Service service;
+  service.traffic.limits.max_connections = 100;
+  service.traffic.outlier = outlier();
+  model::PortPolicy own;
+  own.balancer = model::Balancer::kPeakEwma;
+  own.traffic.limits.max_connections = 7;
+  auto port = tcp_port();
+  port.policy = std::make_shared<const model::PortPolicy>(own);
+  const auto policy = policy_of(service, port, 10, 0);
+  EXPECT_EQ(policy.max_connections, 7u);
+  EXPECT_EQ(policy.threshold, 0u) << "nothing is taken from the service's";
+  EXPECT_EQ(policy.flags, unsigned{WEFT_POLICY_WATCH_RTT});
+  EXPECT_EQ(policy_of(service, tcp_port(), 10, 0).max_connections, 100u);
+}
+
 TEST(PolicyOf, LocalOriginIsCountedApartWhereThatIsAskedFor) {
   model::Service service;
   service.traffic.outlier = outlier(100);
-  EXPECT_EQ(policy_of(service, model::Protocol::kTcp, 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
+  EXPECT_EQ(policy_of(service, tcp_port(), 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
   service.traffic.outlier->split_local_origin = true;
-  EXPECT_NE(policy_of(service, model::Protocol::kTcp, 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
+  EXPECT_NE(policy_of(service, tcp_port(), 3, 0).flags & WEFT_POLICY_SPLIT_LOCAL, 0u);
 }
 
 TEST(PolicyOf, AsksNothingOfDatagrams) {
   model::Service service;
   service.traffic.limits.max_connections = 1;
   service.traffic.outlier = outlier(100);
-  const auto policy = policy_of(service, model::Protocol::kUdp, 3, 0);
+  auto port = tcp_port();
+  port.protocol = model::Protocol::kUdp;
+  const auto policy = policy_of(service, port, 3, 0);
   EXPECT_EQ(policy.max_connections, 0u);
   EXPECT_EQ(policy.max_ejected, 0u);
   EXPECT_EQ(policy.threshold, 0u);

@@ -29,9 +29,9 @@ std::uint32_t max_ejected(const std::optional<model::OutlierDetection>& outlier,
   return static_cast<std::uint32_t>(most);
 }
 
-weft_policy policy_of(const model::Service& service, model::Protocol protocol,
+weft_policy policy_of(const model::Service& service, const model::ServicePort& port,
                       std::size_t primaries, std::size_t spares) {
-  const auto& traffic = service.traffic;
+  const auto& traffic = service.traffic_of(port);
   // An operator may open any breaker by hand, so the times of one are always there.
   const auto outlier = traffic.outlier.value_or(model::OutlierDetection{});
   weft_policy policy{};
@@ -44,10 +44,11 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
   policy.lease_ms = in_ms(traffic.limits.connect_timeout * 2 + milliseconds(2000));
   policy.warmup_ms = in_ms(traffic.warmup.duration);
   policy.warmup_percent = traffic.warmup.minimum_percent;
-  if (protocol != model::Protocol::kTcp) return policy;
+  if (port.protocol != model::Protocol::kTcp) return policy;
   policy.max_connections = traffic.limits.max_connections;
   policy.max_per_endpoint = traffic.limits.max_per_endpoint;
-  if (service.balancer == model::Balancer::kPeakEwma) policy.flags |= WEFT_POLICY_WATCH_RTT;
+  if (service.balancer_of(port) == model::Balancer::kPeakEwma)
+    policy.flags |= WEFT_POLICY_WATCH_RTT;
   if (!traffic.outlier) return policy;
   policy.threshold = outlier.consecutive_failures;
   policy.failing_for_ms = in_ms(outlier.failing_for);
@@ -61,7 +62,7 @@ weft_policy policy_of(const model::Service& service, model::Protocol protocol,
 
 std::uint32_t proxy_flags(const model::Service& service, const model::ServicePort& port) {
   if (!port.http || port.protocol != model::Protocol::kTcp) return 0;
-  const bool direct = service.traffic.proxy_down == model::ProxyDown::kDirect;
+  const bool direct = service.traffic_of(port).proxy_down == model::ProxyDown::kDirect;
   return WEFT_POLICY_PROXY | (direct ? unsigned{WEFT_POLICY_PROXY_DIRECT} : 0u);
 }
 

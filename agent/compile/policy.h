@@ -27,7 +27,7 @@ std::uint32_t max_ejected(const std::optional<model::OutlierDetection>& outlier,
                           std::size_t primaries, std::size_t spares);
 
 // For UDP ports all fields are those of no policy: nothing tells how a datagram fared.
-weft_policy policy_of(const model::Service& service, model::Protocol protocol,
+weft_policy policy_of(const model::Service& service, const model::ServicePort& port,
                       std::size_t primaries, std::size_t spares);
 
 // Of a port with HTTP rules, on a node that has a proxy.

@@ -288,16 +288,22 @@ std::string service_reply(const Snapshot& snapshot, const std::string& service) 
   const auto key = model::ServiceKey::parse(service);
   const auto* found = key ? snapshot.mesh->services.find(*key) : nullptr;
   if (!found) return error_reply("no source has a service " + service);
-  json routes = json::array();
-  for (const auto& port : (*found)->ports)
+  json routes = json::array(), policies = json::array();
+  for (const auto& port : (*found)->ports) {
+    if (port.policy)
+      policies.push_back({{"port", port.port},
+                          {"protocol", model::to_text(port.protocol)},
+                          {"balancer", model::to_text(port.policy->balancer)}});
     if (port.routed_by)
       routes.push_back({{"port", port.port},
                         {"virtual_service", port.routed_by->virtual_service},
                         {"file", file_of(port.routed_by->origin)},
                         {"line", port.routed_by->origin.line}});
+  }
   return ok_reply({{"file", file_of((*found)->origin)},
                    {"line", (*found)->origin.line},
                    {"balancer", model::to_text((*found)->balancer)},
+                   {"port_policies", std::move(policies)},
                    {"routes", std::move(routes)}});
 }
 

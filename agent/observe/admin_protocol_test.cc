@@ -98,9 +98,23 @@ TEST(AdminProtocol, StatusKeepsTheWorstNotices) {
 TEST(AdminProtocol, ServiceSaysWhereItCameFrom) {
   const auto snapshot = example(Clock::now());
   EXPECT_EQ(json::parse(service_reply(snapshot, "shop/web"))["result"],
-            json::parse(R"({"file":"mesh/web.yaml","line":3,"balancer":"maglev","routes":[]})"));
+            json::parse(R"({"file":"mesh/web.yaml","line":3,"balancer":"maglev",)"
+                        R"("port_policies":[],"routes":[]})"));
   EXPECT_EQ(json::parse(service_reply(snapshot, "shop/no")),
             json::parse(R"({"version":1,"ok":false,"error":"no source has a service shop/no"})"));
+}
+
+TEST(AdminProtocol, ServiceNamesPortsWithAPolicyOfTheirOwn) {
+  auto snapshot = example(Clock::now());
+  auto service = std::make_shared<model::Service>(**snapshot.mesh->services.find({"shop", "web"}));
+  service->ports.resize(2);
+  service->ports[1].port = 81;
+  service->ports[1].policy = std::make_shared<const model::PortPolicy>();
+  auto mesh = std::make_shared<model::Mesh>(*snapshot.mesh);
+  mesh->services.set(service->key, service);
+  snapshot.mesh = mesh;
+  EXPECT_EQ(json::parse(service_reply(snapshot, "shop/web"))["result"]["port_policies"],
+            json::parse(R"([{"port":81,"protocol":"TCP","balancer":"round-robin"}])"));
 }
 
 TEST(AdminProtocol, HealthIsOfThoseThatAreChecked) {

@@ -73,9 +73,9 @@ const compile::PlacedEndpoint* find_endpoint(const compile::PlacedPort* port,
   return at != port->endpoints.end() && std::pair(at->address, at->port) == where ? &*at : nullptr;
 }
 
-void add_policy(wire::Cluster& cluster, const model::Service& service) {
-  const auto& traffic = service.traffic;
-  cluster.balancer = service.balancer;
+void add_policy(wire::Cluster& cluster, model::Balancer balancer,
+                const model::TrafficPolicy& traffic) {
+  cluster.balancer = balancer;
   cluster.connect_timeout = traffic.limits.connect_timeout;
   cluster.limits = traffic.http;
   if (traffic.outlier) {
@@ -221,24 +221,27 @@ wire::Cluster Publisher::to_cluster(const model::HttpCluster& name,
   const model::ServiceKey key{name.namespace_name, name.service};
   const auto* service = mesh_->services.find(key);
   if (!service) return cluster;
-  add_policy(cluster, **service);
+  // The port that is sent to decides, not the one that was dialled: its breakers are meant.
+  const auto* own = (*service)->find_port(name.port, model::Protocol::kTcp);
+  const auto& traffic = own ? (*service)->traffic_of(*own) : (*service)->traffic;
+  add_policy(cluster, own ? (*service)->balancer_of(*own) : (*service)->balancer, traffic);
   const auto* found = placed_.services.find(key);
   const auto* place = found ? found->get() : nullptr;
   if (const auto* port = find_port(place, name.port, Family::kIpv4))
     cluster.service_index = port->index;
   for (const auto family : {Family::kIpv4, Family::kIpv6})
-    add_endpoints(**service, family, endpoints, cluster);
+    add_endpoints(**service, traffic, family, endpoints, cluster);
   return cluster;
 }
 
 // Each family by itself, as it is laid out for the kernel: shares and hints count within it.
-void Publisher::add_endpoints(const model::Service& service, Family family,
-                              const std::vector<model::Endpoint>& endpoints,
+void Publisher::add_endpoints(const model::Service& service, const model::TrafficPolicy& traffic,
+                              Family family, const std::vector<model::Endpoint>& endpoints,
                               wire::Cluster& cluster) const {
   std::vector<model::Endpoint> near;
   std::copy_if(endpoints.begin(), endpoints.end(), std::back_inserter(near),
                [&](const auto& endpoint) { return endpoint.address.family() == family; });
-  lb::apply(service.traffic.locality, here_, near);
+  lb::apply(traffic.locality, here_, near);
   const auto* found = placed_.services.find(service.key);
   const auto* port = find_port(found ? found->get() : nullptr, cluster.name.port, family);
   std::vector<const compile::PlacedEndpoint*> known;
@@ -247,7 +250,7 @@ void Publisher::add_endpoints(const model::Service& service, Family family,
     known.push_back(find_endpoint(port, endpoint));
     healthy.push_back(!known.back() || !ejected_.contains(known.back()->id));
   }
-  const auto choice = lb::choose(near, healthy, service.traffic.failover_below_percent);
+  const auto choice = lb::choose(near, healthy, traffic.failover_below_percent);
   lb::use(choice, near);
   for (const auto i : choice.rotation) near[i].priority = 0;
   for (std::size_t i = 0; i < near.size(); ++i) {

@@ -78,8 +78,9 @@ class Publisher {
   void publish_cluster(const std::string& name);
   wire::Cluster to_cluster(const model::HttpCluster& cluster,
                            const std::vector<model::Endpoint>& endpoints) const;
-  void add_endpoints(const model::Service& service, model::Family family,
-                     const std::vector<model::Endpoint>& endpoints, wire::Cluster& cluster) const;
+  void add_endpoints(const model::Service& service, const model::TrafficPolicy& traffic,
+                     model::Family family, const std::vector<model::Endpoint>& endpoints,
+                     wire::Cluster& cluster) const;
   void touch_clusters_of(const model::ServiceKey& key);
 
   const lb::Where here_;

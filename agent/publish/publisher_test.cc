@@ -149,6 +149,29 @@ TEST_F(PublisherTest, AClustersPolicyIsThatOfTheServiceItIsOf) {
   EXPECT_TRUE(cluster.node_source());
 }
 
+TEST_F(PublisherTest, AClusterOfAPortWithAPolicyOfItsOwnHasThat) {
+  history.put("web", {"10.1.0.1"});
+  history.put("api", {"10.1.0.2"});
+  history.route("web", {"api"});
+  publish();
+  news();
+  history.edit("api", [](model::Service& service) {
+    service.traffic.http.max_requests = 7;
+    service.traffic.outlier.emplace().consecutive_gateway = 3;
+    model::PortPolicy own;
+    own.balancer = model::Balancer::kLeastRequest;
+    own.traffic.http.max_requests = 8;
+    service.ports.at(0).policy = std::make_shared<const model::PortPolicy>(own);
+  });
+  publish();
+  const auto config = news().at(0);
+  ASSERT_EQ(config.clusters_size(), 1);
+  const auto& cluster = config.clusters(0);
+  EXPECT_EQ(cluster.max_requests(), 8u);
+  EXPECT_EQ(cluster.consecutive_gateway(), 0u);
+  EXPECT_EQ(cluster.balancer(), static_cast<std::uint32_t>(model::Balancer::kLeastRequest));
+}
+
 // --- who serves and who stands by ---
 
 model::Endpoint endpoint_at(const std::string& address, std::uint8_t priority = 0,
@@ -250,6 +273,18 @@ TEST_F(NearnessTest, LoadSpillsToTheNextPriorityAsTheHealthyShareFallsBelowTheTh
   publisher.touch({"shop", "web"});
   EXPECT_TRUE(publisher.update(history.mesh(), history.placed(), {}));
   EXPECT_EQ(told_of(""), "1*1/0 2*1/0 3*1/1");
+}
+
+TEST_F(NearnessTest, APortsOwnPolicySaysWhoIsNear) {
+  put_web({endpoint_at("10.1.0.1", 0, "there"), endpoint_at("10.1.0.2", 0, "here")},
+          [](model::Service& service) {
+            model::PortPolicy own;
+            own.traffic.locality.prefer = model::LocalityPolicy::Prefer::kZone;
+            service.ports.at(0).policy = std::make_shared<const model::PortPolicy>(own);
+          });
+  history.route("web", {});
+  publish();
+  EXPECT_EQ(told_of(""), "1*1/1 2*1/0");
 }
 
 TEST_F(NearnessTest, ASubsetSpillsByItsOwnEndpoints) {

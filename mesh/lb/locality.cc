@@ -7,6 +7,7 @@
 #include <set>
 
 #include "mesh/lb/policy.h"
+#include "mesh/model/failover.h"
 
 namespace weft::lb {
 namespace {
@@ -23,31 +24,47 @@ bool in_zone(const Endpoint& endpoint, const Where& here) {
   return same(endpoint.zone, here.zone) && !regions_differ;
 }
 
+// Of an endpoint, or of the node that connects.
+template <class Place>
+const std::string& part_of(const Place& place, std::string_view label) {
+  if (label == model::kRegionLabel) return place.region;
+  if (label == model::kZoneLabel) return place.zone;
+  if (label == model::kSubzoneLabel) return place.subzone;
+  return place.node;
+}
+
+// Of a place nobody is where nothing is known; any other label that is not there is "", as in
+// Istio.
+bool meets(std::string_view entry, const Where& here, const Endpoint& endpoint) {
+  const auto label = model::failover_label(entry);
+  if (!model::is_place(label.key)) {
+    const auto own = endpoint.labels.find(std::string(label.key));
+    return (own == endpoint.labels.end() ? "" : own->second) == label.value;
+  }
+  const auto& theirs = part_of(endpoint, label.key);
+  return !theirs.empty() && theirs == label.value.value_or(part_of(here, label.key));
+}
+
 // How many labels at the front of the list match; fewer is worse.
 unsigned unmatched(const std::vector<std::string>& labels, const Where& here,
                    const Endpoint& endpoint) {
   unsigned left = static_cast<unsigned>(labels.size());
   for (const auto& entry : labels) {
-    const auto equals = entry.find('=');
-    const auto label = std::string_view(entry).substr(0, equals);
-    const bool is_zone = label == "topology.kubernetes.io/zone";
-    const bool is_region = label == "topology.kubernetes.io/region";
-    const auto& theirs = is_zone ? endpoint.zone : is_region ? endpoint.region : endpoint.node;
-    const auto& ours = is_zone ? here.zone : is_region ? here.region : here.node;
-    if (!same(theirs, equals == entry.npos ? ours : entry.substr(equals + 1))) break;
+    if (!meets(entry, here, endpoint)) break;
     --left;
   }
   return left;
 }
 
-// Istio's LbPriority: 0 the same zone, 1 the same region, 2 elsewhere; where a failover region is
-// set for ours, 2 is that one and 3 the rest.
+// Istio's LbPriority: 0 the same subzone, 1 the same zone, 2 the same region, 3 elsewhere; where a
+// failover region is set for ours, 3 is that one and 4 the rest.
 unsigned distance(const LocalityPolicy& policy, const Where& here, const Endpoint& endpoint) {
-  if (in_zone(endpoint, here)) return 0;
-  if (same(endpoint.region, here.region)) return 1;
+  if (in_zone(endpoint, here))
+    return here.subzone.empty() || endpoint.subzone == here.subzone ? 0 : 1;
+  if (same(endpoint.region, here.region)) return 2;
   for (const auto& [from, to] : policy.failover)
-    if (from == here.region) return endpoint.region == to ? 2 : 3;
-  return 2;
+    if (from == here.region) return endpoint.region == to ? 3 : 4;
+  return 3;
 }
 
 bool hinted(const Endpoint& endpoint, const std::string& zone) {
@@ -96,9 +113,10 @@ void set_priorities(const LocalityPolicy& policy, const Where& here,
   }
 }
 
-// "region/zone/subzone"; what is left out or "*" matches all. Nobody here has a subzone.
-bool matches(std::string_view pattern, const std::string& region, const std::string& zone) {
-  const std::string_view parts[] = {region, zone, ""};
+// "region/zone/subzone"; what is left out or "*" matches all.
+template <class Place>
+bool matches(std::string_view pattern, const Place& place) {
+  const std::string_view parts[] = {place.region, place.zone, place.subzone};
   for (const auto part : parts) {
     const auto slash = pattern.find('/');
     const auto wanted = pattern.substr(0, slash);
@@ -136,16 +154,14 @@ void share_out(const ByEntry& by_entry, std::vector<Endpoint>& endpoints) {
 }
 
 void distribute(const LocalityPolicy& policy, const Where& here, std::vector<Endpoint>& endpoints) {
-  const auto ours =
-      std::find_if(policy.distribute.begin(), policy.distribute.end(),
-                   [&](const auto& entry) { return matches(entry.from, here.region, here.zone); });
+  const auto ours = std::find_if(policy.distribute.begin(), policy.distribute.end(),
+                                 [&](const auto& entry) { return matches(entry.from, here); });
   if (ours == policy.distribute.end()) return;
   std::map<std::uint8_t, ByEntry> priorities;
   for (const auto i : candidates(endpoints)) {
     const auto& endpoint = endpoints[i];
-    const auto entry = std::find_if(ours->to.begin(), ours->to.end(), [&](const auto& to) {
-      return matches(to.first, endpoint.region, endpoint.zone);
-    });
+    const auto entry = std::find_if(ours->to.begin(), ours->to.end(),
+                                    [&](const auto& to) { return matches(to.first, endpoint); });
     priorities[endpoint.priority][entry == ours->to.end() ? nullptr : &*entry].push_back(i);
   }
   for (const auto& [priority, by_entry] : priorities) share_out(by_entry, endpoints);

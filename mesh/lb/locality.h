@@ -6,7 +6,8 @@
 //   - only_local (internalTrafficPolicy: Local) is a demand: endpoints of other nodes are dropped.
 //     Nobody left means refused, as with kube-proxy.
 //   - an endpoint's own priority (weft.mesh/priority) comes first; among equals failoverPriority,
-//     then the default order (zone, region, failover region, rest), then trafficDistribution.
+//     then the default order (subzone, zone, region, failover region, rest), then
+//     trafficDistribution. A node without a subzone tells none apart.
 //   - hints: as kube-proxy, if every candidate has hints.forZones and some name our zone, near
 //   means
 //     hinted for it; else zones themselves are compared.
@@ -23,11 +24,13 @@
 
 namespace weft::lb {
 
-// Of the node that connects: its name and its labels topology.kubernetes.io/region and /zone.
+// Of the node that connects: its name and its labels topology.kubernetes.io/region and /zone, and
+// topology.istio.io/subzone.
 struct Where {
   std::string region;
   std::string zone;
   std::string node;
+  std::string subzone = {};
 
   bool operator==(const Where&) const = default;
 };

@@ -77,6 +77,38 @@ TEST(Locality, ComparesZonesWhereRegionsAreNotKnown) {
   EXPECT_EQ(priorities(enabled(), {at("us", "eu-a"), at("eu", "eu-a")}), "1 0");
 }
 
+// eu-a/r1, eu-a/r2, eu-a without one, eu-b/r1, us-a/r1.
+std::vector<Endpoint> subzones() {
+  std::vector<Endpoint> all = {at("eu", "eu-a"), at("eu", "eu-a"), at("eu", "eu-a"),
+                               at("eu", "eu-b"), at("us", "us-a")};
+  all[0].subzone = all[3].subzone = all[4].subzone = "r1";
+  all[1].subzone = "r2";
+  return all;
+}
+const Where kInSubzone = {"eu", "eu-a", "n1", "r1"};
+
+TEST(Locality, TheOwnSubzoneIsNearestAndANodeWithoutOneTellsNoneApart) {
+  EXPECT_EQ(priorities(enabled(), subzones(), kInSubzone), "0 1 1 2 3");
+  EXPECT_EQ(priorities(enabled(), subzones(), kHere), "0 0 0 1 2");
+  EXPECT_EQ(priorities(preferring(Prefer::kZone), subzones(), kInSubzone), "0 0 0 1 1");
+  auto policy = enabled();
+  policy.failover_priority = {"topology.istio.io/subzone"};
+  EXPECT_EQ(priorities(policy, subzones(), kInSubzone), "0 1 1 0 0");
+  EXPECT_EQ(priorities(policy, subzones(), kHere), "0 0 0 0 0");
+  policy.failover_priority = {"topology.istio.io/subzone=r2"};
+  EXPECT_EQ(priorities(policy, subzones(), kHere), "1 0 1 1 1");
+}
+
+TEST(Locality, SharesGoToSubzonesThatEntriesName) {
+  LocalityPolicy policy;
+  policy.distribute.push_back({"eu/eu-a/r1", {{"eu/eu-a/r1", 50}, {"eu/eu-a/r2", 50}}});
+  EXPECT_EQ(weights(policy, subzones(), kInSubzone), "1000 1000 0 0 0");
+  EXPECT_EQ(weights(policy, subzones(), kHere), "1 1 1 1 1") << "no entry is for this node";
+  policy.distribute[0].from = "eu/*";
+  policy.distribute[0].to = {{"eu/eu-a/*", 75}, {"eu/eu-b", 25}};
+  EXPECT_EQ(weights(policy, subzones(), kHere), "1000 1000 1000 1000 0");
+}
+
 TEST(Locality, FailsOverToTheRegionThatIsNamedFirst) {
   auto policy = enabled();
   policy.failover = {{"us", "eu"}, {"eu", "ap"}};
@@ -92,6 +124,35 @@ TEST(Locality, CountsLabelsThatMatchFromTheFront) {
   EXPECT_EQ(priorities(policy, everywhere()), "0 1 1 1 1");
   policy.failover = {{"eu", "ap"}};  // among those that the labels leave equal
   EXPECT_EQ(priorities(policy, everywhere()), "0 2 1 1 3");
+}
+
+TEST(Locality, ComparesLabelsOfPodsWithTheValuesThatAreWritten) {
+  auto all = everywhere();
+  all[0].labels = {{"version", "v1"}, {"tier", "gold"}};
+  all[1].labels = {{"version", "v1"}};
+  all[2].labels = {{"version", "v2"}, {"tier", "gold"}};
+  auto policy = enabled();
+  policy.failover_priority = {"version=v1"};
+  EXPECT_EQ(priorities(policy, all), "0 0 1 1 1");
+  policy.failover_priority = {"version=v1", "tier=gold"};
+  EXPECT_EQ(priorities(policy, all), "0 1 2 2 2") << "what comes after a mismatch does not count";
+  policy.failover_priority = {"tier="};
+  EXPECT_EQ(priorities(policy, all), "1 0 1 0 0") << "no label is an empty one";
+  policy.failover_priority = {"version=v1", "topology.kubernetes.io/region"};
+  EXPECT_EQ(priorities(policy, all), "1 0 2 2 2");
+  policy.enabled = false;
+  EXPECT_EQ(priorities(policy, all), "0 0 0 0 0");
+}
+
+TEST(Locality, OrdersALabelsFailoverForTheKernelsSlots) {
+  auto all = everywhere();
+  for (const std::size_t i : {1u, 3u}) all[i].labels = {{"version", "v1"}};
+  auto policy = enabled();
+  policy.failover_priority = {"version=v1"};
+  apply(policy, kHere, all);
+  EXPECT_EQ(choose(all, {}, 71).rotation, (std::vector<std::uint32_t>{1, 3}));
+  const std::vector<bool> healthy = {true, false, true, false, true};
+  EXPECT_EQ(choose(all, healthy, 71).rotation.size(), 5u) << "the others stand in; v1 is probed";
 }
 
 TEST(Locality, KeepsStandbyEndpointsBehindHoweverNearTheyAre) {

@@ -121,7 +121,7 @@ TEST(ManifestSlice, HintsNameZones) {
 TEST(ManifestPod, ReadsWhatEndpointsNeed) {
   const auto result = yaml(R"(apiVersion: v1
 kind: Pod
-metadata: {name: web-0, namespace: shop, labels: {app: web, topology.kubernetes.io/zone: a}}
+metadata: {name: web-0, namespace: shop, labels: {app: web, topology.kubernetes.io/zone: a, topology.istio.io/subzone: r1}}
 spec:
   nodeName: n1
   containers: [{name: c, image: x, ports: [{name: http, containerPort: 8080}, {containerPort: 9, protocol: SCTP}]}]
@@ -137,7 +137,7 @@ status:
   ASSERT_EQ(pod.ips.size(), 2u);
   EXPECT_EQ(pod.ips[0].to_text(), "10.0.0.1");
   EXPECT_TRUE(pod.ready && !pod.terminating && !pod.finished);
-  EXPECT_EQ(pod.node + pod.zone, "n1a");
+  EXPECT_EQ(pod.node + pod.zone + pod.subzone, "n1ar1");
   ASSERT_EQ(pod.ports.size(), 2u);
   EXPECT_EQ(pod.ports[0], (model::ContainerPort{"http", 8080, model::Protocol::kTcp}));
   EXPECT_EQ(pod.ports[1], (model::ContainerPort{"side", 53, model::Protocol::kUdp}));

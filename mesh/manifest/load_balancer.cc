@@ -6,16 +6,16 @@ namespace weft::manifest {
 namespace {
 
 void decode_simple(Decoder& decoder, Value balancer, const std::string& path,
-                   model::DestinationRuleObject& rule) {
+                   std::optional<model::Balancer>& chosen) {
   const auto simple = decoder.text(balancer, path, "simple").value_or("UNSPECIFIED");
   const Value at = balancer["simple"];
   const auto where = join_path(path, "simple");
   if (simple == "ROUND_ROBIN")
-    rule.balancer = model::Balancer::kRoundRobin;
+    chosen = model::Balancer::kRoundRobin;
   else if (simple == "RANDOM")
-    rule.balancer = model::Balancer::kRandom;
+    chosen = model::Balancer::kRandom;
   else if (simple == "LEAST_REQUEST" || simple == "LEAST_CONN")
-    rule.balancer = model::Balancer::kLeastRequest;
+    chosen = model::Balancer::kLeastRequest;
   else if (simple != "UNSPECIFIED")
     decoder.not_enforced(at, where + " " + quoted(simple),
                          "this build has ROUND_ROBIN, RANDOM and LEAST_REQUEST");
@@ -27,7 +27,7 @@ void decode_simple(Decoder& decoder, Value balancer, const std::string& path,
 // 1,024) promises nothing that it does not keep. Sizes of tables are ours: they follow the number
 // of endpoints, up to what the kernel's record counts.
 void decode_hash(Decoder& decoder, Value balancer, const std::string& path,
-                 model::DestinationRuleObject& rule) {
+                 std::optional<model::Balancer>& chosen) {
   const Value hash = decoder.mapping(balancer, path, "consistentHash");
   const auto of_hash = join_path(path, "consistentHash");
   const Value ring = decoder.mapping(hash, of_hash, "ringHash");
@@ -36,7 +36,7 @@ void decode_hash(Decoder& decoder, Value balancer, const std::string& path,
     decoder.reject(ring, of_hash + " has both ringHash and maglev: it is one of the two");
   const bool ring_wanted = ring.present() || hash["minimumRingSize"].present();
   if (decoder.boolean(hash, of_hash, "useSourceIp").value_or(false))
-    rule.balancer = ring_wanted ? model::Balancer::kRingHash : model::Balancer::kSourceHash;
+    chosen = ring_wanted ? model::Balancer::kRingHash : model::Balancer::kSourceHash;
   const std::string sizes = "tables are sized by the number of endpoints, from 251 to 65521 slots";
   decoder.others_not_enforced(ring, join_path(of_hash, "ringHash"), {}, sizes);
   decoder.others_not_enforced(maglev, join_path(of_hash, "maglev"), {}, sizes);
@@ -69,15 +69,15 @@ void decode_warmup(Decoder& decoder, Value balancer, const std::string& path,
 
 }  // namespace
 
-void decode_load_balancer(Decoder& decoder, Value balancer, const std::string& path,
-                          model::DestinationRuleObject& rule) {
-  decode_simple(decoder, balancer, path, rule);
-  decode_hash(decoder, balancer, path, rule);
-  decode_warmup(decoder, balancer, path, rule.traffic);
-  if (const Value setting = decoder.mapping(balancer, path, "localityLbSetting"); setting.present())
-    rule.traffic.locality = decode_locality(decoder, setting, join_path(path, "localityLbSetting"));
+void decode_load_balancer(Decoder& decoder, Value value, const std::string& path,
+                          std::optional<model::Balancer>& balancer, model::TrafficRule& traffic) {
+  decode_simple(decoder, value, path, balancer);
+  decode_hash(decoder, value, path, balancer);
+  decode_warmup(decoder, value, path, traffic);
+  if (const Value setting = decoder.mapping(value, path, "localityLbSetting"); setting.present())
+    traffic.locality = decode_locality(decoder, setting, join_path(path, "localityLbSetting"));
   decoder.others_not_enforced(
-      balancer, path,
+      value, path,
       {"simple", "consistentHash", "warmup", "warmupDurationSecs", "localityLbSetting"});
 }
 

@@ -1,17 +1,12 @@
 // loadBalancer.localityLbSetting. A locality is "region/zone/subzone" with ends left out or "*";
-// what no endpoint of a Kubernetes cluster can have (a subzone, labels other than its node's place)
-// is reported.
-#include <algorithm>
-
+// what cannot be compared in a node, a caller's labels, is reported.
 #include "mesh/base/text.h"
 #include "mesh/manifest/text_reader.h"
 #include "mesh/manifest/traffic_policy.h"
+#include "mesh/model/failover.h"
 
 namespace weft::manifest {
 namespace {
-
-constexpr std::string_view kPlaces[] = {"topology.kubernetes.io/region",
-                                        "topology.kubernetes.io/zone", "kubernetes.io/hostname"};
 
 // "*" stands alone or last, as Istio demands; there are at most three parts and none is empty.
 bool is_locality(std::string_view text) {
@@ -26,16 +21,10 @@ bool is_locality(std::string_view text) {
   return false;
 }
 
-bool names_subzone(std::string_view text) {
-  return std::count(text.begin(), text.end(), '/') == 2 && !text.ends_with("/*");
-}
-
 void check_locality(Decoder& decoder, Value at, std::string_view text, const std::string& path) {
   if (!is_locality(text))
     decoder.reject(at, path + " " + quoted(text) +
                            " is not a locality like region, region/zone, region/zone/* or *");
-  else if (names_subzone(text))
-    decoder.not_enforced(at, path + " " + quoted(text), "endpoints have no subzone here");
 }
 
 void decode_distribute(Decoder& decoder, Value value, const std::string& path,
@@ -82,11 +71,20 @@ void decode_failover(Decoder& decoder, Value value, const std::string& path,
 void decode_priority(Decoder& decoder, Value value, const std::string& path,
                      model::LocalityPolicy& policy) {
   if (!decoder.is(value, Type::kString, path)) return;
-  const auto label = value.text().substr(0, value.text().find('='));
-  if (std::find(std::begin(kPlaces), std::end(kPlaces), label) == std::end(kPlaces))
-    return decoder.not_enforced(value, path + " " + quoted(value.text()),
-                                "of an endpoint's labels topology.kubernetes.io/region, "
-                                "topology.kubernetes.io/zone and kubernetes.io/hostname are known");
+  const auto label = model::failover_label(value.text());
+  const auto where = path + " " + quoted(value.text());
+  if (label.key.empty() || (label.value && label.value->find('=') != label.value->npos))
+    return decoder.reject(value, where + " is neither LABEL nor LABEL=VALUE");
+  if (!label.value && !model::is_place(label.key))
+    return decoder.not_enforced(value, where,
+                                "callers of one node have different labels; write LABEL=VALUE, or "
+                                "topology.kubernetes.io/region, topology.kubernetes.io/zone, "
+                                "topology.istio.io/subzone or kubernetes.io/hostname");
+  for (const auto& before : policy.failover_priority)
+    if (model::failover_label(before).key == label.key)
+      decoder.warn(value, where +
+                              " names a label that is there before: each entry is compared, where "
+                              "Istio takes the last value for all");
   policy.failover_priority.emplace_back(value.text());
 }
 

@@ -88,6 +88,9 @@ void decode_pod(Decoder& decoder, Value document, std::vector<model::Object>& ob
   if (const auto zone = pod.meta.labels.find("topology.kubernetes.io/zone");
       zone != pod.meta.labels.end())
     pod.zone = zone->second;
+  if (const auto subzone = pod.meta.labels.find("topology.istio.io/subzone");
+      subzone != pod.meta.labels.end())
+    pod.subzone = subzone->second;
   objects.push_back(std::move(pod));
 }
 

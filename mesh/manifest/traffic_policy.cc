@@ -1,6 +1,7 @@
 // trafficPolicy.connectionPool and .outlierDetection. Names and defaults are Istio's.
 #include "mesh/manifest/traffic_policy.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace weft::manifest {
@@ -121,18 +122,56 @@ model::OutlierDetection decode_outlier(Decoder& decoder, Value value, const std:
   return outlier;
 }
 
+// What the policy of a rule and that of one port have in common.
+void decode_sections(Decoder& decoder, Value policy, const std::string& path,
+                     std::optional<model::Balancer>& balancer, model::TrafficRule& traffic) {
+  decode_load_balancer(decoder, decoder.mapping(policy, path, "loadBalancer"),
+                       join_path(path, "loadBalancer"), balancer, traffic);
+  decode_pool(decoder, decoder.mapping(policy, path, "connectionPool"),
+              join_path(path, "connectionPool"), traffic);
+  // "outlierDetection: {}" turns it on with the defaults.
+  if (const Value outlier = decoder.mapping(policy, path, "outlierDetection"); outlier.present())
+    traffic.outlier = decode_outlier(decoder, outlier, join_path(path, "outlierDetection"));
+}
+
+// One that names no section would set a port back to the defaults by its presence: rejected, as
+// Istio's validation does.
+void decode_port_level(Decoder& decoder, Value value, const std::string& path,
+                       std::vector<model::PortRule>& ports) {
+  if (!decoder.is(value, Type::kMapping, path)) return;
+  model::PortRule rule;
+  const Value port = decoder.mapping(value, path, "port");
+  const auto of_port = join_path(path, "port");
+  if (!port["number"].present()) decoder.reject(value, of_port + ".number is missing");
+  rule.port = decoder.port(port, of_port, "number").value_or(0);
+  rule.origin = decoder.origin(value);
+  decoder.unknown_fields(port, of_port, {"number"});
+  constexpr std::string_view kSections[] = {"loadBalancer", "connectionPool", "outlierDetection",
+                                            "tls"};
+  if (std::none_of(std::begin(kSections), std::end(kSections),
+                   [&](std::string_view section) { return value[section].present(); }))
+    decoder.reject(value, path +
+                              " has no policy: write loadBalancer, connectionPool or "
+                              "outlierDetection beside the port");
+  decode_sections(decoder, value, path, rule.balancer, rule.traffic);
+  decoder.others_not_enforced(value, path,
+                              {"port", "loadBalancer", "connectionPool", "outlierDetection"});
+  if (std::any_of(ports.begin(), ports.end(), [&](const auto& p) { return p.port == rule.port; }))
+    return decoder.warn(value, path + " has no effect: port " + std::to_string(rule.port) +
+                                   " is there before, and the first counts");
+  ports.push_back(std::move(rule));
+}
+
 }  // namespace
 
 void decode_traffic_policy(Decoder& decoder, Value policy, const std::string& path,
                            model::DestinationRuleObject& rule) {
-  decode_load_balancer(decoder, decoder.mapping(policy, path, "loadBalancer"),
-                       join_path(path, "loadBalancer"), rule);
-  decode_pool(decoder, decoder.mapping(policy, path, "connectionPool"),
-              join_path(path, "connectionPool"), rule.traffic);
-  // "outlierDetection: {}" turns it on with the defaults.
-  if (const Value outlier = decoder.mapping(policy, path, "outlierDetection"); outlier.present())
-    rule.traffic.outlier = decode_outlier(decoder, outlier, join_path(path, "outlierDetection"));
-  decoder.others_not_enforced(policy, path, {"loadBalancer", "connectionPool", "outlierDetection"});
+  decode_sections(decoder, policy, path, rule.balancer, rule.traffic);
+  std::size_t index = 0;
+  for (const Value entry : decoder.sequence(policy, path, "portLevelSettings"))
+    decode_port_level(decoder, entry, join_path(path, "portLevelSettings", index++), rule.ports);
+  decoder.others_not_enforced(
+      policy, path, {"loadBalancer", "connectionPool", "outlierDetection", "portLevelSettings"});
 }
 
 }  // namespace weft::manifest

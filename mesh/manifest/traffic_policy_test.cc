@@ -93,8 +93,74 @@ TEST(ManifestTraffic, LimitsThatNobodyKeepsAreReported) {
             kNot + "connectionPool.tcp.idleTimeout is NOT ENFORCED by this build\n" + kNot +
                 "connectionPool.tcp.tcpKeepalive is NOT ENFORCED by this build\n" + kNot +
                 "connectionPool.http.maxConcurrentStreams is NOT ENFORCED by this build\n");
-  EXPECT_EQ(notices(policy("portLevelSettings: []")),
-            kNot + "portLevelSettings is NOT ENFORCED by this build\n");
+  EXPECT_EQ(notices(policy("tunnel: {protocol: CONNECT}")),
+            kNot + "tunnel is NOT ENFORCED by this build\n");
+}
+
+ParseResult ports(const std::string& entries) {
+  return policy("outlierDetection: {}, portLevelSettings: [" + entries + "]");
+}
+
+TEST(ManifestPorts, EachHasAPolicyThatTakesNothingFromTheRule) {
+  const auto result = ports(
+      "{port: {number: 80}, connectionPool: {tcp: {maxConnections: 3}}}, "
+      "{port: {number: 81}, loadBalancer: {simple: RANDOM}, outlierDetection: {interval: 1s}}");
+  EXPECT_EQ(notices(result), "");
+  const auto& rule = first<DestinationRuleObject>(result);
+  EXPECT_TRUE(rule.traffic.outlier);
+  EXPECT_EQ(rule.traffic.max_connections, std::nullopt);
+  ASSERT_EQ(rule.ports.size(), 2u);
+  EXPECT_EQ(rule.ports[0].port, 80);
+  EXPECT_EQ(rule.ports[0].traffic.max_connections, 3u);
+  EXPECT_FALSE(rule.ports[0].traffic.outlier);
+  EXPECT_EQ(rule.ports[0].balancer, std::nullopt);
+  EXPECT_EQ(rule.ports[0].origin.line, 4);
+  EXPECT_EQ(rule.ports[1].balancer, Balancer::kRandom);
+  EXPECT_EQ(rule.ports[1].traffic.outlier.value().interval, milliseconds(1000));
+  EXPECT_TRUE(first<DestinationRuleObject>(ports("")).ports.empty());
+}
+
+TEST(ManifestPorts, MistakesAreRejectedByTheirPath) {
+  const std::string at = kBad + "portLevelSettings[0]";
+  const std::string pool = "connectionPool: {tcp: {maxConnections: 3}}";
+  EXPECT_EQ(notices(ports("{" + pool + "}")), at + ".port.number is missing\n");
+  EXPECT_EQ(notices(ports("{port: {number: 0}, " + pool + "}")),
+            at + ".port.number 0 is not in 1..65535\n");
+  EXPECT_EQ(notices(ports("{port: {number: http}, " + pool + "}")),
+            at + ".port.number must be a number, not a string: write it unquoted\n");
+  EXPECT_EQ(notices(ports("{port: {number: 80}}")),
+            at +
+                " has no policy: write loadBalancer, connectionPool or outlierDetection beside the "
+                "port\n");
+  EXPECT_EQ(notices(ports("{port: {number: 80}, connectionPool: {tcp: {maxConnections: -1}}}")),
+            at + ".connectionPool.tcp.maxConnections -1 is not in 0..2147483647\n");
+  EXPECT_TRUE(says(ports("80"), at + " must be a mapping"));
+  EXPECT_TRUE(says(policy("portLevelSettings: {}"), kBad + "portLevelSettings must be a"));
+}
+
+TEST(ManifestPorts, TheFirstEntryOfANumberCounts) {
+  const auto result = ports(
+      "{port: {number: 80}, loadBalancer: {simple: RANDOM}}, "
+      "{port: {number: 80}, outlierDetection: {}}");
+  EXPECT_EQ(notices(result),
+            "f:4: warning: DestinationRule shop/r: spec.trafficPolicy.portLevelSettings[1] has no "
+            "effect: port 80 is there before, and the first counts\n");
+  EXPECT_EQ(first<DestinationRuleObject>(result).ports.size(), 1u);
+}
+
+// Such an entry sets the port back to the defaults, in Istio too.
+TEST(ManifestPorts, WhatNobodyKeepsIsReportedOfAPortToo) {
+  const auto result = ports(
+      "{port: {number: 80, name: http}, tls: {mode: DISABLE}, "
+      "proxyProtocol: {}, tunnel: {}}");
+  const std::string at = kNot + "portLevelSettings[0].";
+  EXPECT_EQ(notices(result),
+            "f:4: warning: DestinationRule shop/r: unknown field "
+            "\"spec.trafficPolicy.portLevelSettings[0].port.name\": it has no effect\n" +
+                at + "tls is NOT ENFORCED by this build\n" + at +
+                "proxyProtocol is NOT ENFORCED by this build\n" + at +
+                "tunnel is NOT ENFORCED by this build\n");
+  EXPECT_EQ(first<DestinationRuleObject>(result).ports.at(0).traffic, model::TrafficRule{});
 }
 
 TEST(ManifestTraffic, BadLimitsAreRejected) {
@@ -244,6 +310,31 @@ TEST(ManifestLocality, ReadsFailoverAndPriorities) {
   EXPECT_FALSE(first<DestinationRuleObject>(locality("enabled: false")).traffic.locality->enabled);
 }
 
+TEST(ManifestLocality, ReadsPrioritiesByAnyLabelWithAValue) {
+  const auto result = locality(
+      "failoverPriority: [\"version=v1\", \"topology.istio.io/network=\", kubernetes.io/hostname]");
+  EXPECT_EQ(notices(result), "");
+  EXPECT_EQ(first<DestinationRuleObject>(result).traffic.locality->failover_priority,
+            (std::vector<std::string>{"version=v1",
+                                      "topology.istio.io/network=", "kubernetes.io/hostname"}));
+  const std::string at = kBad + "loadBalancer.localityLbSetting.failoverPriority[0]";
+  for (const char* bad : {"=v1", "", "a=b=c"})
+    EXPECT_EQ(notices(locality(std::string("failoverPriority: [\"") + bad + "\"]")),
+              at + " \"" + bad + "\" is neither LABEL nor LABEL=VALUE\n");
+  EXPECT_TRUE(says(locality("failoverPriority: [\"version=v1\", \"version=v2\"]"),
+                   "warning: DestinationRule shop/r: spec.trafficPolicy.loadBalancer."
+                   "localityLbSetting.failoverPriority[1] \"version=v2\" names a label that is "
+                   "there before"));
+}
+
+TEST(ManifestLocality, ReadsSubzones) {
+  const auto result = locality("distribute: [{from: eu/a/r1, to: {eu/a/r1: 80, eu/a/r2: 20}}]");
+  EXPECT_EQ(notices(result), "");
+  EXPECT_EQ(first<DestinationRuleObject>(result).traffic.locality->distribute.at(0).from,
+            "eu/a/r1");
+  EXPECT_EQ(notices(locality("failoverPriority: [topology.istio.io/subzone]")), "");
+}
+
 TEST(ManifestLocality, ReadsShares) {
   const auto result = locality("distribute: [{from: eu/a/*, to: {\"eu/a/*\": 80, \"eu/b\": 20}}]");
   EXPECT_EQ(notices(result), "");
@@ -267,12 +358,11 @@ TEST(ManifestLocality, MistakesAreRejected) {
   EXPECT_TRUE(says(locality("failover: [], distribute: []"), "it is one of the two"));
 }
 
-TEST(ManifestLocality, WhatNoEndpointHasIsReported) {
+TEST(ManifestLocality, ACallersOwnLabelsAreNotCompared) {
   const std::string at = kNot + "loadBalancer.localityLbSetting.";
   EXPECT_TRUE(says(locality("failoverPriority: [version]"),
-                   at + "failoverPriority[0] \"version\" is NOT ENFORCED"));
-  EXPECT_TRUE(says(locality("distribute: [{from: eu/a/x, to: {eu: 100}}]"),
-                   at + "distribute[0].from \"eu/a/x\" is NOT ENFORCED"));
+                   at + "failoverPriority[0] \"version\" is NOT ENFORCED: callers of one node have "
+                        "different labels; write LABEL=VALUE, or"));
 }
 
 }  // namespace

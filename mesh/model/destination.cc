@@ -64,9 +64,10 @@ Target find_target(const Inventory& inventory, const Wanted& wanted) {
 }
 
 std::vector<Endpoint> endpoints_of(const Target& target, const Inventory& inventory,
-                                   std::set<Address>& strangers) {
+                                   std::set<Address>& strangers,
+                                   const std::set<std::string>& compared) {
   if (!target.service) return {};
-  const EndpointSources sources(*target.service, inventory);
+  const EndpointSources sources(*target.service, inventory, compared);
   if (!target.subset) return sources.endpoints(*target.port);
   return sources.endpoints(*target.port, *target.subset, strangers);
 }

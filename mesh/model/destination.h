@@ -35,8 +35,9 @@ struct Target {
 Target find_target(const Inventory& inventory, const Wanted& wanted);
 
 // Its own ones; none where there is no service. Endpoints that are in no subset because their Pods
-// are not known go to `strangers`.
+// are not known go to `strangers`. `compared`: see EndpointSources.
 std::vector<Endpoint> endpoints_of(const Target& target, const Inventory& inventory,
-                                   std::set<Address>& strangers);
+                                   std::set<Address>& strangers,
+                                   const std::set<std::string>& compared = {});
 
 }  // namespace weft::model

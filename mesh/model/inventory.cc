@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mesh/model/failover.h"
 #include "mesh/model/join.h"
 
 namespace weft::model {
@@ -62,6 +63,8 @@ void Inventory::change(const ObjectPtr& object, bool present) {
       const auto key = host_to_key(rule.host, rule.meta.namespace_name);
       if (!key) return;
       put(self.rules_, *key, id_of(*object).to_text(), object, present);
+      if (!compared_labels(rule).empty())
+        put(self.comparing_, *key, id_of(*object).to_text(), object, present);
       self.dirty_.insert(*key);
     }
     void operator()(const VirtualServiceObject& routes) {
@@ -144,21 +147,26 @@ Inventory::PodVersions Inventory::pod_versions(const std::string& namespace_name
 
 // Before it changes, for mark_regrouped().
 void Inventory::remember_pod(const ObjectMeta& meta) {
-  if (!routes_to_.empty() || !http_routes_to_.empty() || !http_routes_of_.empty())
+  if (!routes_to_.empty() || !http_routes_to_.empty() || !http_routes_of_.empty() ||
+      !comparing_.empty())
     pods_before_.try_emplace({meta.namespace_name, meta.name},
                              pod_versions(meta.namespace_name, meta.name));
 }
 
-// Nodes are updated all the time and hardly ever move: what counts is whether a region differs once
+// Nodes are updated all the time and hardly ever move: what counts is whether a place differs once
 // the old version has gone and the new one has come.
 void Inventory::change_node(const NodeObject& node, bool present) {
-  const auto label = node.meta.labels.find("topology.kubernetes.io/region");
-  if (label == node.meta.labels.end()) return;
-  regions_before_.try_emplace(node.meta.name, region_of(node.meta.name));
+  const auto label = [&](std::string_view key) {
+    const auto at = node.meta.labels.find(std::string(key));
+    return at == node.meta.labels.end() ? std::string() : at->second;
+  };
+  Place place{label(kRegionLabel), label(kSubzoneLabel)};
+  if (place == Place{}) return;
+  places_before_.try_emplace(node.meta.name, place_of(node.meta.name));
   if (present)
-    regions_.insert_or_assign(node.meta.name, label->second);
+    places_.insert_or_assign(node.meta.name, std::move(place));
   else
-    regions_.erase(node.meta.name);
+    places_.erase(node.meta.name);
 }
 
 void Inventory::change_routes(const VirtualServiceObject& routes, const ObjectPtr& object,
@@ -245,10 +253,11 @@ void Inventory::mark_regrouped() {
   }
   pods_before_.clear();
   if (spaces.empty()) return;
-  // Subsets of these hold other endpoints, and endpoints are of another workload.
+  // Subsets of these hold other endpoints, and endpoints are of another workload or come first.
   std::set<ServiceKey> keys;
-  for (const auto* routes : {&routes_to_, &routes_of_, &http_routes_to_, &http_routes_of_})
-    for (const auto& [key, objects] : *routes) keys.insert(key);
+  for (const auto* asking :
+       {&routes_to_, &routes_of_, &http_routes_to_, &http_routes_of_, &comparing_})
+    for (const auto& [key, objects] : *asking) keys.insert(key);
   for (const auto& key : keys) {
     const auto changed = spaces.find(key.namespace_name);
     if (changed == spaces.end()) continue;
@@ -285,9 +294,9 @@ void Inventory::mark_routed() {
 std::set<ServiceKey> Inventory::take_dirty() {
   // No index leads from nodes to services: a move is rare enough to look at all of them.
   const bool moved =
-      std::any_of(regions_before_.begin(), regions_before_.end(),
-                  [this](const auto& before) { return region_of(before.first) != before.second; });
-  regions_before_.clear();
+      std::any_of(places_before_.begin(), places_before_.end(),
+                  [this](const auto& before) { return place_of(before.first) != before.second; });
+  places_before_.clear();
   if (moved)
     for (const auto& [key, service] : services_) dirty_.insert(key);
   mark_regrouped();
@@ -301,10 +310,10 @@ const ServiceObject* Inventory::service(const ServiceKey& key) const {
   return at == services_.end() ? nullptr : &std::get<ServiceObject>(*at->second);
 }
 
-const std::string& Inventory::region_of(const std::string& node) const {
-  static const std::string kUnknown;
-  const auto at = regions_.find(node);
-  return at == regions_.end() ? kUnknown : at->second;
+const Inventory::Place& Inventory::place_of(const std::string& node) const {
+  static const Place kUnknown;
+  const auto at = places_.find(node);
+  return at == places_.end() ? kUnknown : at->second;
 }
 
 const Inventory::ById& Inventory::slices_of(const ServiceKey& key) const {

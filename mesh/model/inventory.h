@@ -48,8 +48,10 @@ class Inventory {
   // Null where several pods have the address, as those of their host's network do.
   const PodObject* pod_at(const std::string& namespace_name, const Address& address) const;
   std::vector<const PodObject*> pods_for(const ServiceObject& service) const;
-  const std::string& region_of(const std::string& node) const;  // empty: not known
-  const Claims& claims() const { return claims_; }              // settled by take_dirty()
+  // By a node's labels; empty: not known.
+  const std::string& region_of(const std::string& node) const { return place_of(node).region; }
+  const std::string& subzone_of(const std::string& node) const { return place_of(node).subzone; }
+  const Claims& claims() const { return claims_; }  // settled by take_dirty()
 
  private:
   using Label = std::pair<std::string, std::string>;
@@ -63,6 +65,12 @@ class Inventory {
     ById routes;  // VirtualServices that cover all of them: http rules only
   };
 
+  struct Place {
+    std::string region, subzone;
+
+    bool operator==(const Place&) const = default;
+  };
+
   // What there is under one pod's name.
   struct PodVersions {
     ObjectPtr pod, labels;
@@ -71,6 +79,7 @@ class Inventory {
   void change(const ObjectPtr& object, bool present);
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
   void change_node(const NodeObject& node, bool present);
+  const Place& place_of(const std::string& node) const;
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
   void change_pod_labels(const PodLabelsObject& labels, const ObjectPtr& object, bool present);
   PodVersions pod_versions(const std::string& namespace_name, const std::string& name) const;
@@ -92,11 +101,12 @@ class Inventory {
   ById routes_everywhere_;
   std::unordered_map<ServiceKey, ById, KeyHash> http_routes_of_;
   std::unordered_map<ServiceKey, ById, KeyHash> http_routes_to_;
-  // By namespace and name; of pods touched since take_dirty(), while there are routes.
+  std::unordered_map<ServiceKey, ById, KeyHash> comparing_;  // rules that compare labels of Pods
+  // By namespace and name; of pods touched since take_dirty(), while somebody asks for labels.
   std::map<std::pair<std::string, std::string>, PodVersions> pods_before_;
   std::map<std::string, Namespace> namespaces_;
-  std::unordered_map<std::string, std::string> regions_;  // by node
-  std::map<std::string, std::string> regions_before_;     // of nodes touched since take_dirty()
+  std::unordered_map<std::string, Place> places_;  // by node
+  std::map<std::string, Place> places_before_;     // of nodes touched since take_dirty()
   Claims claims_;
   std::set<ServiceKey> dirty_;
 };

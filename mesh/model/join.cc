@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <tuple>
 
+#include "mesh/model/failover.h"
+#include "mesh/model/precedence.h"
+
 namespace weft::model {
 namespace {
 
@@ -60,6 +63,7 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
     endpoint.priority = pod.rank.priority;
     endpoint.weight = pod.rank.weight;
     endpoint.zone = pod.zone;
+    endpoint.subzone = pod.subzone;
     endpoint.node = pod.node;
     endpoints.push_back(std::move(endpoint));
   }
@@ -68,8 +72,9 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
-    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.node, a.for_zones) <
-           std::tie(b.address, b.port, b.state, b.priority, b.weight, b.zone, b.node, b.for_zones);
+    return std::tie(a.address, a.port, a.state, a.priority, a.weight, a.zone, a.subzone, a.node,
+                    a.for_zones) < std::tie(b.address, b.port, b.state, b.priority, b.weight,
+                                            b.zone, b.subzone, b.node, b.for_zones);
   });
   endpoints.erase(
       std::unique(endpoints.begin(), endpoints.end(),
@@ -87,11 +92,47 @@ bool selects(const Labels& selector, const Labels& labels) {
          });
 }
 
-EndpointSources::EndpointSources(const ServiceObject& service, const Inventory& inventory)
+std::set<std::string> compared_labels(const Inventory& inventory, const ServiceKey& service) {
+  const auto* rule = oldest_of<DestinationRuleObject>(inventory.rules_for(service));
+  return rule ? compared_labels(*rule) : std::set<std::string>();
+}
+
+EndpointSources::EndpointSources(const ServiceObject& service, const Inventory& inventory,
+                                 std::set<std::string> compared)
     : service_(service),
       inventory_(inventory),
       slices_(inventory.slices_of({service.meta.namespace_name, service.meta.name})) {
   if (slices_.empty()) pods_ = inventory.pods_for(service);
+  compared.merge(compared_labels(inventory, key_of(service.meta)));
+  if (!compared.empty()) find_labels(compared);
+}
+
+void EndpointSources::find_labels(const std::set<std::string>& compared) {
+  const auto add = [&](const Address& address, const Labels& all) {
+    Labels own;
+    for (const auto& key : compared)
+      if (const auto label = all.find(key); label != all.end()) own.insert(*label);
+    labels_.emplace(address, std::move(own));
+  };
+  for (const auto& [name, object] : slices_) {
+    const auto& slice = std::get<EndpointSliceObject>(*object);
+    for (const auto& endpoint : slice.endpoints) {
+      if (const auto* labels = labels_of(slice.meta.namespace_name, endpoint))
+        add(endpoint.address, *labels);
+      else
+        without_labels_.insert(endpoint.address);
+    }
+  }
+  for (const auto* pod : pods_)
+    for (const auto& address : pod->ips) add(address, pod->meta.labels);
+}
+
+// targetRef is who it is. Without one the address says: hand-written slices have none.
+const Labels* EndpointSources::labels_of(const std::string& namespace_name,
+                                         const SliceEndpoint& endpoint) const {
+  if (!endpoint.pod.empty()) return inventory_.labels_of(namespace_name, endpoint.pod);
+  const auto* pod = inventory_.pod_at(namespace_name, endpoint.address);
+  return pod ? &pod->meta.labels : nullptr;
 }
 
 std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port) const {
@@ -122,12 +163,7 @@ EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice
   const auto& space = slice.meta.namespace_name;
   auto members = slice;
   std::erase_if(members.endpoints, [&](const SliceEndpoint& endpoint) {
-    // targetRef is who it is. Without one the address says: hand-written slices have none.
-    const Labels* labels = nullptr;
-    if (!endpoint.pod.empty())
-      labels = inventory_.labels_of(space, endpoint.pod);
-    else if (const auto* pod = inventory_.pod_at(space, endpoint.address))
-      labels = &pod->meta.labels;
+    const auto* labels = labels_of(space, endpoint);
     if (!labels) strangers.insert(endpoint.address);
     return !labels || !selects(subset.labels, *labels);
   });
@@ -136,7 +172,12 @@ EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice
 
 void EndpointSources::finish(std::vector<Endpoint>& endpoints) const {
   sort_unique(endpoints);
-  for (auto& endpoint : endpoints) endpoint.region = inventory_.region_of(endpoint.node);
+  for (auto& endpoint : endpoints) {
+    endpoint.region = inventory_.region_of(endpoint.node);
+    if (endpoint.subzone.empty()) endpoint.subzone = inventory_.subzone_of(endpoint.node);
+    const auto known = labels_.find(endpoint.address);
+    if (known != labels_.end()) endpoint.labels = known->second;
+  }
 }
 
 }  // namespace weft::model

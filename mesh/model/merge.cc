@@ -31,23 +31,64 @@ const DestinationRuleObject* rule_in_force(const ServiceObject& service,
   return oldest;
 }
 
-Balancer balancer_of(const ServiceObject& service, const DestinationRuleObject* rule) {
+// A rule's or one port's.
+template <class Rule>
+Balancer balancer_of(const ServiceObject& service, const Rule* rule) {
   if (service.balancer) return *service.balancer;
   return rule && rule->balancer ? *rule->balancer : Balancer::kRoundRobin;
 }
 
-TrafficPolicy traffic_of(const ServiceObject& service, const DestinationRuleObject* rule,
-                         std::vector<Notice>& notices) {
-  auto joined = join_traffic(service.traffic, rule ? &rule->traffic : nullptr);
+// Of the ports that the rule does not single out.
+void set_policy(const ServiceObject& object, const DestinationRuleObject* rule, Service& service,
+                std::vector<Notice>& notices) {
+  auto joined = join_traffic(object.traffic, rule ? &rule->traffic : nullptr);
   if (joined.locality_without_outlier)
     notices.push_back({Severity::kWarning, rule->meta.origin, id_of(*rule).to_text(),
                        "localityLbSetting has no effect without outlierDetection, as in Istio"});
-  if (joined.base_ejection_without_outlier)
-    notices.push_back({Severity::kWarning, service.meta.origin, id_of(service).to_text(),
+  const auto has_breaker = [](const PortRule& port) { return port.traffic.outlier.has_value(); };
+  if (joined.base_ejection_without_outlier &&
+      !(rule && std::any_of(rule->ports.begin(), rule->ports.end(), has_breaker)))
+    notices.push_back({Severity::kWarning, object.meta.origin, id_of(object).to_text(),
                        "weft.mesh/breaker-base-ejection has no effect: neither "
                        "weft.mesh/breaker-failing-for nor a DestinationRule's outlierDetection "
                        "turns a breaker on"});
-  return joined.policy;
+  service.balancer = balancer_of(object, rule);
+  service.traffic = std::move(joined.policy);
+}
+
+void set_port_policies(const ServiceObject& object, const DestinationRuleObject& rule,
+                       Service& service, std::vector<Notice>& notices) {
+  const auto warn = [&](const PortRule& entry, const std::string& message) {
+    notices.push_back({Severity::kWarning, entry.origin, id_of(rule).to_text(),
+                       "portLevelSettings of port " + std::to_string(entry.port) + message});
+  };
+  for (const auto& entry : rule.ports) {
+    auto joined = join_traffic(object.traffic, &entry.traffic);
+    if (joined.locality_without_outlier)
+      warn(entry,
+           ": localityLbSetting has no effect without outlierDetection beside it, as in "
+           "Istio");
+    const auto policy = std::make_shared<const PortPolicy>(
+        PortPolicy{balancer_of(object, &entry), std::move(joined.policy)});
+    bool used = false;
+    for (auto& port : service.ports)
+      if (port.port == entry.port) {
+        port.policy = policy;
+        used = true;
+      }
+    if (!used)
+      warn(entry, " have no effect: Service " + service.key.to_text() + " has no such port");
+  }
+}
+
+void say_without_labels(const DestinationRuleObject& rule, const ServiceKey& key,
+                        const std::set<Address>& addresses, std::vector<Notice>& notices) {
+  if (addresses.empty()) return;
+  notices.push_back({Severity::kWarning, rule.meta.origin, id_of(rule).to_text(),
+                     "failoverPriority: " + std::to_string(addresses.size()) +
+                         " endpoints of Service " + key.to_text() + " (" +
+                         addresses.begin()->to_text() + (addresses.size() > 1 ? ", ..." : "") +
+                         ") count as without labels: their Pods are not known here"});
 }
 
 std::vector<Address> own_addresses(const ServiceObject& service, const Claims& claims,
@@ -78,11 +119,11 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   service.origin = object.meta.origin;
   const auto* rule = rule_in_force(object, inventory.rules_for(service.key), notices);
   if (rule) say_unchosen_subsets(*rule, service.key, inventory, notices);
-  service.balancer = balancer_of(object, rule);
-  service.traffic = traffic_of(object, rule, notices);
+  set_policy(object, rule, service, notices);
   if (object.unserved_type) return service;
   service.addresses = own_addresses(object, inventory.claims(), notices);
   const EndpointSources sources(object, inventory);
+  if (rule) say_without_labels(*rule, service.key, sources.without_labels(), notices);
   for (const auto& spec : object.ports) {
     service.ports.push_back({spec.name, spec.port, spec.protocol, sources.endpoints(spec)});
     service.ports.back().app_protocol = spec.app_protocol;
@@ -94,6 +135,7 @@ Service join(const ServiceObject& object, const Inventory& inventory,
       std::unique(service.ports.begin(), service.ports.end(),
                   [&](const auto& a, const auto& b) { return number(a) == number(b); }),
       service.ports.end());
+  if (rule) set_port_policies(object, *rule, service, notices);
   apply_http_routes(inventory, service, notices);  // needs the ports' own endpoints
   apply_routes(inventory, service, notices);
   return service;

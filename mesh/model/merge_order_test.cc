@@ -54,6 +54,16 @@ class Generator {
     auto rule = test::rule("", host(), static_cast<Balancer>(below(3)));
     for (const char* name : {"v0", "v1"})
       if (chance(70)) rule.subsets.push_back({name, labels()});
+    if (chance(30)) {
+      rule.traffic.outlier.emplace();
+      rule.traffic.locality.emplace().enabled = chance(80);
+      rule.traffic.locality->failover_priority = {chance(50) ? "a=0" : "b=1"};
+    }
+    if (chance(30)) {
+      auto& port = rule.ports.emplace_back();
+      port.port = static_cast<std::uint16_t>(80 + below(3));
+      port.traffic.max_connections = below(2);
+    }
     return with_meta(std::move(rule), line);
   }
 

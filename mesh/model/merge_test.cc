@@ -421,6 +421,103 @@ TEST(Merge, TheOldestRulesTrafficPolicyHoldsAndTheServiceAddsToIt) {
   EXPECT_TRUE(traffic.outlier);
 }
 
+// A Service with ports 80 (TCP and UDP) and 81.
+ServiceObject two_ports() {
+  return service(
+      "web", {"10.96.0.1"},
+      {{"", 80, Protocol::kTcp, {}}, {"", 80, Protocol::kUdp, {}}, {"", 81, Protocol::kTcp, {}}});
+}
+PortRule port_rule(std::uint16_t port, Balancer balancer) {
+  PortRule result;
+  result.port = port;
+  result.balancer = balancer;
+  result.origin = {std::make_shared<const std::string>("r.yaml"), port};
+  return result;
+}
+
+TEST(PortPolicies, TakeNothingFromTheRuleAndAllFromTheService) {
+  auto web = two_ports();
+  web.traffic.max_per_endpoint = 3;
+  auto rule = test::rule("r", "web", Balancer::kRandom);
+  rule.traffic.max_connections = 7;
+  rule.traffic.outlier.emplace();
+  rule.ports.push_back(port_rule(80, Balancer::kLeastRequest));
+  rule.ports[0].traffic.connect_timeout = std::chrono::seconds(1);
+  const auto mesh = merged({web, rule});
+  EXPECT_EQ(notices(mesh), "");
+  const auto& made = only(mesh);
+  EXPECT_EQ(made.balancer, Balancer::kRandom);
+  for (const std::size_t i : {0u, 1u}) {
+    EXPECT_EQ(made.balancer_of(made.ports.at(i)), Balancer::kLeastRequest);
+    const auto& traffic = made.traffic_of(made.ports[i]);
+    EXPECT_EQ(traffic.limits.max_connections, 0u);
+    EXPECT_EQ(traffic.limits.max_per_endpoint, 3u);
+    EXPECT_EQ(traffic.limits.connect_timeout, std::chrono::seconds(1));
+    EXPECT_FALSE(traffic.outlier);
+  }
+  EXPECT_EQ(made.balancer_of(made.ports.at(2)), Balancer::kRandom);
+  EXPECT_EQ(&made.traffic_of(made.ports[2]), &made.traffic);
+  EXPECT_NE(to_text(*mesh).find("  port 80/UDP\n    policy balancer=least-request "
+                                "max_per_endpoint=3 connect_timeout=1000ms\n"),
+            std::string::npos)
+      << to_text(*mesh);
+}
+
+TEST(PortPolicies, YieldToTheServicesAnnotationsOnAllPorts) {
+  auto web = two_ports();
+  web.balancer = Balancer::kSourceHash;
+  web.traffic.failing_for = std::chrono::seconds(5);
+  web.traffic.base_ejection = std::chrono::seconds(6);
+  auto rule = test::rule("r", "web", Balancer::kRandom);
+  rule.ports.push_back(port_rule(81, Balancer::kLeastRequest));
+  rule.ports[0].traffic.outlier.emplace().consecutive_failures = 2;
+  const auto mesh = merged({web, rule});
+  const auto& made = only(mesh);
+  EXPECT_EQ(made.balancer_of(made.ports.at(2)), Balancer::kSourceHash);
+  const auto& own = made.traffic_of(made.ports[2]).outlier.value();
+  EXPECT_EQ(own.consecutive_failures, 2u);
+  EXPECT_EQ(own.failing_for, std::chrono::seconds(5));
+  EXPECT_EQ(own.base_ejection, std::chrono::seconds(6));
+  EXPECT_EQ(made.traffic.outlier.value().consecutive_failures, 0u);
+}
+
+TEST(PortPolicies, OfNoPortOfTheServiceAreNamedByTheirLine) {
+  auto rule = test::rule("r", "web", Balancer::kRandom);
+  rule.ports = {port_rule(82, Balancer::kRandom), port_rule(81, Balancer::kRandom)};
+  rule.ports[1].traffic.locality.emplace().enabled = true;
+  EXPECT_EQ(notices(merged({two_ports(), rule})),
+            "r.yaml:81: warning: DestinationRule shop/r: portLevelSettings of port 81: "
+            "localityLbSetting has no effect without outlierDetection beside it, as in Istio\n"
+            "r.yaml:82: warning: DestinationRule shop/r: portLevelSettings of port 82 have no "
+            "effect: Service shop/web has no such port\n");
+}
+
+TEST(PortPolicies, TurnABreakerOnThatAnAnnotationHasTimesFor) {
+  auto web = two_ports();
+  web.traffic.base_ejection = std::chrono::seconds(6);
+  auto rule = test::rule("r", "web", Balancer::kRandom);
+  rule.ports = {port_rule(81, Balancer::kRandom)};
+  EXPECT_NE(notices(merged({web, rule})).find("breaker-base-ejection has no effect"),
+            std::string::npos);
+  rule.ports[0].traffic.outlier.emplace();
+  EXPECT_EQ(notices(merged({web, rule})), "");
+}
+
+TEST(PortPolicies, ThatAreEqualLeaveTheServiceTheSame) {
+  auto rule = test::rule("r", "web", Balancer::kRandom);
+  rule.ports = {port_rule(81, Balancer::kRandom)};
+  Merger merger;
+  merger.set("a", unit({two_ports(), rule}));
+  const auto before = merger.build();
+  rule.meta.labels["touched"] = "yes";
+  merger.set("a", unit({two_ports(), rule}));
+  const ServiceKey key{"shop", "web"};
+  EXPECT_EQ(*merger.build()->services.find(key), *before->services.find(key));
+  rule.ports[0].traffic.max_connections = 1;
+  merger.set("a", unit({two_ports(), rule}));
+  EXPECT_NE(*merger.build()->services.find(key), *before->services.find(key));
+}
+
 TEST(Merge, WhatHasNothingToWorkOnIsSaid) {
   auto web = service("web", {"10.96.0.1"});
   web.traffic.base_ejection = std::chrono::seconds(5);
@@ -480,6 +577,33 @@ TEST(Merger, FollowsNodesFromRegionToRegion) {
   EXPECT_EQ(region(), "us");
   merger.set("node", nullptr);
   EXPECT_EQ(region(), "");
+}
+
+TEST(Merger, SubzonesAreTheNodesUnlessAPodHasItsOwn) {
+  NodeObject node{meta("n1")};
+  node.meta.labels = {{"topology.istio.io/subzone", "r1"}};
+  auto web = service("web", {});
+  web.selector = {{"app", "web"}};
+  auto plain = pod("a", "10.0.0.1", {{"app", "web"}}), own = pod("b", "10.0.0.2", {{"app", "web"}});
+  plain.node = own.node = "n1";
+  own.subzone = "r2";
+  Merger merger;
+  merger.set("web", unit({web, plain, own}));
+  const auto subzones = [&] {
+    std::string text;
+    for (const auto& endpoint : only(merger.build()).ports.at(0).endpoints)
+      text += endpoint.subzone + ",";
+    return text;
+  };
+  EXPECT_EQ(subzones(), ",r2,");
+  merger.set("node", unit({node}));
+  EXPECT_EQ(subzones(), "r1,r2,");
+  EXPECT_NE(to_text(*merger.build()).find(" subzone=r1 node=n1\n"), std::string::npos);
+  node.meta.labels = {{"topology.istio.io/subzone", "r3"}};
+  merger.set("node", unit({node}));
+  EXPECT_EQ(subzones(), "r3,r2,");
+  merger.set("node", nullptr);
+  EXPECT_EQ(subzones(), ",r2,");
 }
 
 TEST(Merger, CarriesTheReadersNoticesSortedByFileAndLine) {

@@ -30,8 +30,14 @@ bool ServicePort::operator==(const ServicePort& other) const {
     return std::tie(p.name, p.port, p.protocol, p.endpoints, p.routed_by, p.app_protocol,
                     p.http_endpoints);
   };
-  const bool same_rules = http == other.http || (http && other.http && *http == *other.http);
-  return same_rules && fields(*this) == fields(other);
+  const auto same = [](const auto& a, const auto& b) { return a == b || (a && b && *a == *b); };
+  return same(http, other.http) && same(policy, other.policy) && fields(*this) == fields(other);
+}
+
+const ServicePort* Service::find_port(std::uint16_t port, Protocol protocol) const {
+  for (const auto& candidate : ports)
+    if (candidate.port == port && candidate.protocol == protocol) return &candidate;
+  return nullptr;
 }
 
 std::size_t bucket_of(const ServiceKey& key, std::size_t buckets) {
@@ -75,6 +81,7 @@ std::string rank_of(const Endpoint& endpoint) {
   std::string text;
   if (endpoint.priority) text += " priority=" + std::to_string(endpoint.priority);
   if (endpoint.weight != 1) text += " weight=" + std::to_string(endpoint.weight);
+  for (const auto& [key, value] : endpoint.labels) text += " label(" + key + "=" + value + ")";
   return text;
 }
 
@@ -97,10 +104,14 @@ std::string to_text(const Mesh& mesh) {
           (port.name.empty() ? "" : " " + port.name) +
           (port.routed_by ? " routed by VirtualService " + port.routed_by->virtual_service : "") +
           "\n";
+      if (port.policy)
+        text += std::string("    policy balancer=") + to_text(port.policy->balancer) +
+                to_text(port.policy->traffic) + "\n";
       for (const auto& e : port.endpoints)
         text += "    endpoint " + e.address.to_text() + " port " + std::to_string(e.port) + " " +
                 to_text(e.state) + rank_of(e) + (e.region.empty() ? "" : " region=" + e.region) +
                 (e.zone.empty() ? "" : " zone=" + e.zone) +
+                (e.subzone.empty() ? "" : " subzone=" + e.subzone) +
                 (e.node.empty() ? "" : " node=" + e.node) + "\n";
       text += routes_of(port);
     }

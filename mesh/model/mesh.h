@@ -63,6 +63,8 @@ struct Endpoint {
   std::string node;
   std::vector<std::string> for_zones;  // EndpointSlice hints; empty: none
   WorkloadRef workload;                // in http_endpoints, where its Pod is known
+  std::string subzone;                 // its node's label topology.istio.io/subzone; empty: none
+  Labels labels;  // of its Pod those that its service's failoverPriority compares; mostly none
 
   bool operator==(const Endpoint&) const = default;
 };
@@ -73,6 +75,14 @@ struct RoutedBy {
   Origin origin;                // of the rule
 
   bool operator==(const RoutedBy&) const = default;
+};
+
+// What a rule's portLevelSettings make of one port: all of its policy, with the Service's wishes.
+struct PortPolicy {
+  Balancer balancer = Balancer::kRoundRobin;
+  TrafficPolicy traffic;
+
+  bool operator==(const PortPolicy&) const = default;
 };
 
 struct ServicePort {
@@ -87,8 +97,10 @@ struct ServicePort {
   std::shared_ptr<const HttpRoutes> http = nullptr;
   // Of http->clusters, one each: as `endpoints` is sorted, but never routed themselves.
   std::vector<std::vector<Endpoint>> http_endpoints = {};
+  // Null, as nearly everywhere: the service's. Ask Service::balancer_of() and traffic_of().
+  std::shared_ptr<const PortPolicy> policy = nullptr;
 
-  bool operator==(const ServicePort& other) const;  // rules by value
+  bool operator==(const ServicePort& other) const;  // rules and policy by value
 };
 
 struct Service {
@@ -97,10 +109,20 @@ struct Service {
       addresses;  // cluster and external ones that are really its own; sorted, unique
   std::vector<ServicePort> ports;  // sorted by (port, protocol), unique
   std::optional<std::chrono::seconds> affinity;
+  // Of ports without a policy of their own. What the Service alone decides (bypass, health checks)
+  // is the same in all.
   Balancer balancer = Balancer::kRoundRobin;
   TrafficPolicy traffic;
   bool headless = false;
   Origin origin;
+
+  Balancer balancer_of(const ServicePort& port) const {
+    return port.policy ? port.policy->balancer : balancer;
+  }
+  const TrafficPolicy& traffic_of(const ServicePort& port) const {
+    return port.policy ? port.policy->traffic : traffic;
+  }
+  const ServicePort* find_port(std::uint16_t port, Protocol protocol) const;  // null: there is none
 
   bool operator==(const Service&) const = default;
 };

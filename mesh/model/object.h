@@ -139,7 +139,8 @@ struct PodObject {
   bool terminating = false;  // metadata.deletionTimestamp is set
   bool finished = false;     // phase Succeeded or Failed: never an endpoint
   std::string node;
-  std::string zone;  // label topology.kubernetes.io/zone
+  std::string zone;     // label topology.kubernetes.io/zone
+  std::string subzone;  // label topology.istio.io/subzone
   Rank rank;
   std::vector<ContainerPort> ports;  // of all containers, for named target ports
   // As the node's cgroups are named by it: metadata.uid, of a mirror pod its file's hash.
@@ -179,13 +180,26 @@ struct Subset {
   bool operator==(const Subset&) const = default;
 };
 
+// An entry of trafficPolicy.portLevelSettings: the whole policy of that service port. What it
+// leaves out has its default and is not taken from the rule, whole sections neither (as pilot's
+// GetPortLevelTrafficPolicy).
+struct PortRule {
+  std::uint16_t port = 0;
+  std::optional<Balancer> balancer;
+  TrafficRule traffic;
+  Origin origin;
+
+  bool operator==(const PortRule&) const = default;
+};
+
 // Of DestinationRule what this build enforces; the rest is reported by the reader.
 struct DestinationRuleObject {
   ObjectMeta meta;
   std::string host;  // as written: "web", "web.shop", "web.shop.svc.cluster.local"
   std::optional<Balancer> balancer;
   TrafficRule traffic;
-  std::vector<Subset> subsets;  // names are unique
+  std::vector<PortRule> ports = {};  // one a number
+  std::vector<Subset> subsets;       // names are unique
   Origin subsets_origin;
 
   bool operator==(const DestinationRuleObject&) const = default;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mesh/model/destination.h"
+#include "mesh/model/join.h"
 #include "mesh/model/precedence.h"
 #include "mesh/model/shares.h"
 
@@ -57,6 +58,7 @@ class Router {
         id_(id_of(routes).to_text()),
         inventory_(inventory),
         routed_(routed),
+        compared_(compared_labels(inventory, routed)),
         notices_(notices) {}
 
   void route(ServicePort& port);
@@ -77,6 +79,7 @@ class Router {
   const std::string id_;
   const Inventory& inventory_;
   const ServiceKey& routed_;
+  const std::set<std::string> compared_;  // whose rule orders the endpoints, whosever they are
   std::vector<Notice>& notices_;
   std::map<ServiceKey, std::set<Address>> strangers_;
 };
@@ -90,7 +93,8 @@ void Router::route(ServicePort& port) {
     for (std::size_t i = 0; i < targets->size(); ++i) {
       const auto& target = (*targets)[i];
       std::set<Address> strangers;
-      groups.push_back({endpoints_of(target, inventory_, strangers), rule.destinations[i].weight});
+      groups.push_back(
+          {endpoints_of(target, inventory_, strangers, compared_), rule.destinations[i].weight});
       if (target.service) strangers_[*target.key].merge(strangers);
     }
     port.endpoints = share_out(std::move(groups));

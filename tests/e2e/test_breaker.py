@@ -176,6 +176,110 @@ class Passive(BreakerTest):
         )
 
 
+class Labels(BreakerTest):
+    """Pods of version v1 serve, those of v2 stand by."""
+
+    def apply_versions(self, **versions):
+        rule = manifests.destination_rule(
+            SERVICE,
+            "web",
+            outlierDetection={"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"},
+        )
+        setting = {"failoverPriority": ["version=v1"]}
+        rule["spec"]["trafficPolicy"]["loadBalancer"]["localityLbSetting"] = setting
+        self.mesh.write(
+            "test-web.yaml",
+            manifests.service(SERVICE, [ADDRESS], [manifests.service_port(80, PORT)]),
+            manifests.endpoint_slice(SERVICE, [self.node[p].v4 for p in versions], [PORT]),
+            *(
+                manifests.pod(f"test/{p}", {"version": v}, [self.node[p].v4])
+                for p, v in versions.items()
+            ),
+            rule,
+        )
+        self.weftd.wait_service(SERVICE, len(versions))
+
+    def test_the_other_version_stands_in_while_the_first_is_broken(self):
+        self.apply_versions(a="v1", b="v1", c="v2")
+        self.assert_in_turn(self.names(ADDRESS, 20), ["a", "b"])
+        self.down("a")
+        self.down("b")
+        answers = self.names(ADDRESS, 30)
+        self.assertLessEqual(answers.count("ECONNREFUSED"), 2, answers)
+        self.assertEqual(set(answers) - {"ECONNREFUSED"}, {"c"})
+        self.up("a")
+        self.up("b")
+        wait_until(
+            lambda: set(self.names(ADDRESS, 20)) == {"a", "b"}, what="the primaries serve again"
+        )
+
+    def test_a_pods_new_version_moves_it_to_the_first(self):
+        self.apply_versions(a="v1", b="v2", c="v2")
+        self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
+        self.apply_versions(a="v1", b="v1", c="v2")
+        wait_until(lambda: set(self.names(ADDRESS, 10)) == {"a", "b"}, what="b serves, too")
+
+
+class Ports(BreakerTest):
+    """Port 81 has a policy of its own, and nothing of the rule's."""
+
+    RULE = {
+        "connectionPool": {"tcp": {"maxConnections": 100}},
+        "outlierDetection": {"consecutiveLocalOriginFailures": 1},
+    }
+
+    def apply_ports(self, **own):
+        named = [("web", 80), ("admin", 81)]
+        settings = [{"port": {"number": 81}, **own}]
+        self.mesh.write(
+            "test-web.yaml",
+            manifests.service(
+                SERVICE, [ADDRESS], [manifests.service_port(p, PORT, n) for n, p in named]
+            ),
+            manifests.endpoint_slice(
+                SERVICE,
+                [self.node[p].v4 for p in self.NAMES],
+                [manifests.slice_port(PORT, n) for n, _ in named],
+            ),
+            manifests.destination_rule(SERVICE, "web", portLevelSettings=settings, **self.RULE),
+        )
+        self.weftd.wait_service(SERVICE, 2 * len(self.NAMES))
+
+    def test_a_limit_of_one_port_is_not_the_others(self):
+        self.apply_ports(connectionPool={"tcp": {"maxConnections": 2}})
+        held = {}
+        for port in (80, 81):
+            held[port] = [self.client.start(client.keep_open, ADDRESS, port) for _ in range(2)]
+            for job in held[port]:
+                job.receive()
+        self.assertEqual(self.client.run(client.connect_error, ADDRESS, 81), "ECONNREFUSED")
+        self.assertIsNone(self.client.run(client.connect_error, ADDRESS, 80))
+        for job in held[80] + held[81]:
+            job.stop()
+        wait_until(
+            lambda: self.client.run(client.connect_error, ADDRESS, 81) is None,
+            what="there is room again",
+        )
+
+    def test_a_port_that_names_no_outlier_detection_has_none(self):
+        self.apply_ports(connectionPool={"tcp": {"maxConnections": 50}})
+        self.down("c")
+        self.assertEqual(self.names(ADDRESS, 30, port=81).count("ECONNREFUSED"), 10)
+        self.assertEqual(self.names(ADDRESS, 30, port=80).count("ECONNREFUSED"), 1)
+        rows = self.weftd.ctl("breaker", "list", "--service", SERVICE)
+        self.assertEqual({r["port"] for r in rows if r["state"] == "open"}, {80}, rows)
+
+    def test_the_balancer_of_a_port_is_shown_where_it_differs(self):
+        self.apply_ports(loadBalancer={"simple": "LEAST_REQUEST"})
+        shown = self.weftd.service(SERVICE)
+        self.assertEqual(shown["balancer"], "round-robin")
+        self.assertEqual([p.get("balancer") for p in shown["ports"]], [None, "least-request"])
+        why = self.weftd.ctl("why", "--from", "client", "--to", f"{ADDRESS}:81")
+        self.assertEqual(why["balancer"], "least-request")
+        table = self.weftd.ctl_raw("service", "list").stdout
+        self.assertIn("round-robin,least-request", table)
+
+
 class Told(BreakerTest):
     def test_every_transition_is_an_event_a_log_line_and_a_count(self):
         self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1s"})

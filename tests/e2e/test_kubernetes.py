@@ -406,6 +406,32 @@ class FirstRoute(RoutesTest):
         self.wait_no_error()
 
 
+class FailoverLabels(RoutesTest):
+    """A rule, not a route, asks for the labels of pods."""
+
+    def put_rule(self):
+        rule = manifests.destination_rule("test/web", "web", outlierDetection={})
+        setting = {"failoverPriority": ["version=v1"]}
+        rule["spec"]["trafficPolicy"]["loadBalancer"]["localityLbSetting"] = setting
+        self.api.put(rule)
+
+    def test_the_labels_of_all_pods_decide_and_are_watched_from_then_on(self):
+        self.assert_serves()
+        self.assertEqual(self.asked_for_labels(), [], "nobody needs them yet")
+        refused = self.refuse_labels()
+        self.put_rule()
+        self.wait_error("pods", "not to be had")
+        self.assertNotEqual(refused, [])
+        self.assert_serves()
+        self.api.on_request = None
+        self.wait_shares(a=4, b=4)
+        self.wait_no_error()
+        self.assertNotIn("count as without labels", self.notices())
+        self.label("c", "v1")
+        self.label("a", "v2")
+        self.wait_shares(b=4, c=4)
+
+
 # A /run of its own, with everything that was there but other service accounts: $1/account is ours.
 _POD = """
 set -e

@@ -13,8 +13,9 @@ WORKERS = 4  # at most; each takes turns of its own
 ZONES = {"a": "here", "b": "here", "c": "there", "d": "there"}
 
 
-class Locality(RoutesTest):
+class Place(RoutesTest):
     PODS = ["client", "other", *ZONES]
+    SUBZONES = {}  # of those that have one
     FLAGS = ["--region", "r1", "--zone", "here"]
     LABELS = {"a": {"version": "v1"}, "c": {"version": "v1"}}
 
@@ -22,13 +23,16 @@ class Locality(RoutesTest):
     def prepare(cls):
         cls.write_pods()
         cls.write_ballast()
-        zones = sorted(set(ZONES.values()))  # each has one node, of its name
-        cls.mesh.write("nodes.yaml", *(kube_objects.node(z, zone=z, region="r1") for z in zones))
+        nodes = [
+            kube_objects.node(n, zone=ZONES[n], region="r1", subzone=cls.SUBZONES.get(n))
+            for n in ZONES  # each pod's node has its name
+        ]
+        cls.mesh.write("nodes.yaml", *nodes)
 
     def apply(self, *objects, annotations=None, **locality):
         """The service, its rules for all that asks it, and nothing that a breaker remembers."""
         endpoints = [
-            manifests.endpoint(self.node[name].v4, zone=zone, node=zone)
+            manifests.endpoint(self.node[name].v4, zone=zone, node=name)
             for name, zone in ZONES.items()
         ]
         rule = manifests.destination_rule(
@@ -67,6 +71,28 @@ class Locality(RoutesTest):
         self.apply(rules, **policy)
         check()
 
+
+class Subzones(Place):
+    FLAGS = [*Place.FLAGS, "--subzone", "rack1"]
+    SUBZONES = {"a": "rack1", "b": "rack2"}
+
+    def test_requests_stay_in_the_subzone_while_somebody_is_there(self):
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        check = lambda: self.assertEqual(set(self.shares(20)), {"a"})  # noqa: E731
+        self.both_ways(check, whole, enabled=True)
+
+    def test_shares_of_subzones_are_those_that_distribute_names(self):
+        def check():
+            shares = self.shares()
+            self.assertAlmostEqual(shares["a"], 80, delta=5 * WORKERS, msg=shares)
+            self.assertEqual(shares["a"] + shares["b"], 100)
+
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        entry = {"from": "r1/here/rack1", "to": {"r1/here/rack1": 80, "r1/here/rack2": 20}}
+        self.both_ways(check, whole, distribute=[entry])
+
+
+class Locality(Place):
     def test_requests_stay_in_the_zone_while_somebody_is_there(self):
         def check():
             shares = self.shares(40)
@@ -86,6 +112,15 @@ class Locality(RoutesTest):
         whole = virtual_service("test/web", "web", {"route": [to("web")]})
         distribute = [{"from": "r1/here", "to": {"r1/here": 80, "r1/there": 20}}]
         self.both_ways(check, whole, distribute=distribute)
+
+    def test_pods_with_the_label_of_failover_priority_serve_before_nearer_ones(self):
+        def check():
+            shares = self.shares(40)
+            self.assertEqual(set(shares), {"a", "c"})
+            self.assertAlmostEqual(shares["a"], 20, delta=WORKERS)
+
+        whole = virtual_service("test/web", "web", {"route": [to("web")]})
+        self.both_ways(check, whole, failoverPriority=["version=v1"])
 
     def test_a_subset_has_its_own_nearness(self):
         rules = virtual_service(

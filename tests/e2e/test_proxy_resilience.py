@@ -140,12 +140,19 @@ class Connections(RoutesTest):
         cls.write_pods()
         cls.write_ballast()
 
-    def apply(self, rules, **pool):
+    def apply(self, rules, of_port=False, **pool):
+        policy = {"connectionPool": pool}
+        if of_port:
+            entry = {"port": {"number": 80}, **policy}
+            policy = {
+                "connectionPool": {"tcp": {"maxConnections": 1000}},
+                "portLevelSettings": [entry],
+            }
         self.mesh.write(
             "web.yaml",
             manifests.service("test/web", [WEB], PORTS),
             manifests.endpoint_slice("test/web", [self.node["a"].v4], [BACKEND_PORT]),
-            manifests.destination_rule("test/web", "web", connectionPool=pool),
+            manifests.destination_rule("test/web", "web", **policy),
             *([everything_to("test/web")] if rules else []),
         )
         self.weftd.wait_service("test/web", 1)
@@ -177,17 +184,27 @@ class Connections(RoutesTest):
         job.stop()
 
     def test_what_connect_has_taken_of_max_connections_the_proxy_has_not(self):
-        self.apply(rules=False, tcp={"maxConnections": 2})
+        self.assert_one_limit(of_port=False)
+
+    def test_of_a_limit_in_port_level_settings_neither(self):
+        self.assert_one_limit(of_port=True)
+
+    def assert_one_limit(self, of_port):
+        overflow = {"response_flags": "UO", "response_code": "503"}
+        before = self.count("istio_requests_total", **overflow)
+        self.apply(rules=False, of_port=of_port, tcp={"maxConnections": 2})
         direct = self.client.start(held, WEB)
         direct.receive()
         self.assertEqual(self.active(), 1)
-        self.apply(rules=True, tcp={"maxConnections": 2}, http={"http1MaxPendingRequests": 1})
+        pool = {"tcp": {"maxConnections": 2}, "http": {"http1MaxPendingRequests": 1}}
+        self.apply(rules=True, of_port=of_port, **pool)
         statuses = self.other.run(at_once, WEB, 3, {"x-slow": "0.5"})
         self.assertEqual(statuses, [200, 200, 503])
         self.assertEqual(self.active(), 2, "the direct one, and one that waits for a request")
-        overflow = {"response_flags": "UO", "response_code": "503"}
         wait_until(
-            lambda: self.count("istio_requests_total", **overflow) == 1, 10, "one is counted"
+            lambda: self.count("istio_requests_total", **overflow) == before + 1,
+            10,
+            "one is counted",
         )
         error, answered = direct.stop()
         self.assertIsNone(error)

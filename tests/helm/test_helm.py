@@ -190,6 +190,7 @@ class Flags(unittest.TestCase):
                 "--source=dir:/etc/weft/mesh",
                 "--source-timeout=20s",
                 "--state-dir=/var/lib/weft-two",
+                "--subzone=subzone-1",
                 "--take-over",
                 "--zone=zone-1",
                 "--config=/etc/weft/config/config.yaml",

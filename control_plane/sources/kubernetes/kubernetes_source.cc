@@ -20,6 +20,7 @@
 #include "mesh/base/log.h"
 #include "mesh/base/text.h"
 #include "mesh/manifest/reader.h"
+#include "mesh/model/failover.h"
 
 namespace weft::sources {
 namespace {
@@ -53,11 +54,12 @@ bool names_a_subset(const model::VirtualServiceObject& routes) {
          });
 }
 
-// An HTTPRoute has no subsets.
-bool names_a_subset(const model::Unit& unit) {
+// Of the pods of other nodes. An HTTPRoute has no subsets.
+bool needs_labels(const model::Unit& unit) {
   return std::any_of(unit.objects.begin(), unit.objects.end(), [](const auto& object) {
     const auto* routes = std::get_if<model::VirtualServiceObject>(object.get());
-    return routes && names_a_subset(*routes);
+    const auto* rule = std::get_if<model::DestinationRuleObject>(object.get());
+    return (routes && names_a_subset(*routes)) || (rule && !compared_labels(*rule).empty());
   });
 }
 
@@ -255,7 +257,7 @@ class KubernetesSource : public Source {
 
   // Publishes, at once unless it needs to know the labels of pods first.
   void tell(const std::string& name, const std::shared_ptr<const model::Unit>& unit) {
-    if (unit && names_a_subset(*unit)) {
+    if (unit && needs_labels(*unit)) {
       follow_pod_labels();
       if (!pod_labels_->core->listed()) {
         waiting_[name] = unit;

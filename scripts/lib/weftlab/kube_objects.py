@@ -116,11 +116,12 @@ def namespace(name, labels=None):
     }
 
 
-def node(name, *, zone=None, region=None, addresses=("192.0.2.1",)):
+def node(name, *, zone=None, region=None, subzone=None, addresses=("192.0.2.1",)):
     labels = {
         "kubernetes.io/hostname": name,
         "topology.kubernetes.io/zone": zone,
         "topology.kubernetes.io/region": region,
+        "topology.istio.io/subzone": subzone,
     }
     return {
         "apiVersion": "v1",
