@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "mesh/model/precedence.h"
+
 namespace weft::model {
 namespace {
 
@@ -63,6 +65,24 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
   }
 }
 
+// Empty labels are everybody's.
+void add_entry_endpoints(const EntryPart& entry, const ServicePortSpec& port, const Labels& labels,
+                         std::vector<Endpoint>& endpoints) {
+  for (const auto& own : entry.endpoints) {
+    if (!labels.empty() && !selects(labels, own.labels)) continue;
+    const auto* target = port.target ? std::get_if<std::uint16_t>(&*port.target) : nullptr;
+    const auto named = own.ports.find(port.name);
+    Endpoint endpoint;
+    endpoint.address = own.address;
+    endpoint.port = named != own.ports.end() ? named->second : target ? *target : port.port;
+    endpoint.priority = own.rank.priority;
+    endpoint.weight = own.rank.weight;
+    endpoint.region = own.region;
+    endpoint.zone = own.zone;
+    endpoints.push_back(std::move(endpoint));
+  }
+}
+
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
@@ -88,7 +108,7 @@ bool selects(const Labels& selector, const Labels& labels) {
 EndpointSources::EndpointSources(const ServiceObject& service, const Inventory& inventory)
     : service_(service),
       inventory_(inventory),
-      slices_(inventory.slices_of({service.meta.namespace_name, service.meta.name})) {
+      slices_(inventory.slices_of(service.entry ? ServiceKey() : key_of(service.meta))) {
   if (slices_.empty()) pods_ = inventory.pods_for(service);
 }
 
@@ -97,6 +117,7 @@ std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port) co
   for (const auto& [name, slice] : slices_)
     add_slice_endpoints(std::get<EndpointSliceObject>(*slice), service_, port, endpoints);
   for (const auto* pod : pods_) add_pod_endpoint(*pod, service_, port, endpoints);
+  if (service_.entry) add_entry_endpoints(*service_.entry, port, {}, endpoints);
   finish(endpoints);
   return endpoints;
 }
@@ -110,6 +131,7 @@ std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port, co
                         service_, port, endpoints);
   for (const auto* pod : pods_)
     if (selects(subset.labels, pod->meta.labels)) add_pod_endpoint(*pod, service_, port, endpoints);
+  if (service_.entry) add_entry_endpoints(*service_.entry, port, subset.labels, endpoints);
   finish(endpoints);
   return endpoints;
 }
@@ -134,7 +156,8 @@ EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice
 
 void EndpointSources::finish(std::vector<Endpoint>& endpoints) const {
   sort_unique(endpoints);
-  for (auto& endpoint : endpoints) endpoint.region = inventory_.region_of(endpoint.node);
+  for (auto& endpoint : endpoints)
+    if (!endpoint.node.empty()) endpoint.region = inventory_.region_of(endpoint.node);
 }
 
 }  // namespace weft::model
