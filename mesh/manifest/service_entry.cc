@@ -46,7 +46,7 @@ std::vector<std::string> decode_hosts(Decoder& decoder, Value document, Value sp
   for (const Value host : list) others |= is_plain(host);
   for (const Value host : list)
     decode_host(decoder, host, join_path("spec", "hosts", index++), others, hosts);
-  if (index == 0) decoder.reject(document, "spec.hosts is missing or empty");
+  if (index == 0) decoder.reject(spec.present() ? spec : document, "spec.hosts is missing or empty");
   const auto name = std::find_if(hosts.begin(), hosts.end(),
                                  [](const auto& host) { return host.size() <= kMostName; });
   if (name != hosts.end()) {
