@@ -46,7 +46,8 @@ std::vector<std::string> decode_hosts(Decoder& decoder, Value document, Value sp
   for (const Value host : list) others |= is_plain(host);
   for (const Value host : list)
     decode_host(decoder, host, join_path("spec", "hosts", index++), others, hosts);
-  if (index == 0) decoder.reject(spec.present() ? spec : document, "spec.hosts is missing or empty");
+  if (index == 0)
+    decoder.reject(spec.present() ? spec : document, "spec.hosts is missing or empty");
   const auto name = std::find_if(hosts.begin(), hosts.end(),
                                  [](const auto& host) { return host.size() <= kMostName; });
   if (name != hosts.end()) {
@@ -162,8 +163,8 @@ Resolution decode_resolution(Decoder& decoder, Value spec) {
 void decode_location(Decoder& decoder, Value spec) {
   const auto text = decoder.text(spec, "spec", "location").value_or("MESH_EXTERNAL");
   if (text != "MESH_EXTERNAL" && text != "MESH_INTERNAL")
-    decoder.reject(spec["location"], "spec.location " + quoted(text) +
-                                         " is not MESH_EXTERNAL or MESH_INTERNAL");
+    decoder.reject(spec["location"],
+                   "spec.location " + quoted(text) + " is not MESH_EXTERNAL or MESH_INTERNAL");
 }
 
 void decode_selector(Decoder& decoder, Value spec, model::ServiceObject& entry) {
@@ -174,14 +175,16 @@ void decode_selector(Decoder& decoder, Value spec, model::ServiceObject& entry) 
   if (entry.selector.empty())
     decoder.reject(selector, "spec.workloadSelector.labels is missing or empty");
   if (spec["endpoints"].present())
-    decoder.reject(selector, "spec.workloadSelector is beside spec.endpoints: it is one of the two");
+    decoder.reject(selector,
+                   "spec.workloadSelector is beside spec.endpoints: it is one of the two");
   decoder.warn(selector,
                "spec.workloadSelector selects Pods of the namespace alone: WorkloadEntries are not "
                "read by this build");
   for (const auto name : kRankAnnotations)
     if (entry.meta.annotations.contains(std::string(name)))
-      decoder.warn(selector, std::string(name) +
-                                 " has no effect beside spec.workloadSelector: Pods have their own");
+      decoder.warn(
+          selector,
+          std::string(name) + " has no effect beside spec.workloadSelector: Pods have their own");
 }
 
 // Whom connect() chooses from; `unserved_type` where that is nobody's business.

@@ -74,8 +74,7 @@ void decode_weight(Decoder& decoder, Value value, const std::string& path,
       decoder.integer(value, path, "weight", 0, std::numeric_limits<std::uint32_t>::max());
   if (weight.value_or(0) == 0) return;
   if (*weight > kMostWeight)
-    decoder.not_enforced(value["weight"],
-                         join_path(path, "weight") + " " + std::to_string(*weight),
+    decoder.not_enforced(value["weight"], join_path(path, "weight") + " " + std::to_string(*weight),
                          "weights are at most " + std::to_string(kMostWeight) + ", which is used");
   endpoint.rank.weight = static_cast<std::uint16_t>(std::min(*weight, kMostWeight));
 }

@@ -10,9 +10,10 @@ using model::AppProtocol;
 
 // An entry named db in namespace data; `spec` and `metadata` are flow YAML.
 ParseResult entry(const std::string& spec, const std::string& metadata = "") {
-  return yaml("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: db, "
-              "namespace: data" +
-              metadata + "}\nspec:\n  " + spec + "\n");
+  return yaml(
+      "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: db, "
+      "namespace: data" +
+      metadata + "}\nspec:\n  " + spec + "\n");
 }
 
 // With a host, an address and a port: `rest` is what is tested.
@@ -87,11 +88,13 @@ status: {conditions: []}
 
 TEST(ServiceEntry, HasItsPortsProtocolsAsIstioNamesThem) {
   const std::pair<const char*, AppProtocol> kProtocols[] = {
-      {"HTTP", AppProtocol::kHttp},   {"http", AppProtocol::kHttp},  {"HTTP2", AppProtocol::kHttp2},
-      {"GRPC", AppProtocol::kGrpc},   {"HTTPS", AppProtocol::kTls},  {"TLS", AppProtocol::kTls},
-      {"TCP", AppProtocol::kTcp},     {"MONGO", AppProtocol::kTcp},  {"MYSQL", AppProtocol::kTcp},
-      {"REDIS", AppProtocol::kTcp},   {"GRPC-WEB", AppProtocol::kHttp},
-      {"HTTP_PROXY", AppProtocol::kTcp}, {"''", AppProtocol::kUnknown}};
+      {"HTTP", AppProtocol::kHttp},     {"http", AppProtocol::kHttp},
+      {"HTTP2", AppProtocol::kHttp2},   {"GRPC", AppProtocol::kGrpc},
+      {"HTTPS", AppProtocol::kTls},     {"TLS", AppProtocol::kTls},
+      {"TCP", AppProtocol::kTcp},       {"MONGO", AppProtocol::kTcp},
+      {"MYSQL", AppProtocol::kTcp},     {"REDIS", AppProtocol::kTcp},
+      {"GRPC-WEB", AppProtocol::kHttp}, {"HTTP_PROXY", AppProtocol::kTcp},
+      {"''", AppProtocol::kUnknown}};
   for (const auto& [name, protocol] : kProtocols) {
     const auto result = entry(std::string("{hosts: [a.b], addresses: [10.7.0.1], ports: [{number: "
                                           "1, name: http, protocol: ") +
@@ -119,9 +122,8 @@ TEST(ServiceEntry, TakesAServicesAnnotationsAndRanksAllItsEndpoints) {
 }
 
 TEST(ServiceEntry, SelectsPodsByWorkloadSelector) {
-  const auto result =
-      database("resolution: STATIC, workloadSelector: {labels: {app: db}}",
-               ", annotations: {weft.mesh/weight: '3'}");
+  const auto result = database("resolution: STATIC, workloadSelector: {labels: {app: db}}",
+                               ", annotations: {weft.mesh/weight: '3'}");
   EXPECT_EQ(object(result).selector, (model::Labels{{"app", "db"}}));
   EXPECT_EQ(notices(result),
             "f:5: warning: ServiceEntry data/db: spec.workloadSelector selects Pods of the "
@@ -146,8 +148,8 @@ TEST(ServiceEntry, WithAllocatedAddressesHasThose) {
 }
 
 TEST(ServiceEntry, WithoutAnAddressIsKnownAndNotEnforced) {
-  const auto result =
-      entry(std::string("{hosts: [db.example.com], ports: [{number: 80, name: web}], ") + kOne + "}");
+  const auto result = entry(
+      std::string("{hosts: [db.example.com], ports: [{number: 80, name: web}], ") + kOne + "}");
   EXPECT_EQ(notices(result),
             "f:5: not_enforced: ServiceEntry data/db: an entry without an address of its own is "
             "NOT ENFORCED: connect() finds services by address; write spec.addresses. Until then "
@@ -159,8 +161,9 @@ TEST(ServiceEntry, WithRangesHasItsSingleAddresses) {
   const auto result = entry(std::string("{hosts: [a.b], addresses: [10.0.0.0/8, 10.7.0.1], ports: "
                                         "[{number: 80, name: web}], ") +
                             kOne + "}");
-  EXPECT_TRUE(says(result, "f:5: not_enforced: ServiceEntry data/db: spec.addresses[0] "
-                           "\"10.0.0.0/8\" is NOT ENFORCED: it is a range"))
+  EXPECT_TRUE(says(result,
+                   "f:5: not_enforced: ServiceEntry data/db: spec.addresses[0] "
+                   "\"10.0.0.0/8\" is NOT ENFORCED: it is a range"))
       << notices(result);
   ASSERT_EQ(object(result).external_ips.size(), 1u);
 }
@@ -169,8 +172,9 @@ TEST(ServiceEntry, ThatSaysNobodyLetsConnectionsPass) {
   const std::pair<const char*, const char*> kCases[] = {
       {"resolution: NONE", "warning: ServiceEntry data/db: spec.resolution NONE: not balanced"},
       {"location: MESH_EXTERNAL", "warning: ServiceEntry data/db: spec.resolution NONE"},
-      {"resolution: DNS", "not_enforced: ServiceEntry data/db: spec.resolution DNS is NOT ENFORCED: "
-                          "names are not resolved"},
+      {"resolution: DNS",
+       "not_enforced: ServiceEntry data/db: spec.resolution DNS is NOT ENFORCED: "
+       "names are not resolved"},
       {"resolution: DNS_ROUND_ROBIN", "spec.resolution DNS_ROUND_ROBIN is NOT ENFORCED"},
       {"resolution: DYNAMIC_DNS", "spec.resolution DYNAMIC_DNS is NOT ENFORCED"},
       {"resolution: DNS, endpoints: [{address: a.example.com}]",
@@ -203,15 +207,17 @@ TEST(ServiceEntry, WithWildcardsIsKnownByItsOtherHosts) {
   const auto rest = std::string(", addresses: [10.7.0.1], ports: [{number: 80, name: w}], ") + kOne;
   const auto both = entry("{hosts: ['*.example.com', db.example.com]" + rest + "}");
   EXPECT_EQ(object(both).entry->hosts, std::vector<std::string>{"db.example.com"});
-  EXPECT_TRUE(says(both, "warning: ServiceEntry data/db: spec.hosts[0] \"*.example.com\" has no "
-                         "effect"));
+  EXPECT_TRUE(says(both,
+                   "warning: ServiceEntry data/db: spec.hosts[0] \"*.example.com\" has no "
+                   "effect"));
   const auto alone = entry("{hosts: ['*.example.com']" + rest + "}");
   EXPECT_EQ(ids(alone), "");
   EXPECT_TRUE(says(alone, "spec.hosts[0] \"*.example.com\" is NOT ENFORCED"));
 }
 
 TEST(ServiceEntry, IsKnownByTheFirstHostThatFitsTheKernelsTables) {
-  const std::string lengthy = "a-rather-long-name.of-a-database.in-some-region.rds.example-cloud.com";
+  const std::string lengthy =
+      "a-rather-long-name.of-a-database.in-some-region.rds.example-cloud.com";
   const auto rest = std::string(", addresses: [10.7.0.1], ports: [{number: 80, name: w}], ") + kOne;
   const auto both = entry("{hosts: [" + lengthy + ", db.example.com]" + rest + "}");
   EXPECT_EQ(object(both).entry->hosts, (std::vector<std::string>{"db.example.com", lengthy}));
@@ -251,7 +257,8 @@ TEST(ServiceEntry, ThatIsWrongIsRejectedByFieldAndLine) {
       {"{hosts: ['*']}", "spec.hosts[0] \"*\" is not a host's name"},
       {"{hosts: [a_b]}", "spec.hosts[0] \"a_b\" is not a host's name"},
       {"{hosts: [1]}", "spec.hosts[0] must be a string, not a number"},
-      {"{hosts: [a.b], addresses: [nowhere]}", "spec.addresses[0] \"nowhere\" is not an IP address"},
+      {"{hosts: [a.b], addresses: [nowhere]}",
+       "spec.addresses[0] \"nowhere\" is not an IP address"},
       {"{hosts: [a.b], addresses: [10.0.0.0/33]}", "is no IP address and no range of them"},
       {"{hosts: [a.b], addresses: [a/8]}", "spec.addresses[0] \"a/8\" is no IP address"},
       {"{hosts: [a.b], addresses: [0.0.0.0/32]}", "cannot be served: it is the unspecified"},
@@ -278,7 +285,8 @@ TEST(ServiceEntry, ThatIsWrongIsRejectedByFieldAndLine) {
        "it is a multicast address"},
       {"{hosts: [a.b], resolution: STATIC, endpoints: [{address: db.b}]}",
        "\"db.b\" is not an IP address: a name needs spec.resolution DNS"},
-      {"{hosts: [a.b], resolution: DNS, endpoints: [{address: 'a b'}]}", "\"a b\" is not an IP address"},
+      {"{hosts: [a.b], resolution: DNS, endpoints: [{address: 'a b'}]}",
+       "\"a b\" is not an IP address"},
       {"{hosts: [a.b], resolution: STATIC, endpoints: [{address: 192.0.2.1, ports: {x: 1}}]}",
        "spec.endpoints[0].ports names \"x\", which is none of spec.ports"},
       {"{hosts: [a.b], ports: [{number: 1, name: x}], resolution: STATIC, endpoints: [{address: "

@@ -112,8 +112,8 @@ TEST(Entries, SelectPodsOfTheirNamespace) {
 TEST(Entries, ThatAreUnservedAreKnownAndHaveNeitherAddressNorPort) {
   auto db = entry({"db.example.com"}, "10.7.0.1");
   db.unserved_type = true;
-  const auto mesh = merged({db, routes("web.shop", {{"db.example.com", "", {}, 1, {}}}),
-                            service("web", {"10.96.0.1"})});
+  const auto mesh = merged(
+      {db, routes("web.shop", {{"db.example.com", "", {}, 1, {}}}), service("web", {"10.96.0.1"})});
   EXPECT_TRUE(find(mesh).addresses.empty());
   EXPECT_TRUE(find(mesh).ports.empty());
   EXPECT_NE(notices(mesh).find("destination ServiceEntry data/db.example.com has nobody to choose "
@@ -125,7 +125,8 @@ TEST(Entries, ThatAreUnservedAreKnownAndHaveNeitherAddressNorPort) {
 TEST(Entries, ThatAreCalledAlikeYieldToTheOlder) {
   Merger merger;
   merger.set("old", unit({created(database(), 1)}));
-  auto young = created(in(entry({"db.example.com"}, "10.7.0.9", {{"192.0.2.9", {}}}), "data", "copy"), 2);
+  auto young =
+      created(in(entry({"db.example.com"}, "10.7.0.9", {{"192.0.2.9", {}}}), "data", "copy"), 2);
   merger.set("young", unit({young}));
   auto mesh = merger.build();
   EXPECT_EQ(endpoints(mesh), "192.0.2.1:5432 192.0.2.2:5432");
@@ -150,9 +151,10 @@ TEST(Entries, ThatAreCalledAlikeYieldToTheOlder) {
 TEST(Entries, LoseAnAddressToWhoIsOlder) {
   const auto mesh = merged({created(database(), 2), created(service("web", {"10.7.0.1"}), 1)});
   EXPECT_TRUE(find(mesh).addresses.empty());
-  EXPECT_EQ(notices(mesh),
-            "rejected: ServiceEntry data/db: address 10.7.0.1 belongs to Service shop/web, which is "
-            "older: not served here; give one of the two another address\n");
+  EXPECT_EQ(
+      notices(mesh),
+      "rejected: ServiceEntry data/db: address 10.7.0.1 belongs to Service shop/web, which is "
+      "older: not served here; give one of the two another address\n");
 }
 
 TEST(Entries, ShareAnAddressWhereTheirPortsDiffer) {
@@ -176,10 +178,13 @@ TEST(Entries, TakeRulesForAnyOfTheirHostsFromAnyNamespace) {
 TEST(Entries, TakeTheRuleOfTheirNamespaceBeforeOlderOnes) {
   Merger merger;
   merger.set("entry", unit({database()}));
-  merger.set("old", unit({created(in(rule("old", "db.example.com", Balancer::kRandom), "shop"), 1)}));
-  merger.set("own", unit({created(in(rule("own", "replica.example.com", Balancer::kRingHash), "data"),
-                                  3)}));
-  merger.set("mid", unit({created(in(rule("mid", "db.example.com", Balancer::kPeakEwma), "web"), 2)}));
+  merger.set("old",
+             unit({created(in(rule("old", "db.example.com", Balancer::kRandom), "shop"), 1)}));
+  merger.set(
+      "own",
+      unit({created(in(rule("own", "replica.example.com", Balancer::kRingHash), "data"), 3)}));
+  merger.set("mid",
+             unit({created(in(rule("mid", "db.example.com", Balancer::kPeakEwma), "web"), 2)}));
   auto mesh = merger.build();
   EXPECT_EQ(find(mesh).balancer, Balancer::kRingHash);
   EXPECT_EQ(notices(mesh),
@@ -200,10 +205,11 @@ TEST(Entries, AreNotTheRulesOfWhomTheyAreNotExportedTo) {
   db.entry->export_to = {".", "shop"};
   const auto mesh = merged({db, in(rule("r", "db.example.com", Balancer::kRandom), "web")});
   EXPECT_EQ(find(mesh).balancer, Balancer::kRoundRobin);
-  EXPECT_EQ(notices(mesh),
-            "warning: DestinationRule web/r: has no effect: no ServiceEntry that its namespace sees "
-            "has the host db.example.com; a Service is NAME, NAME.NAMESPACE or "
-            "NAME.NAMESPACE.svc.cluster.local\n");
+  EXPECT_EQ(
+      notices(mesh),
+      "warning: DestinationRule web/r: has no effect: no ServiceEntry that its namespace sees "
+      "has the host db.example.com; a Service is NAME, NAME.NAMESPACE or "
+      "NAME.NAMESPACE.svc.cluster.local\n");
   EXPECT_EQ(find(merged({db, in(rule("r", "db.example.com", Balancer::kRandom), "shop")})).balancer,
             Balancer::kRandom);
 }

@@ -28,7 +28,8 @@ ServiceKey name_key(std::string_view host, std::string_view namespace_name) {
 std::vector<ServiceKey> keys_of(std::string_view host, std::string_view namespace_name) {
   std::vector<ServiceKey> keys;
   if (auto key = host_to_key(host, namespace_name)) keys.push_back(std::move(*key));
-  const bool odd = host.starts_with('.') || host.find("..") != host.npos || host.find('*') != host.npos;
+  const bool odd =
+      host.starts_with('.') || host.find("..") != host.npos || host.find('*') != host.npos;
   if (!odd && host.find('.') != host.npos) keys.push_back(name_key(host, namespace_name));
   return keys;
 }

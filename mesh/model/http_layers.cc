@@ -20,7 +20,8 @@ struct Candidate {
 std::optional<HostScope> scope_over(const ServiceKey& service, const Inventory& inventory,
                                     const std::string& host, const std::string& namespace_name) {
   using Kind = HostScope::Kind;
-  if (inventory.is_host_of(service, host, namespace_name)) return HostScope{Kind::kService, service};
+  if (inventory.is_host_of(service, host, namespace_name))
+    return HostScope{Kind::kService, service};
   auto scope = scope_of(host, namespace_name);
   if (!scope || scope->kind == Kind::kService || !scope->covers(service)) return std::nullopt;
   const auto* object = inventory.service(service);
@@ -66,8 +67,7 @@ Notice say_older(const Candidate& loser, const Candidate& winner, const std::str
   const bool wide = loser.scope.kind != HostScope::Kind::kService;
   return {Severity::kWarning, loser.routes->meta.origin, id_of(*loser.routes).to_text(),
           wide ? "has no effect where " + name + ", which is for the same host and older, has one"
-               : "has no effect on " + service + ": " + name +
-                     " is for the same host and older"};
+               : "has no effect on " + service + ": " + name + " is for the same host and older"};
 }
 
 // Whether nothing is left over by the match, namespaces aside.

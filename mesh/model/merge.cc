@@ -25,11 +25,11 @@ const DestinationRuleObject* rule_of(const ServiceObject& service, const Invento
     if (&rule == chosen) continue;
     const bool older = age_of(chosen->meta) < age_of(rule.meta) ||
                        chosen->meta.namespace_name == rule.meta.namespace_name;
-    notices.push_back(
-        {Severity::kWarning, rule.meta.origin, id,
-         "has no effect: DestinationRule " + key_of(chosen->meta).to_text() +
-             in_file(chosen->meta.origin) + " is for the same host, " + title_of(service) +
-             (older || !service.entry ? ", and older" : ", and of its namespace")});
+    notices.push_back({Severity::kWarning, rule.meta.origin, id,
+                       "has no effect: DestinationRule " + key_of(chosen->meta).to_text() +
+                           in_file(chosen->meta.origin) + " is for the same host, " +
+                           title_of(service) +
+                           (older || !service.entry ? ", and older" : ", and of its namespace")});
   }
   return chosen;
 }
@@ -133,13 +133,12 @@ std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
     return inventory.is_name(host, meta.namespace_name);
   };
   for (const auto& [name, slice] : inventory.slices_of(key))
-    notices.push_back({Severity::kInfo, meta_of(*slice).origin, id_of(*slice).to_text(),
-                       "ignored: " + nobody});
+    notices.push_back(
+        {Severity::kInfo, meta_of(*slice).origin, id_of(*slice).to_text(), "ignored: " + nobody});
   for (const auto& [id, object] : inventory.rules_for(key)) {
     const auto& rule = std::get<DestinationRuleObject>(*object);
     if (!found(rule.host, rule.meta))
-      notices.push_back(
-          {Severity::kWarning, rule.meta.origin, id, "has no effect: " + nobody});
+      notices.push_back({Severity::kWarning, rule.meta.origin, id, "has no effect: " + nobody});
   }
   for (const auto& [id, object] : inventory.routes_of(key)) {
     const auto& routes = std::get<VirtualServiceObject>(*object);
@@ -149,8 +148,8 @@ std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
     };
     if (std::none_of(routes.hosts.begin(), routes.hosts.end(), means_key)) continue;
     const std::string rules = routes.http.empty() ? "tcp" : routes.tcp.empty() ? "http" : "its";
-    notices.push_back({Severity::kWarning, routes.meta.origin, id,
-                       rules + " rules have no effect: " + nobody});
+    notices.push_back(
+        {Severity::kWarning, routes.meta.origin, id, rules + " rules have no effect: " + nobody});
   }
   for (const auto& [id, route] : inventory.http_routes_of(key))
     notices.push_back({Severity::kWarning, meta_of(*route).origin, id,

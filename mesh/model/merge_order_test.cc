@@ -58,8 +58,8 @@ class Generator {
   }
 
   std::string host() {
-    static constexpr const char* kHosts[] = {
-        "s0", "s1.n1", "s2.n0.svc.cluster.local", "*.n0", "e0.example.com", "e1.example.com"};
+    static constexpr const char* kHosts[] = {"s0",   "s1.n1",          "s2.n0.svc.cluster.local",
+                                             "*.n0", "e0.example.com", "e1.example.com"};
     return kHosts[below(6)];
   }
   std::string routed_host() {

@@ -104,8 +104,8 @@ std::optional<std::vector<Target>> Router::targets_of(const TcpRule& rule, std::
         inventory_, {to.host, routes_.meta.namespace_name, to.subset, to.port, dialled}));
     const auto& target = targets.back();
     if (target.unclear) {
-      warn(to.origin, "the rule is passed over for port " + std::to_string(dialled) +
-                          " of " + inventory_.title_of(routed_) + ": " + target.why);
+      warn(to.origin, "the rule is passed over for port " + std::to_string(dialled) + " of " +
+                          inventory_.title_of(routed_) + ": " + target.why);
       return std::nullopt;
     }
     if (!target.service)

@@ -49,8 +49,7 @@ const Resource kPodLabels{"", "v1", "pods", "Pod", "", false, true};
 // Whole, for who selects Pods himself. A Pod is in this list or in its own node's, never in both:
 // it stays where it was bound to, and before that it is in neither.
 Resource pods_elsewhere(const std::string& node) {
-  return {"",    "v1",
-          "pods", "Pod",
+  return {"", "v1", "pods", "Pod",
           "fieldSelector=spec.nodeName%21%3D" + node + "%2Cspec.nodeName%21%3D"};
 }
 
