@@ -136,7 +136,11 @@ class Health(NodeTest):
         self.weftd.wait_service(entry, 3)
         self.assert_in_turn(self.names(address, 12), ["a", "b", "c"])
         write({"weft.mesh/health-check": "tcp interval=50ms unhealthy=2"})
-        health = lambda: [self.weftd.endpoints(entry)[where[n]].get("health") for n in where]
+
+        def health():
+            rows = self.weftd.endpoints(entry)
+            return [rows[at].get("health") for at in where.values()]
+
         wait_until(lambda: health() == ["healthy"] * 3, what="all pass")
         self.servers.pop("c").stop()
         self.weftd.wait_service(entry, 2)
