@@ -41,18 +41,27 @@ std::uint64_t netns_cookie_of(const std::string& pid) {
   return cookie;
 }
 
-// "web.shop", "web.shop.svc.cluster.local": the first address of that service.
+std::optional<model::Address> first_address(const compile::PlacedService& service) {
+  for (const auto& port : service.ports)
+    if (!port.frontends.empty()) return port.frontends.front();
+  return std::nullopt;
+}
+
+// "web.shop", "web.shop.svc.cluster.local", or a ServiceEntry's host: the first address of that
+// service.
 std::optional<model::Address> resolve(const std::string& host, const compile::MapState& state) {
   if (const auto address = model::Address::parse(host)) return address;
+  std::optional<model::Address> named;
+  state.services.for_each([&](const auto& service) {
+    if (service->key.name == host && host.find('.') != host.npos && !named)
+      named = first_address(*service);
+  });
   const auto dot = host.find('.');
   if (dot == std::string::npos) return std::nullopt;
   const auto end = host.find('.', dot + 1);
   const auto* service = state.services.find(
       {host.substr(dot + 1, end == std::string::npos ? end : end - dot - 1), host.substr(0, dot)});
-  if (!service) return std::nullopt;
-  for (const auto& port : (*service)->ports)
-    if (!port.frontends.empty()) return port.frontends.front();
-  return std::nullopt;
+  return service ? first_address(**service) : named;
 }
 
 struct Found {

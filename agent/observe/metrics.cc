@@ -126,7 +126,10 @@ class Sheet {
 };
 
 void add_service(Sheet& sheet, const ServiceReading& s) {
-  const std::string host = s.name + "." + s.namespace_name + ".svc.cluster.local";
+  // A ServiceEntry is called by its host, which a Service's name, without dots, never is.
+  const bool is_host = s.name.find('.') != std::string::npos;
+  const std::string host =
+      is_host ? s.name : s.name + "." + s.namespace_name + ".svc.cluster.local";
   const std::string port = std::to_string(s.port);
   if (s.opened && s.udp)
     sheet.counter(Family::kUdpOpened, {host, s.name, s.namespace_name, port}, s.opened);

@@ -18,6 +18,18 @@ inline constexpr std::string_view kServiceAnnotations[] = {"weft.mesh/balancer",
                                                            "weft.mesh/proxy-down",
                                                            "weft.mesh/source-address",
                                                            "weft.mesh/bypass"};
+// Of ServiceEntries: a Service's, and those of all their endpoints.
+inline constexpr std::string_view kEntryAnnotations[] = {"weft.mesh/balancer",
+                                                         "weft.mesh/breaker-failing-for",
+                                                         "weft.mesh/breaker-base-ejection",
+                                                         "weft.mesh/max-connections-per-endpoint",
+                                                         "weft.mesh/failover-below",
+                                                         "weft.mesh/health-check",
+                                                         "weft.mesh/proxy-down",
+                                                         "weft.mesh/source-address",
+                                                         "weft.mesh/bypass",
+                                                         "weft.mesh/priority",
+                                                         "weft.mesh/weight"};
 // Of Pods, and of EndpointSlices for all their endpoints: standby ones have slices of their own.
 inline constexpr std::string_view kRankAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight"};
 inline constexpr std::string_view kPodAnnotations[] = {"weft.mesh/priority", "weft.mesh/weight",

@@ -84,6 +84,9 @@ class Decoder {
 std::string join_path(const std::string& path, std::string_view key);
 std::string join_path(const std::string& path, std::string_view key, std::size_t index);
 
+// "http", "HTTP2", "kubernetes.io/h2c": see AppProtocol. Nothing for what is none of them.
+std::optional<model::AppProtocol> parse_app_protocol(std::string_view text);
+
 bool is_dns_label(std::string_view name);      // RFC 1123, at most 63 bytes
 bool is_dns_subdomain(std::string_view name);  // labels and dots, at most 253 bytes
 
@@ -108,6 +111,7 @@ void decode_namespace(Decoder& decoder, Value document, std::vector<model::Objec
 void decode_node(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_destination_rule(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_virtual_service(Decoder& decoder, Value document, std::vector<model::Object>& objects);
+void decode_service_entry(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 void decode_http_route(Decoder& decoder, Value document, std::vector<model::Object>& objects);
 
 // Kinds that no decoder reads: what is said of each.

@@ -32,6 +32,7 @@ constexpr Kind kKinds[] = {
     {"", "v1", "Node", decode_node},
     {"networking.istio.io", "v1 v1beta1 v1alpha3", "DestinationRule", decode_destination_rule},
     {"networking.istio.io", "v1 v1beta1 v1alpha3", "VirtualService", decode_virtual_service},
+    {"networking.istio.io", "v1 v1beta1 v1alpha3", "ServiceEntry", decode_service_entry},
     {"gateway.networking.k8s.io", "v1 v1beta1", "HTTPRoute", decode_http_route},
 };
 

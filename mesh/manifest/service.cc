@@ -41,6 +41,8 @@ struct ProtocolName {
   model::AppProtocol protocol;
 };
 
+}  // namespace
+
 // Istio's names, which are the first word of a port's name or its appProtocol, and Kubernetes' own
 // values of the latter. gRPC-Web and WebSocket begin as HTTP/1.1.
 std::optional<model::AppProtocol> parse_app_protocol(std::string_view text) {
@@ -66,6 +68,8 @@ std::optional<model::AppProtocol> parse_app_protocol(std::string_view text) {
     if (known.name == lower) return known.protocol;
   return std::nullopt;
 }
+
+namespace {
 
 model::AppProtocol app_protocol(Decoder& decoder, Value port, const std::string& path,
                                 std::string_view name) {

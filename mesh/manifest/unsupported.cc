@@ -27,7 +27,7 @@ constexpr Kinds kKnown[] = {
     {Severity::kWarning, "gateway.networking.k8s.io",
      "GRPCRoute TCPRoute TLSRoute UDPRoute Gateway GatewayClass ReferenceGrant"},
     {Severity::kWarning, "networking.istio.io",
-     "ServiceEntry Gateway WorkloadEntry WorkloadGroup Sidecar EnvoyFilter ProxyConfig"},
+     "Gateway WorkloadEntry WorkloadGroup Sidecar EnvoyFilter ProxyConfig"},
     {Severity::kWarning, "telemetry.istio.io", "Telemetry"},
     {Severity::kWarning, "extensions.istio.io", "WasmPlugin"},
     {Severity::kInfo, "",

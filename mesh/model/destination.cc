@@ -13,7 +13,7 @@ void give_nobody(Target& target, std::string why) {
 }
 
 void find_port(const Wanted& wanted, Target& target) {
-  const auto name = "Service " + target.key->to_text();
+  const auto name = (target.service->entry ? "ServiceEntry " : "Service ") + target.key->to_text();
   const ServicePortSpec* only = nullptr;
   std::size_t count = 0;
   for (const auto& port : target.service->ports) {
@@ -34,28 +34,40 @@ void find_port(const Wanted& wanted, Target& target) {
 
 void find_subset(const Inventory& inventory, const Wanted& wanted, Target& target) {
   if (wanted.subset.empty() || !target.service) return;
-  const auto* rule = oldest_of<DestinationRuleObject>(inventory.rules_for(*target.key));
+  const auto* rule = rule_in_force(*target.service, inventory.rules_for(*target.key));
   if (rule)
     for (const auto& subset : rule->subsets)
       if (subset.name == wanted.subset) target.subset = &subset;
   if (target.subset) return;
   give_nobody(target,
               (rule ? "DestinationRule " + key_of(rule->meta).to_text() + in_file(rule->meta.origin)
-                    : "no DestinationRule of Service " + target.key->to_text()) +
+                    : "no DestinationRule of " + inventory.title_of(*target.key)) +
                   " has " + (rule ? "no" : "a") + " subset \"" + wanted.subset + "\"");
 }
 
 }  // namespace
 
+const DestinationRuleObject* rule_in_force(const ServiceObject& service,
+                                           const Inventory::ById& rules) {
+  if (!service.entry) return oldest_of<DestinationRuleObject>(rules);
+  auto own = rules;
+  std::erase_if(own, [&](const auto& by_id) {
+    return meta_of(*by_id.second).namespace_name != service.meta.namespace_name;
+  });
+  return oldest_of<DestinationRuleObject>(own.empty() ? rules : own);
+}
+
 Target find_target(const Inventory& inventory, const Wanted& wanted) {
   Target target;
-  target.key = host_to_key(wanted.host, wanted.namespace_name);
+  target.key = inventory.resolve(wanted.host, wanted.namespace_name);
   target.service = target.key ? inventory.service(*target.key) : nullptr;
   if (!target.service) {
-    give_nobody(target, "there is no Service for the destination \"" + wanted.host + "\"");
+    give_nobody(target, std::string("there is no Service") + (target.key ? "" : "Entry") +
+                            " for the destination \"" + wanted.host + "\"");
   } else if (target.service->unserved_type) {
-    give_nobody(target,
-                "destination Service " + target.key->to_text() + " is of type ExternalName");
+    give_nobody(target, "destination " + inventory.title_of(*target.key) +
+                            (target.service->entry ? " has nobody to choose from"
+                                                   : " is of type ExternalName"));
   } else {
     find_port(wanted, target);
     find_subset(inventory, wanted, target);

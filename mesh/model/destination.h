@@ -14,6 +14,11 @@
 
 namespace weft::model {
 
+// Which of rules_for(service) counts: the oldest. Any namespace may have rules for a ServiceEntry;
+// those of its own come before all others. Null: there is none.
+const DestinationRuleObject* rule_in_force(const ServiceObject& service,
+                                           const Inventory::ById& rules);
+
 // A destination as written. Without a port it is the service's only TCP port, else the one of the
 // number that was dialled.
 struct Wanted {

@@ -1,6 +1,6 @@
 #include "mesh/model/host.h"
 
-#include <string>
+#include <algorithm>
 
 namespace weft::model {
 
@@ -18,6 +18,28 @@ std::optional<ServiceKey> host_to_key(std::string_view host, std::string_view na
     if (suffix != "svc" && suffix != "svc.cluster.local") return std::nullopt;
   }
   return ServiceKey{in, name};
+}
+
+ServiceKey name_key(std::string_view host, std::string_view namespace_name) {
+  const bool full = host.find('.') != host.npos;
+  return {std::string(full ? "" : namespace_name), std::string(host)};
+}
+
+std::vector<ServiceKey> keys_of(std::string_view host, std::string_view namespace_name) {
+  std::vector<ServiceKey> keys;
+  if (auto key = host_to_key(host, namespace_name)) keys.push_back(std::move(*key));
+  const bool odd =
+      host.starts_with('.') || host.find("..") != host.npos || host.find('*') != host.npos;
+  if (!odd && host.find('.') != host.npos) keys.push_back(name_key(host, namespace_name));
+  return keys;
+}
+
+bool is_exported(const std::vector<std::string>& export_to, std::string_view own,
+                 std::string_view to) {
+  return export_to.empty() ||
+         std::any_of(export_to.begin(), export_to.end(), [&](const std::string& name) {
+           return name == "*" || name == to || (name == "." && own == to);
+         });
 }
 
 bool HostScope::covers(const ServiceKey& service) const {

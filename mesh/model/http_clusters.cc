@@ -92,7 +92,7 @@ void HttpClusters::say_strangers(const std::string& object, const Origin& origin
   for (const auto& [service, addresses] : strangers_)
     notices.push_back(
         {Severity::kWarning, origin, object,
-         std::to_string(addresses.size()) + " endpoints of Service " + service.to_text() + " (" +
+         std::to_string(addresses.size()) + " endpoints of " + inventory_.title_of(service) + " (" +
              addresses.begin()->to_text() + (addresses.size() > 1 ? ", ..." : "") +
              ") are in no subset: their Pods, whose labels decide, are not known here"});
 }

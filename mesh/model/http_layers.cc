@@ -15,17 +15,31 @@ struct Candidate {
   HostScope scope;  // the most specific of its hosts that cover the service
 };
 
+// Nothing: the host is not for the service. A ServiceEntry is known by its own names, and no
+// Service's wildcard covers it.
+std::optional<HostScope> scope_over(const ServiceKey& service, const Inventory& inventory,
+                                    const std::string& host, const std::string& namespace_name) {
+  using Kind = HostScope::Kind;
+  if (inventory.is_host_of(service, host, namespace_name))
+    return HostScope{Kind::kService, service};
+  auto scope = scope_of(host, namespace_name);
+  if (!scope || scope->kind == Kind::kService || !scope->covers(service)) return std::nullopt;
+  const auto* object = inventory.service(service);
+  if (object && object->entry && scope->kind != Kind::kOwnNamespace) return std::nullopt;
+  return scope;
+}
+
 std::vector<Candidate> candidates_for(const Inventory& inventory, const ServiceKey& service) {
   std::vector<Candidate> candidates;
   auto by_id = inventory.wide_routes_of(service);
-  by_id.insert(inventory.routes_of(service).begin(), inventory.routes_of(service).end());
+  by_id.merge(inventory.routes_of(service));
   for (const auto& [id, object] : by_id) {
     const auto& routes = std::get<VirtualServiceObject>(*object);
     if (routes.http.empty()) continue;
     std::optional<HostScope> best;
     for (const auto& host : routes.hosts) {
-      const auto scope = scope_of(host, routes.meta.namespace_name);
-      if (scope && scope->covers(service) && (!best || best->kind < scope->kind)) best = scope;
+      const auto scope = scope_over(service, inventory, host, routes.meta.namespace_name);
+      if (scope && (!best || best->kind < scope->kind)) best = scope;
     }
     if (best) candidates.push_back({&routes, *best});
   }
@@ -46,15 +60,14 @@ std::set<std::string> audience_of(const VirtualServiceObject& routes) {
   return audience.empty() ? std::set<std::string>{""} : audience;
 }
 
-Notice say_older(const Candidate& loser, const Candidate& winner, const ServiceKey& service) {
+Notice say_older(const Candidate& loser, const Candidate& winner, const std::string& service) {
   const auto& meta = winner.routes->meta;
   const auto name = "VirtualService " + key_of(meta).to_text() + in_file(meta.origin);
   // Of a wildcard's loser the same is said for every service, so that it is one notice.
   const bool wide = loser.scope.kind != HostScope::Kind::kService;
   return {Severity::kWarning, loser.routes->meta.origin, id_of(*loser.routes).to_text(),
           wide ? "has no effect where " + name + ", which is for the same host and older, has one"
-               : "has no effect on Service " + service.to_text() + ": " + name +
-                     " is for the same host and older"};
+               : "has no effect on " + service + ": " + name + " is for the same host and older"};
 }
 
 // Whether nothing is left over by the match, namespaces aside.
@@ -146,7 +159,7 @@ std::vector<ChosenVirtualService> choose_virtual_services(const Inventory& inven
                         candidate.scope.kind == Kind::kService});
     }
     if (!used && winner && winner->scope.kind == candidate.scope.kind)
-      notices.push_back(say_older(candidate, *winner, service));
+      notices.push_back(say_older(candidate, *winner, inventory.title_of(service)));
   }
   return chosen;
 }

@@ -60,7 +60,7 @@ class Joiner {
     notices_.push_back({Severity::kWarning, meta.origin, id, message});
   }
   std::string name_of(const ServicePort& port) const {
-    return "port " + std::to_string(port.port) + " of Service " + service_.key.to_text();
+    return "port " + std::to_string(port.port) + " of " + inventory_.title_of(service_.key);
   }
 
   const Inventory& inventory_;

@@ -4,6 +4,7 @@
 
 #include "mesh/model/failover.h"
 #include "mesh/model/join.h"
+#include "mesh/model/precedence.h"
 
 namespace weft::model {
 namespace {
@@ -60,12 +61,12 @@ void Inventory::change(const ObjectPtr& object, bool present) {
     void operator()(const NamespaceObject&) {}  // no endpoint depends on it
     void operator()(const NodeObject& node) { self.change_node(node, present); }
     void operator()(const DestinationRuleObject& rule) {
-      const auto key = host_to_key(rule.host, rule.meta.namespace_name);
-      if (!key) return;
-      put(self.rules_, *key, id_of(*object).to_text(), object, present);
-      if (!compared_labels(rule).empty())
-        put(self.comparing_, *key, id_of(*object).to_text(), object, present);
-      self.dirty_.insert(*key);
+      for (const auto& key : keys_of(rule.host, rule.meta.namespace_name)) {
+        put(self.rules_, key, id_of(*object).to_text(), object, present);
+        if (!compared_labels(rule).empty())
+          put(self.comparing_, key, id_of(*object).to_text(), object, present);
+        self.dirty_.insert(key);
+      }
     }
     void operator()(const VirtualServiceObject& routes) {
       self.change_routes(routes, object, present);
@@ -79,20 +80,36 @@ void Inventory::change(const ObjectPtr& object, bool present) {
 
 void Inventory::change_service(const ServiceObject& service, const ObjectPtr& object,
                                bool present) {
-  const ServiceKey key{service.meta.namespace_name, service.meta.name};
+  const auto key = key_of(service);
   dirty_.insert(key);
-  auto& names = namespaces_[key.namespace_name].services;
+  const auto before = in_force(key);
+  put(services_, key, id_of(*object).to_text(), object, present);
+  const auto after = in_force(key);
+  if (before == after) return;
+  if (before) establish(key, before, false);
+  if (after) establish(key, after, true);
+}
+
+Inventory::ObjectPtr Inventory::in_force(const ServiceKey& key) const {
+  const auto* oldest = service(key);
+  for (const auto& [id, object] : claimants_of(key))
+    if (&std::get<ServiceObject>(*object) == oldest) return object;
+  return nullptr;
+}
+
+void Inventory::establish(const ServiceKey& key, const ObjectPtr& object, bool present) {
+  const auto& service = std::get<ServiceObject>(*object);
+  auto& space = namespaces_[key.namespace_name];
   if (present) {
-    services_[key] = object;
-    names.insert(key.name);
+    space.services.insert(key.name);
     claims_.add(key, object);
   } else {
-    services_.erase(key);
-    names.erase(key.name);
+    space.services.erase(key.name);
     claims_.remove(key, object);
   }
+  if (service.entry) change_names(key, *service.entry, present);
   if (service.selector.empty()) return;
-  auto& selecting = namespaces_[key.namespace_name].selecting;
+  auto& selecting = space.selecting;
   auto& keys = selecting[*service.selector.begin()];
   if (present) {
     keys.insert(key);
@@ -119,7 +136,8 @@ void Inventory::change_pod(const PodObject& pod, const ObjectPtr& object, bool p
     for (const auto& key : keys->second)
       // Where slices speak for a service its pods are not looked at; the last slice to go says so
       // itself.
-      if (!slices_.contains(key) && selects(service(key)->selector, pod.meta.labels))
+      if ((!slices_.contains(key) || service(key)->entry) &&
+          selects(service(key)->selector, pod.meta.labels))
         dirty_.insert(key);
   }
 }
@@ -172,31 +190,30 @@ void Inventory::change_node(const NodeObject& node, bool present) {
 void Inventory::change_routes(const VirtualServiceObject& routes, const ObjectPtr& object,
                               bool present) {
   const auto& own = routes.meta.namespace_name;
-  for (const auto& host : routes.hosts) {
-    const auto scope = scope_of(host, own);
-    // tcp rules are for one Service.
-    if (scope && (scope->kind == HostScope::Kind::kService || !routes.http.empty()))
-      index_scope(*scope, object, present);
-  }
   const auto id = id_of(*object).to_text();
+  for (const auto& host : routes.hosts) {
+    for (const auto& key : keys_of(host, own)) put(routes_of_, key, id, object, present);
+    // tcp rules are for one Service.
+    const auto scope = scope_of(host, own);
+    if (scope && scope->kind != HostScope::Kind::kService && !routes.http.empty())
+      index_wide(*scope, object, present);
+  }
+  add_routed(routes, dirty_);
   const auto index_to = [&](const std::string& host) {
-    const auto key = host_to_key(host, own);
-    if (!key) return;
-    put(routes_to_, *key, id, object, present);
-    dirty_.insert(*key);
+    for (const auto& key : keys_of(host, own)) {
+      put(routes_to_, key, id, object, present);
+      dirty_.insert(key);
+    }
   };
   for (const auto& rule : routes.tcp)
     for (const auto& destination : rule.destinations) index_to(destination.host);
   for (const auto& backend : routes.backends) index_to(backend.host);
 }
 
-void Inventory::index_scope(const HostScope& scope, const ObjectPtr& object, bool present) {
-  using Kind = HostScope::Kind;
+void Inventory::index_wide(const HostScope& scope, const ObjectPtr& object, bool present) {
   const auto id = id_of(*object).to_text();
-  add_covered(scope, dirty_);
-  if (scope.kind == Kind::kService) return put(routes_of_, scope.key, id, object, present);
-  auto& wide =
-      scope.kind == Kind::kMesh ? routes_everywhere_ : namespaces_[scope.key.namespace_name].routes;
+  auto& wide = scope.kind == HostScope::Kind::kMesh ? routes_everywhere_
+                                                    : namespaces_[scope.key.namespace_name].routes;
   if (present)
     wide.insert_or_assign(id, object);
   else
@@ -218,13 +235,22 @@ void Inventory::change_http_route(const HttpRouteObject& route, const ObjectPtr&
 
 // Wildcards are few and services many: all that are covered are looked at, without an index.
 void Inventory::add_covered(const HostScope& scope, std::set<ServiceKey>& keys) const {
-  if (scope.kind == HostScope::Kind::kService) {
-    keys.insert(scope.key);
-  } else if (scope.kind == HostScope::Kind::kMesh) {
+  if (scope.kind == HostScope::Kind::kMesh) {
     for (const auto& [key, service] : services_) keys.insert(key);
   } else if (const auto space = namespaces_.find(scope.key.namespace_name);
              space != namespaces_.end()) {
     for (const auto& name : space->second.services) keys.insert({space->first, name});
+  }
+}
+
+// Whom its hosts mean.
+void Inventory::add_routed(const VirtualServiceObject& routes, std::set<ServiceKey>& keys) const {
+  for (const auto& host : routes.hosts) {
+    const auto named = keys_of(host, routes.meta.namespace_name);
+    keys.insert(named.begin(), named.end());
+    const auto scope = scope_of(host, routes.meta.namespace_name);
+    if (scope && scope->kind != HostScope::Kind::kService && !routes.http.empty())
+      add_covered(*scope, keys);
   }
 }
 
@@ -275,15 +301,9 @@ void Inventory::mark_routed() {
   std::set<ServiceKey> routed;
   std::set<const Object*> done;  // one with a wildcard may have many that are dirty as destinations
   for (const auto& key : dirty_) {
-    for (const auto& [id, object] : routes_to(key)) {
-      if (!done.insert(object.get()).second) continue;
-      const auto& routes = std::get<VirtualServiceObject>(*object);
-      for (const auto& host : routes.hosts) {
-        const auto scope = scope_of(host, routes.meta.namespace_name);
-        if (scope && (scope->kind == HostScope::Kind::kService || !routes.http.empty()))
-          add_covered(*scope, routed);
-      }
-    }
+    for (const auto& [id, object] : find_or_none(routes_to_, key))
+      if (done.insert(object.get()).second)
+        add_routed(std::get<VirtualServiceObject>(*object), routed);
     for (const auto& [id, object] : find_or_none(http_routes_to_, key))
       for (const auto& parent : std::get<HttpRouteObject>(*object).parents)
         routed.insert({parent.namespace_name, parent.name});
@@ -300,14 +320,19 @@ std::set<ServiceKey> Inventory::take_dirty() {
   if (moved)
     for (const auto& [key, service] : services_) dirty_.insert(key);
   mark_regrouped();
+  mark_named();
   mark_routed();
+  mark_named();
   claims_.settle([this](const ServiceKey& key) { dirty_.insert(key); });
   return std::exchange(dirty_, {});
 }
 
 const ServiceObject* Inventory::service(const ServiceKey& key) const {
-  const auto at = services_.find(key);
-  return at == services_.end() ? nullptr : &std::get<ServiceObject>(*at->second);
+  return oldest_of<ServiceObject>(claimants_of(key));
+}
+
+const Inventory::ById& Inventory::claimants_of(const ServiceKey& key) const {
+  return find_or_none(services_, key);
 }
 
 const Inventory::Place& Inventory::place_of(const std::string& node) const {
@@ -318,18 +343,6 @@ const Inventory::Place& Inventory::place_of(const std::string& node) const {
 
 const Inventory::ById& Inventory::slices_of(const ServiceKey& key) const {
   return find_or_none(slices_, key);
-}
-
-const Inventory::ById& Inventory::rules_for(const ServiceKey& key) const {
-  return find_or_none(rules_, key);
-}
-
-const Inventory::ById& Inventory::routes_of(const ServiceKey& key) const {
-  return find_or_none(routes_of_, key);
-}
-
-const Inventory::ById& Inventory::routes_to(const ServiceKey& key) const {
-  return find_or_none(routes_to_, key);
 }
 
 const Inventory::ById& Inventory::http_routes_of(const ServiceKey& key) const {

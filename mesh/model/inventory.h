@@ -4,6 +4,9 @@
 //
 // A routed service (VirtualService, HTTPRoute) depends on its destinations, one step deep: whatever
 // makes a destination dirty makes it dirty, too. Both depend on which routes there are.
+//
+// Rules and routes stand under whatever their hosts may mean, see keys_of(): under a Service's key,
+// under a full name's, or both. A ServiceEntry has those under its own key and under its names.
 #pragma once
 
 #include <map>
@@ -32,14 +35,32 @@ class Inventory {
   void add(const ObjectPtr& object) { change(object, true); }
   void remove(const ObjectPtr& object) { change(object, false); }
 
-  // Services that may differ since the last call, present or not.
+  // Services that may differ since the last call, present or not, and names, see name_key().
   std::set<ServiceKey> take_dirty();
 
+  // The oldest of that key.
   const ServiceObject* service(const ServiceKey& key) const;
+  // All of that key, by id: a Service and a ServiceEntry may be called alike, and two of these.
+  const ById& claimants_of(const ServiceKey& key) const;
+  // "Service shop/web", "ServiceEntry data/db.example.com": the service, whatever its object is
+  // called.
+  std::string title_of(const ServiceKey& key) const;
+  // Whom a host means: its Service, else the ServiceEntry with that name which `namespace_name`
+  // sees, its own before the oldest. Where nobody is there the Service's key that it would be.
+  std::optional<ServiceKey> resolve(const std::string& host,
+                                    const std::string& namespace_name) const;
+  // Whether the host is one of the service's, for an object of that namespace.
+  bool is_host_of(const ServiceKey& key, const std::string& host,
+                  const std::string& namespace_name) const;
+  // Whether that namespace sees a ServiceEntry with that name.
+  bool is_name(const std::string& host, const std::string& namespace_name) const {
+    return entry_named(host, namespace_name) != nullptr;
+  }
+
   const ById& slices_of(const ServiceKey& key) const;  // by name; empty: no slice names it
-  const ById& rules_for(const ServiceKey& key) const;  // DestinationRules by id
-  const ById& routes_of(const ServiceKey& key) const;  // VirtualServices with its host, by id
-  const ById& routes_to(const ServiceKey& key) const;  // those with it as a destination, by id
+  ById rules_for(const ServiceKey& key) const;         // DestinationRules by id
+  ById routes_of(const ServiceKey& key) const;         // VirtualServices with its host, by id
+  ById routes_to(const ServiceKey& key) const;         // those with it as a destination, by id
   // VirtualServices with http rules and a wildcard for a host that covers the service, by id.
   ById wide_routes_of(const ServiceKey& key) const;
   const ById& http_routes_of(const ServiceKey& key) const;  // HTTPRoutes attached to it, by id
@@ -77,7 +98,15 @@ class Inventory {
   };
 
   void change(const ObjectPtr& object, bool present);
+  using Index = std::unordered_map<ServiceKey, ById, KeyHash>;
+
   void change_service(const ServiceObject& service, const ObjectPtr& object, bool present);
+  ObjectPtr in_force(const ServiceKey& key) const;
+  void establish(const ServiceKey& key, const ObjectPtr& object, bool present);
+  void change_names(const ServiceKey& key, const EntryPart& entry, bool present);
+  const ServiceObject* entry_named(const std::string& host,
+                                   const std::string& namespace_name) const;
+  ById under_all_keys(const Index& index, const ServiceKey& key) const;
   void change_node(const NodeObject& node, bool present);
   const Place& place_of(const std::string& node) const;
   void change_pod(const PodObject& pod, const ObjectPtr& object, bool present);
@@ -86,22 +115,25 @@ class Inventory {
   void remember_pod(const ObjectMeta& meta);
   void change_routes(const VirtualServiceObject& routes, const ObjectPtr& object, bool present);
   void change_http_route(const HttpRouteObject& route, const ObjectPtr& object, bool present);
-  void index_scope(const HostScope& scope, const ObjectPtr& object, bool present);
+  void index_wide(const HostScope& scope, const ObjectPtr& object, bool present);
   void add_covered(const HostScope& scope, std::set<ServiceKey>& keys) const;
+  void add_routed(const VirtualServiceObject& routes, std::set<ServiceKey>& keys) const;
   void mark_regrouped();
   void mark_routed();
+  void mark_named();
 
   // By hash: at 1,000 changes a second searching ordered maps of 10,000 keys was a tenth of the
   // CPU.
-  std::unordered_map<ServiceKey, ObjectPtr, KeyHash> services_;
-  std::unordered_map<ServiceKey, ById, KeyHash> slices_;
-  std::unordered_map<ServiceKey, ById, KeyHash> rules_;
-  std::unordered_map<ServiceKey, ById, KeyHash> routes_of_;
-  std::unordered_map<ServiceKey, ById, KeyHash> routes_to_;
+  Index services_;
+  Index slices_;
+  Index rules_;
+  Index routes_of_;
+  Index routes_to_;
   ById routes_everywhere_;
-  std::unordered_map<ServiceKey, ById, KeyHash> http_routes_of_;
-  std::unordered_map<ServiceKey, ById, KeyHash> http_routes_to_;
-  std::unordered_map<ServiceKey, ById, KeyHash> comparing_;  // rules that compare labels of Pods
+  Index http_routes_of_;
+  Index http_routes_to_;
+  Index comparing_;  // rules that compare labels of Pods
+  std::unordered_map<ServiceKey, std::set<ServiceKey>, KeyHash> entries_;  // in force, by each name
   // By namespace and name; of pods touched since take_dirty(), while somebody asks for labels.
   std::map<std::pair<std::string, std::string>, PodVersions> pods_before_;
   std::map<std::string, Namespace> namespaces_;

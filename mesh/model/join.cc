@@ -69,6 +69,24 @@ void add_pod_endpoint(const PodObject& pod, const ServiceObject& service,
   }
 }
 
+// Empty labels are everybody's.
+void add_entry_endpoints(const EntryPart& entry, const ServicePortSpec& port, const Labels& labels,
+                         std::vector<Endpoint>& endpoints) {
+  for (const auto& own : entry.endpoints) {
+    if (!labels.empty() && !selects(labels, own.labels)) continue;
+    const auto* target = port.target ? std::get_if<std::uint16_t>(&*port.target) : nullptr;
+    const auto named = own.ports.find(port.name);
+    Endpoint endpoint;
+    endpoint.address = own.address;
+    endpoint.port = named != own.ports.end() ? named->second : target ? *target : port.port;
+    endpoint.priority = own.rank.priority;
+    endpoint.weight = own.rank.weight;
+    endpoint.region = own.region;
+    endpoint.zone = own.zone;
+    endpoints.push_back(std::move(endpoint));
+  }
+}
+
 void sort_unique(std::vector<Endpoint>& endpoints) {
   const auto where = [](const Endpoint& e) { return std::pair(e.address, e.port); };
   std::sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
@@ -101,7 +119,7 @@ EndpointSources::EndpointSources(const ServiceObject& service, const Inventory& 
                                  std::set<std::string> compared)
     : service_(service),
       inventory_(inventory),
-      slices_(inventory.slices_of({service.meta.namespace_name, service.meta.name})) {
+      slices_(inventory.slices_of(service.entry ? ServiceKey() : key_of(service.meta))) {
   if (slices_.empty()) pods_ = inventory.pods_for(service);
   compared.merge(compared_labels(inventory, key_of(service.meta)));
   if (!compared.empty()) find_labels(compared);
@@ -125,6 +143,8 @@ void EndpointSources::find_labels(const std::set<std::string>& compared) {
   }
   for (const auto* pod : pods_)
     for (const auto& address : pod->ips) add(address, pod->meta.labels);
+  if (service_.entry)
+    for (const auto& own : service_.entry->endpoints) add(own.address, own.labels);
 }
 
 // targetRef is who it is. Without one the address says: hand-written slices have none.
@@ -140,6 +160,7 @@ std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port) co
   for (const auto& [name, slice] : slices_)
     add_slice_endpoints(std::get<EndpointSliceObject>(*slice), service_, port, endpoints);
   for (const auto* pod : pods_) add_pod_endpoint(*pod, service_, port, endpoints);
+  if (service_.entry) add_entry_endpoints(*service_.entry, port, {}, endpoints);
   finish(endpoints);
   return endpoints;
 }
@@ -153,6 +174,7 @@ std::vector<Endpoint> EndpointSources::endpoints(const ServicePortSpec& port, co
                         service_, port, endpoints);
   for (const auto* pod : pods_)
     if (selects(subset.labels, pod->meta.labels)) add_pod_endpoint(*pod, service_, port, endpoints);
+  if (service_.entry) add_entry_endpoints(*service_.entry, port, subset.labels, endpoints);
   finish(endpoints);
   return endpoints;
 }
@@ -173,7 +195,8 @@ EndpointSliceObject EndpointSources::members_of(const EndpointSliceObject& slice
 void EndpointSources::finish(std::vector<Endpoint>& endpoints) const {
   sort_unique(endpoints);
   for (auto& endpoint : endpoints) {
-    endpoint.region = inventory_.region_of(endpoint.node);
+    // An entry's own say where they are.
+    if (!endpoint.node.empty()) endpoint.region = inventory_.region_of(endpoint.node);
     if (endpoint.subzone.empty()) endpoint.subzone = inventory_.subzone_of(endpoint.node);
     const auto known = labels_.find(endpoint.address);
     if (known != labels_.end()) endpoint.labels = known->second;

@@ -16,8 +16,9 @@ namespace weft::model {
 // Every selector entry is among the labels. An empty selector selects nobody here.
 bool selects(const Labels& selector, const Labels& labels);
 
-// All slices that name the service; if none does and it has a selector, matching Pods. Holds what
-// it was made of by reference.
+// All slices that name the service; if none does and it has a selector, matching Pods. Of a
+// ServiceEntry its own endpoints or matching Pods; slices are not looked at. Holds what it was made
+// of by reference.
 class EndpointSources {
  public:
   // Endpoints carry those labels of their Pods that the service's DestinationRule compares, and

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "mesh/model/destination.h"
 #include "mesh/model/http_routes.h"
 #include "mesh/model/inventory.h"
 #include "mesh/model/join.h"
@@ -15,20 +16,22 @@ namespace {
 
 using ObjectPtr = std::shared_ptr<const Object>;
 
-// The oldest of them; the others are named.
-const DestinationRuleObject* rule_in_force(const ServiceObject& service,
-                                           const Inventory::ById& rules,
-                                           std::vector<Notice>& notices) {
-  const auto* oldest = oldest_of<DestinationRuleObject>(rules);
+// The others are named.
+const DestinationRuleObject* rule_of(const ServiceObject& service, const Inventory::ById& rules,
+                                     std::vector<Notice>& notices) {
+  const auto* chosen = rule_in_force(service, rules);
   for (const auto& [id, object] : rules) {
     const auto& rule = std::get<DestinationRuleObject>(*object);
-    if (&rule == oldest) continue;
+    if (&rule == chosen) continue;
+    const bool older = age_of(chosen->meta) < age_of(rule.meta) ||
+                       chosen->meta.namespace_name == rule.meta.namespace_name;
     notices.push_back({Severity::kWarning, rule.meta.origin, id,
-                       "has no effect: DestinationRule " + key_of(oldest->meta).to_text() +
-                           in_file(oldest->meta.origin) + " is for the same host, Service " +
-                           key_of(service.meta).to_text() + ", and older"});
+                       "has no effect: DestinationRule " + key_of(chosen->meta).to_text() +
+                           in_file(chosen->meta.origin) + " is for the same host, " +
+                           title_of(service) +
+                           (older || !service.entry ? ", and older" : ", and of its namespace")});
   }
-  return oldest;
+  return chosen;
 }
 
 // A rule's or one port's.
@@ -94,7 +97,7 @@ void say_without_labels(const DestinationRuleObject& rule, const ServiceKey& key
 std::vector<Address> own_addresses(const ServiceObject& service, const Claims& claims,
                                    std::vector<Notice>& notices) {
   std::vector<Address> own;
-  const auto key = key_of(service.meta);
+  const auto key = key_of(service);
   for (const auto& address : addresses_of(service)) {
     const auto* rival = claims.in_the_way(key, address);
     if (!rival) {
@@ -102,8 +105,8 @@ std::vector<Address> own_addresses(const ServiceObject& service, const Claims& c
       continue;
     }
     notices.push_back(
-        {Severity::kRejected, service.meta.origin, "Service " + key.to_text(),
-         "address " + address.to_text() + " belongs to Service " + key_of(rival->meta).to_text() +
+        {Severity::kRejected, service.meta.origin, title_of(service),
+         "address " + address.to_text() + " belongs to " + title_of(*rival) +
              in_file(rival->meta.origin) +
              ", which is older: not served here; give one of the two another address"});
   }
@@ -113,11 +116,11 @@ std::vector<Address> own_addresses(const ServiceObject& service, const Claims& c
 Service join(const ServiceObject& object, const Inventory& inventory,
              std::vector<Notice>& notices) {
   Service service;
-  service.key = key_of(object.meta);
+  service.key = key_of(object);
   service.affinity = object.affinity;
   service.headless = object.headless;
   service.origin = object.meta.origin;
-  const auto* rule = rule_in_force(object, inventory.rules_for(service.key), notices);
+  const auto* rule = rule_of(object, inventory.rules_for(service.key), notices);
   if (rule) say_unchosen_subsets(*rule, service.key, inventory, notices);
   set_policy(object, rule, service, notices);
   if (object.unserved_type) return service;
@@ -141,20 +144,54 @@ Service join(const ServiceObject& object, const Inventory& inventory,
   return service;
 }
 
-// What is said of objects whose Service nobody described.
-std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
-  std::vector<Notice> notices;
+// Who is not in force although it is called as the one that is.
+void say_rivals(const ServiceObject& in_force, const Inventory& inventory,
+                std::vector<Notice>& notices) {
+  const auto key = key_of(in_force);
+  for (const auto& [id, object] : inventory.claimants_of(key))
+    if (&std::get<ServiceObject>(*object) != &in_force)
+      notices.push_back({Severity::kRejected, meta_of(*object).origin, id,
+                         "is not served: " + title_of(in_force) + in_file(in_force.meta.origin) +
+                             " is " + key.to_text() + ", too, and older; remove one of the two"});
+  if (!in_force.entry) return;
   for (const auto& [name, slice] : inventory.slices_of(key))
     notices.push_back({Severity::kInfo, meta_of(*slice).origin, id_of(*slice).to_text(),
-                       "ignored: there is no Service " + key.to_text()});
-  for (const auto& [id, rule] : inventory.rules_for(key))
-    notices.push_back({Severity::kWarning, meta_of(*rule).origin, id,
-                       "has no effect: there is no Service " + key.to_text()});
+                       "ignored: " + key.to_text() + " is " + title_of(in_force) +
+                           ", which has endpoints of its own"});
+}
+
+// What is said of objects whose Service nobody described. Of a full name that might be a Service's
+// it is said where that is looked for.
+std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
+  std::vector<Notice> notices;
+  const bool is_name = key.namespace_name.empty();
+  if (is_name && host_to_key(key.name, "")) return notices;
+  const std::string nobody =
+      is_name ? "no ServiceEntry that its namespace sees has the host " + key.name +
+                    "; a Service is NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc.cluster.local"
+              : "there is no Service " + key.to_text();
+  // Whether an entry has one of these names instead.
+  const auto found = [&](const std::string& host, const ObjectMeta& meta) {
+    return inventory.is_name(host, meta.namespace_name);
+  };
+  for (const auto& [name, slice] : inventory.slices_of(key))
+    notices.push_back(
+        {Severity::kInfo, meta_of(*slice).origin, id_of(*slice).to_text(), "ignored: " + nobody});
+  for (const auto& [id, object] : inventory.rules_for(key)) {
+    const auto& rule = std::get<DestinationRuleObject>(*object);
+    if (!found(rule.host, rule.meta))
+      notices.push_back({Severity::kWarning, rule.meta.origin, id, "has no effect: " + nobody});
+  }
   for (const auto& [id, object] : inventory.routes_of(key)) {
     const auto& routes = std::get<VirtualServiceObject>(*object);
+    const auto means_key = [&](const std::string& host) {
+      const auto keys = keys_of(host, routes.meta.namespace_name);
+      return std::find(keys.begin(), keys.end(), key) != keys.end() && !found(host, routes.meta);
+    };
+    if (std::none_of(routes.hosts.begin(), routes.hosts.end(), means_key)) continue;
     const std::string rules = routes.http.empty() ? "tcp" : routes.tcp.empty() ? "http" : "its";
-    notices.push_back({Severity::kWarning, routes.meta.origin, id,
-                       rules + " rules have no effect: there is no Service " + key.to_text()});
+    notices.push_back(
+        {Severity::kWarning, routes.meta.origin, id, rules + " rules have no effect: " + nobody});
   }
   for (const auto& [id, route] : inventory.http_routes_of(key))
     notices.push_back({Severity::kWarning, meta_of(*route).origin, id,
@@ -162,15 +199,15 @@ std::vector<Notice> orphans(const ServiceKey& key, const Inventory& inventory) {
   return notices;
 }
 
-// Hosts that can be no Service's, whoever else is there.
+// Hosts that can be nobody's, whoever else is there.
 void say_odd_hosts(const std::string& id, const Object& object, std::vector<Notice>& notices) {
   const auto& meta = meta_of(object);
   const auto check = [&](const std::string& host, const std::string& what) {
-    if (host_to_key(host, meta.namespace_name)) return;
+    if (!keys_of(host, meta.namespace_name).empty()) return;
     notices.push_back({Severity::kWarning, meta.origin, id,
                        what + ": host \"" + host +
-                           "\" is no Service's; write NAME, NAME.NAMESPACE or "
-                           "NAME.NAMESPACE.svc.cluster.local"});
+                           "\" is no Service's; write NAME, NAME.NAMESPACE, "
+                           "NAME.NAMESPACE.svc.cluster.local or a ServiceEntry's host"});
   };
   if (const auto* rule = std::get_if<DestinationRuleObject>(&object))
     check(rule->host, "has no effect");
@@ -280,6 +317,7 @@ void Merger::State::rebuild(const ServiceKey& key, BucketTable<Service>& table) 
     return say(service_notices, key, orphans(key, inventory));
   }
   std::vector<Notice> notices;
+  say_rivals(*object, inventory, notices);
   auto service = join(*object, inventory, notices);
   if (old) keep_http_routes(**old, service);
   if (!old || !(**old == service))

@@ -68,8 +68,9 @@ class Generator {
   }
 
   std::string host() {
-    static constexpr const char* kHosts[] = {"s0", "s1.n1", "s2.n0.svc.cluster.local", "*.n0"};
-    return kHosts[below(4)];
+    static constexpr const char* kHosts[] = {"s0",   "s1.n1",          "s2.n0.svc.cluster.local",
+                                             "*.n0", "e0.example.com", "e1.example.com"};
+    return kHosts[below(6)];
   }
   std::string routed_host() {
     static constexpr const char* kWide[] = {"*", "*.n0.svc.cluster.local", "*.local"};
@@ -164,11 +165,30 @@ class Generator {
     result.publish_not_ready = chance(20);
     if (chance(70)) result.selector = labels();
     if (chance(10)) result.balancer = Balancer::kSourceHash;
+    if (chance(40)) result.entry = entry();
     for (unsigned i = 1 + below(2); i > 0; --i) {
       ServicePortSpec port{
           chance(50) ? "" : "p", static_cast<std::uint16_t>(80 + below(2)), Protocol::kTcp, {}};
       if (chance(30)) port.target = TargetPort(std::string("http"));
       result.ports.push_back(port);
+    }
+    return result;
+  }
+
+  // Of a ServiceEntry, whose hosts may be those of Services, too.
+  EntryPart entry() {
+    EntryPart result;
+    for (unsigned i = 1 + below(2); i > 0; --i) {
+      auto name = host();
+      if (!name.starts_with('*')) result.hosts.push_back(std::move(name));
+    }
+    if (result.hosts.empty()) result.hosts = {"s" + std::to_string(below(4))};
+    if (chance(30)) result.export_to = {chance(50) ? "." : "n1"};
+    for (unsigned i = below(4); i > 0; --i) {
+      auto& endpoint = result.endpoints.emplace_back();
+      endpoint.address = pod_address();
+      endpoint.labels = labels();
+      if (chance(30)) endpoint.ports["p"] = 7000;
     }
     return result;
   }

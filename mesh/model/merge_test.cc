@@ -361,8 +361,7 @@ TEST(Rules, SetTheBalancerOfTheHostsService) {
 }
 
 TEST(Rules, ForNoServiceAreNamed) {
-  for (const char* host :
-       {"*", "*.shop", "*.shop.svc.cluster.local", "web.shop.example.com", ".shop", "web..svc"}) {
+  for (const char* host : {"*", "*.shop", "*.shop.svc.cluster.local", ".shop", "web..svc"}) {
     const auto mesh = merged({service("web", {}), rule("r", host, Balancer::kRandom)});
     EXPECT_EQ(only(mesh).balancer, Balancer::kRoundRobin) << host;
     EXPECT_NE(notices(mesh).find("host \"" + std::string(host) + "\" is no Service's"),

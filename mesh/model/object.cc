@@ -46,7 +46,9 @@ const ObjectMeta& meta_of(const Object& object) {
 
 const char* kind_of(const Object& object) {
   struct Kind {
-    const char* operator()(const ServiceObject&) const { return "Service"; }
+    const char* operator()(const ServiceObject& service) const {
+      return service.entry ? "ServiceEntry" : "Service";
+    }
     const char* operator()(const EndpointSliceObject&) const { return "EndpointSlice"; }
     const char* operator()(const PodObject&) const { return "Pod"; }
     const char* operator()(const PodLabelsObject&) const { return "PartialObjectMetadata"; }

@@ -66,28 +66,51 @@ struct ServicePortSpec {
   bool operator==(const ServicePortSpec&) const = default;
 };
 
-struct ServiceObject {
-  ObjectMeta meta;
-  std::vector<Address> cluster_ips;   // empty for headless services and where nobody assigned one
-  std::vector<Address> external_ips;  // further addresses, served alike
-  bool headless = false;              // clusterIP: None
-  bool unserved_type = false;         // ExternalName: known, reported, not served
-  bool publish_not_ready = false;
-  std::optional<std::chrono::seconds> affinity;  // sessionAffinity: ClientIP and its timeout
-  Labels selector;                               // empty: none
-  std::vector<ServicePortSpec> ports;
-  std::optional<Balancer> balancer;  // annotation weft.mesh/balancer; beats a DestinationRule's
-  TrafficWishes traffic;
-
-  bool operator==(const ServiceObject&) const = default;
-};
-
 // Annotations weft.mesh/priority and weft.mesh/weight of a Pod, or of a slice for all in it.
 struct Rank {
   std::uint8_t priority = 0;  // 0 is served first; others stand by
   std::uint16_t weight = 1;
 
   bool operator==(const Rank&) const = default;
+};
+
+struct EntryEndpoint {
+  Address address;
+  std::map<std::string, std::uint16_t> ports;  // by a port's name; others lead to their target
+  Labels labels;                               // for subsets
+  std::string region, zone;
+  Rank rank;
+
+  bool operator==(const EntryEndpoint&) const = default;
+};
+
+// What a ServiceEntry has that a Service has not: names that are the same from everywhere, and
+// endpoints of its own. Everything else of it is a Service's.
+struct EntryPart {
+  std::vector<std::string> hosts;      // never empty, no wildcards; the first names the service
+  std::vector<std::string> export_to;  // namespaces, "." or "*"; empty: everywhere
+  std::vector<EntryEndpoint> endpoints;
+
+  bool operator==(const EntryPart&) const = default;
+};
+
+// A Service or, with `entry`, a ServiceEntry.
+struct ServiceObject {
+  ObjectMeta meta;
+  std::vector<Address> cluster_ips;   // empty for headless services and where nobody assigned one
+  std::vector<Address> external_ips;  // further addresses, served alike
+  bool headless = false;              // clusterIP: None
+  // ExternalName, an entry with nobody to balance among: known, reported, not served.
+  bool unserved_type = false;
+  bool publish_not_ready = false;
+  std::optional<std::chrono::seconds> affinity;  // sessionAffinity: ClientIP and its timeout
+  Labels selector;                               // empty: none
+  std::vector<ServicePortSpec> ports;
+  std::optional<Balancer> balancer;  // annotation weft.mesh/balancer; beats a DestinationRule's
+  TrafficWishes traffic;
+  std::optional<EntryPart> entry;
+
+  bool operator==(const ServiceObject&) const = default;
 };
 
 struct SlicePort {

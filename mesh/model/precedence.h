@@ -24,6 +24,17 @@ inline auto age_of(const ObjectMeta& meta) {
 
 inline ServiceKey key_of(const ObjectMeta& meta) { return {meta.namespace_name, meta.name}; }
 
+// A ServiceEntry is known by its first host.
+inline ServiceKey key_of(const ServiceObject& service) {
+  return {service.meta.namespace_name,
+          service.entry ? service.entry->hosts.front() : service.meta.name};
+}
+
+// "Service shop/web", "ServiceEntry data/db": the object, whatever its service is called.
+inline std::string title_of(const ServiceObject& service) {
+  return (service.entry ? "ServiceEntry " : "Service ") + key_of(service.meta).to_text();
+}
+
 // " (mesh/web.yaml:12)", or nothing for an object that no file holds.
 inline std::string in_file(const Origin& origin) {
   const auto text = origin.to_text();

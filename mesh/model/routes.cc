@@ -13,13 +13,6 @@
 namespace weft::model {
 namespace {
 
-bool is_exported(const VirtualServiceObject& routes, const std::string& to) {
-  const auto& names = routes.export_to;
-  return names.empty() || std::any_of(names.begin(), names.end(), [&](const auto& name) {
-           return name == "*" || name == to || (name == "." && routes.meta.namespace_name == to);
-         });
-}
-
 const VirtualServiceObject* routes_in_force(const ServiceKey& service, const Inventory& inventory,
                                             std::vector<Notice>& notices) {
   const auto warn = [&](const std::string& id, const Object& object, const std::string& why) {
@@ -27,19 +20,20 @@ const VirtualServiceObject* routes_in_force(const ServiceKey& service, const Inv
   };
   Inventory::ById exported;
   for (const auto& [id, object] : inventory.routes_of(service)) {
-    if (std::get<VirtualServiceObject>(*object).tcp.empty()) continue;
-    if (is_exported(std::get<VirtualServiceObject>(*object), service.namespace_name))
+    const auto& routes = std::get<VirtualServiceObject>(*object);
+    if (routes.tcp.empty()) continue;
+    if (is_exported(routes.export_to, routes.meta.namespace_name, service.namespace_name))
       exported.emplace(id, object);
     else
       warn(id, *object,
-           "has no effect on Service " + service.to_text() +
+           "has no effect on " + inventory.title_of(service) +
                ": spec.exportTo keeps it from that namespace");
   }
   const auto* oldest = oldest_of<VirtualServiceObject>(exported);
   for (const auto& [id, object] : exported)
     if (&std::get<VirtualServiceObject>(*object) != oldest)
       warn(id, *object,
-           "has no effect on Service " + service.to_text() + ": VirtualService " +
+           "has no effect on " + inventory.title_of(service) + ": VirtualService " +
                key_of(oldest->meta).to_text() + in_file(oldest->meta.origin) +
                " is for the same host and older");
   return oldest;
@@ -114,8 +108,8 @@ std::optional<std::vector<Target>> Router::targets_of(const TcpRule& rule, std::
         inventory_, {to.host, routes_.meta.namespace_name, to.subset, to.port, dialled}));
     const auto& target = targets.back();
     if (target.unclear) {
-      warn(to.origin, "the rule is passed over for port " + std::to_string(dialled) +
-                          " of Service " + routed_.to_text() + ": " + target.why);
+      warn(to.origin, "the rule is passed over for port " + std::to_string(dialled) + " of " +
+                          inventory_.title_of(routed_) + ": " + target.why);
       return std::nullopt;
     }
     if (!target.service)
@@ -129,7 +123,7 @@ void Router::say_rules_without_port(const std::vector<ServicePort>& ports) {
     if (std::none_of(ports.begin(), ports.end(), [&](const ServicePort& port) {
           return port.protocol == Protocol::kTcp && matches(rule, port.port);
         }))
-      warn(rule.origin, "the rule has no effect on Service " + routed_.to_text() +
+      warn(rule.origin, "the rule has no effect on " + inventory_.title_of(routed_) +
                             ", which has no TCP port that it matches");
 }
 
@@ -137,7 +131,7 @@ void Router::say_strangers() {
   for (const auto& [service, addresses] : strangers_) {
     if (addresses.empty()) continue;
     warn(routes_.meta.origin,
-         std::to_string(addresses.size()) + " endpoints of Service " + service.to_text() + " (" +
+         std::to_string(addresses.size()) + " endpoints of " + inventory_.title_of(service) + " (" +
              addresses.begin()->to_text() + (addresses.size() > 1 ? ", ..." : "") +
              ") are in no subset: their Pods, whose labels decide, are not known here");
   }
@@ -162,7 +156,8 @@ void say_unchosen_subsets(const DestinationRuleObject& rule, const ServiceKey& s
   for (const auto& [id, object] : inventory.routes_to(service)) {
     const auto& routes = std::get<VirtualServiceObject>(*object);
     const auto chooses = [&](const auto& to) {
-      return !to.subset.empty() && host_to_key(to.host, routes.meta.namespace_name) == service &&
+      return !to.subset.empty() &&
+             inventory.is_host_of(service, to.host, routes.meta.namespace_name) &&
              std::any_of(rule.subsets.begin(), rule.subsets.end(),
                          [&](const Subset& subset) { return subset.name == to.subset; });
     };

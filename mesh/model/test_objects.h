@@ -30,6 +30,23 @@ inline ServiceObject service(const std::string& name,
   return result;
 }
 
+// A ServiceEntry of the name db in namespace data, with one port: 5432.
+inline ServiceObject entry(std::vector<std::string> hosts, const std::string& address_text,
+                           std::vector<std::pair<std::string, Labels>> endpoints = {}) {
+  ServiceObject result;
+  result.meta = meta("db", "data");
+  result.external_ips = {address(address_text)};
+  result.ports = {{"sql", 5432, Protocol::kTcp, {}}};
+  result.entry.emplace();
+  result.entry->hosts = std::move(hosts);
+  for (auto& [ip, labels] : endpoints) {
+    auto& endpoint = result.entry->endpoints.emplace_back();
+    endpoint.address = address(ip);
+    endpoint.labels = std::move(labels);
+  }
+  return result;
+}
+
 inline SliceEndpoint slice_endpoint(const std::string& ip, bool ready = true, bool serving = true,
                                     bool terminating = false) {
   SliceEndpoint result;

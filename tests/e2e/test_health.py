@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Active health checks: an endpoint that nobody watches is taken out before a client meets it."""
 
-from harness import PORT, NodeTest, client, main, server, wait_until
+from harness import PORT, NodeTest, client, main, manifests, server, wait_until
 
 SERVICE, ADDRESS = "test/web", "10.96.0.10"
 
@@ -139,6 +139,43 @@ class Health(NodeTest):
         notices = self.weftd.ctl("status")["notices"]
         self.assertTrue(any("health-check" in n["message"] for n in notices), notices)
         self.assertTrue(all(n["severity"] == "not_enforced" for n in notices if "health-check" in n["message"]))
+
+    def test_endpoints_of_a_service_entry_are_balanced_and_checked(self):
+        entry, address = "test/db.example.com", "10.97.0.1"
+        where = {name: f"{self.node[name].v4}:{PORT}" for name in ("a", "b", "c")}
+
+        def write(annotations):
+            endpoints = [
+                {"address": self.node[n].v4, "ports": {"web": PORT}, "labels": {"n": n}}
+                for n in where
+            ]
+            self.mesh.write(
+                "entry.yaml",
+                manifests.service_entry(
+                    "test/db", "db.example.com", [address], {"web": 80}, endpoints, annotations
+                ),
+            )
+
+        self.addCleanup(self.mesh.remove, "entry.yaml")
+        write(None)
+        self.weftd.wait_service(entry, 3)
+        self.assert_in_turn(self.names(address, 12), ["a", "b", "c"])
+        write({"weft.mesh/health-check": "tcp interval=50ms unhealthy=2"})
+
+        def health():
+            rows = self.weftd.endpoints(entry)
+            return [rows[at].get("health") for at in where.values()]
+
+        wait_until(lambda: health() == ["healthy"] * 3, what="all pass")
+        self.servers.pop("c").stop()
+        self.weftd.wait_service(entry, 2)
+        self.assertEqual(self.weftd.endpoints(entry)[where["c"]]["health"], "unhealthy")
+        self.assertEqual(set(self.names(address, 12)), {"a", "b"})
+        self.up("c")
+        self.weftd.wait_service(entry, 3)
+        self.assert_in_turn(self.names(address, 12), ["a", "b", "c"])
+        shown = self.weftd.ctl("service", "show", entry)
+        self.assertIn(address, str(shown))
 
 
 if __name__ == "__main__":

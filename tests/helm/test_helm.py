@@ -253,7 +253,7 @@ class Objects(unittest.TestCase):
             wanted = {"maxSurge": surge, "maxUnavailable": unavailable}
             self.assertEqual(strategy, {"type": "RollingUpdate", "rollingUpdate": wanted}, values)
 
-    def test_the_role_reads_the_eight_kinds_and_nothing_else(self):
+    def test_the_role_reads_the_nine_kinds_and_nothing_else(self):
         rules = render("defaults")["ClusterRole"]["rules"]
         found = {
             (group, resource, verb)
@@ -264,7 +264,8 @@ class Objects(unittest.TestCase):
         }
         kinds = [("", kind) for kind in ("services", "pods", "nodes", "namespaces")]
         kinds.append(("discovery.k8s.io", "endpointslices"))
-        kinds += [("networking.istio.io", kind) for kind in ("destinationrules", "virtualservices")]
+        istio = ("destinationrules", "virtualservices", "serviceentries")
+        kinds += [("networking.istio.io", kind) for kind in istio]
         kinds.append(("gateway.networking.k8s.io", "httproutes"))
         wanted = {(*kind, verb) for kind in kinds for verb in ("list", "watch")}
         self.assertEqual(found, wanted)

@@ -215,7 +215,10 @@ _BINDING = {
     "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": _USER}],
 }
 _CORE = ["services", "pods", "nodes", "namespaces"]
-_CUSTOM = {ISTIO: ["destinationrules", "virtualservices"], GATEWAY: ["httproutes"]}
+_CUSTOM = {
+    ISTIO: ["destinationrules", "virtualservices", "serviceentries"],
+    GATEWAY: ["httproutes"],
+}
 _FULL = {"": _CORE, "discovery.k8s.io": ["endpointslices"], **_CUSTOM}
 
 

@@ -9,6 +9,12 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 
 std::string or_unknown(const std::string& text) { return text.empty() ? "unknown" : text; }
 
+// A ServiceEntry is called by its host, which a Service's name, without dots, never is.
+std::string host_of(const model::HttpCluster& to) {
+  const bool is_host = to.service.find('.') != std::string::npos;
+  return is_host ? to.service : to.service + "." + to.namespace_name + ".svc.cluster.local";
+}
+
 Labels labels_of(const SeriesKey& key) {
   const auto& to = *key.cluster;
   static const model::Workload kNobody;
@@ -28,7 +34,7 @@ Labels labels_of(const SeriesKey& key) {
           {"destination_canonical_service", or_unknown(workload.canonical_service)},
           {"destination_canonical_revision", or_unknown(workload.canonical_revision)},
           {"destination_principal", "unknown"},
-          {"destination_service", to.service + "." + to.namespace_name + ".svc.cluster.local"},
+          {"destination_service", host_of(to)},
           {"destination_service_name", to.service},
           {"destination_service_namespace", to.namespace_name},
           {"connection_security_policy", "unknown"}};

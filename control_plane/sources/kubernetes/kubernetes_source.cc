@@ -40,11 +40,19 @@ std::vector<Resource> resources_of(const std::string& node) {
           {"", "v1", "pods", "Pod", "fieldSelector=spec.nodeName%3D" + node},
           {"networking.istio.io", "v1", "destinationrules", "DestinationRule", "", true},
           {"networking.istio.io", "v1", "virtualservices", "VirtualService", "", true},
+          {"networking.istio.io", "v1", "serviceentries", "ServiceEntry", "", true},
           {"gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", "", true}};
 }
 
-// Pods of this node included: there is no selector for "other than".
+// Pods of this node included; of these the whole Pod counts.
 const Resource kPodLabels{"", "v1", "pods", "Pod", "", false, true};
+
+// Whole, for who selects Pods himself. A Pod is in this list or in its own node's, never in both:
+// it stays where it was bound to, and before that it is in neither.
+Resource pods_elsewhere(const std::string& node) {
+  return {"", "v1", "pods", "Pod",
+          "fieldSelector=spec.nodeName%21%3D" + node + "%2Cspec.nodeName%21%3D"};
+}
 
 bool names_a_subset(const model::VirtualServiceObject& routes) {
   const auto named = [](const auto& to) { return !to.subset.empty(); };
@@ -60,6 +68,14 @@ bool needs_labels(const model::Unit& unit) {
     const auto* routes = std::get_if<model::VirtualServiceObject>(object.get());
     const auto* rule = std::get_if<model::DestinationRuleObject>(object.get());
     return (routes && names_a_subset(*routes)) || (rule && !compared_labels(*rule).empty());
+  });
+}
+
+// Of a Service slices say whom it selects; nobody writes any for a ServiceEntry.
+bool selects_pods(const model::Unit& unit) {
+  return std::any_of(unit.objects.begin(), unit.objects.end(), [](const auto& object) {
+    const auto* service = std::get_if<model::ServiceObject>(object.get());
+    return service && service->entry && !service->selector.empty();
   });
 }
 
@@ -104,10 +120,9 @@ class KubernetesSource : public Source {
   };
   using Alive = std::weak_ptr<int>;
 
-  Follower& add_follower(Resource resource) {
+  Follower& add_follower(Resource resource, const std::string& distinction = "") {
     auto& follower = followers_.emplace_back(std::make_unique<Follower>(control_));
-    follower->prefix =
-        resource.metadata_only ? resource.plural + ".metadata/" : resource.plural + "/";
+    follower->prefix = resource.plural + distinction + "/";
     follower->resource = std::move(resource);
     follower->core.emplace(follower->resource, sink_of(*follower), std::random_device()());
     return *follower;
@@ -137,10 +152,13 @@ class KubernetesSource : public Source {
     for (auto& follower : followers_) asio::co_spawn(control_, follow(*follower), asio::detached);
   }
 
-  void follow_pod_labels() {
-    if (pod_labels_) return;
-    pod_labels_ = &add_follower(kPodLabels);
-    asio::co_spawn(control_, follow(*pod_labels_), asio::detached);
+  // A resource that only some objects need. True: what it has is known.
+  bool know(Follower*& follower, const Resource& resource, const char* distinction) {
+    if (!follower) {
+      follower = &add_follower(resource, distinction);
+      asio::co_spawn(control_, follow(*follower), asio::detached);
+    }
+    return follower->core->listed();
   }
 
   asio::awaitable<void> follow(Follower& follower) {
@@ -156,7 +174,7 @@ class KubernetesSource : public Source {
         ending = co_await ask(follower);
         if (alive.expired()) co_return;
       }
-      if (pod_labels_ && pod_labels_->core->listed()) publish_waiting();
+      if (!waiting_.empty()) tell_waiting();
       follower.error = ending.error;
       rejected_ |= ending.unauthorized;
       finish(Clock::now());
@@ -255,21 +273,26 @@ class KubernetesSource : public Source {
     return sink;
   }
 
-  // Publishes, at once unless it needs to know the labels of pods first.
+  bool knows_enough_for(const model::Unit& unit) {
+    bool enough = true;
+    if (needs_labels(unit)) enough &= know(pod_labels_, kPodLabels, ".metadata");
+    if (selects_pods(unit))
+      enough &= know(pods_elsewhere_, pods_elsewhere(options_.node_name), ".elsewhere");
+    return enough;
+  }
+
+  // Publishes, at once unless it needs to know pods of other nodes first.
   void tell(const std::string& name, const std::shared_ptr<const model::Unit>& unit) {
-    if (unit && needs_labels(*unit)) {
-      follow_pod_labels();
-      if (!pod_labels_->core->listed()) {
-        waiting_[name] = unit;
-        return;
-      }
+    if (unit && !knows_enough_for(*unit)) {
+      waiting_[name] = unit;
+      return;
     }
     waiting_.erase(name);
     publish(name, unit);
   }
 
-  void publish_waiting() {
-    for (auto& [name, unit] : std::exchange(waiting_, {})) publish(name, unit);
+  void tell_waiting() {
+    for (auto& [name, unit] : std::exchange(waiting_, {})) tell(name, unit);
   }
 
   void publish(const std::string& name, std::shared_ptr<const model::Unit> unit) {
@@ -316,7 +339,8 @@ class KubernetesSource : public Source {
   Events events_;
   std::optional<Credentials> credentials_;
   std::vector<std::unique_ptr<Follower>> followers_;
-  Follower* pod_labels_ = nullptr;  // of all nodes; null: nobody asks for them yet
+  Follower* pod_labels_ = nullptr;      // of all nodes; null: nobody asks for them yet
+  Follower* pods_elsewhere_ = nullptr;  // likewise
   std::map<std::string, std::shared_ptr<const model::Unit>> waiting_;  // for those
   std::uint64_t material_ = 1;
   std::string authorization_;

@@ -9,7 +9,8 @@
         api.cut("services", after=100)
 
 It serves get, list and watch of Service, Pod, Node, Namespace (core v1), EndpointSlice
-(discovery.k8s.io/v1) and, with `istio`, DestinationRule and VirtualService (networking.istio.io/v1),
+(discovery.k8s.io/v1) and, with `istio`, DestinationRule, VirtualService and ServiceEntry
+(networking.istio.io/v1),
 with `gateway`, HTTPRoute (gateway.networking.k8s.io/v1), whole or as metadata alone: paging with
 tokens that expire, resourceVersion unset, "0" and exact, selectors, bookmarks, 410 as status or in
 the stream. Every fault is a method that may be called at

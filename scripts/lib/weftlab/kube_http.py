@@ -31,6 +31,7 @@ _FIELDS = {
     "endpointslices": ("metadata.name", "metadata.namespace"),
     "destinationrules": ("metadata.name", "metadata.namespace"),
     "virtualservices": ("metadata.name", "metadata.namespace"),
+    "serviceentries": ("metadata.name", "metadata.namespace"),
     "httproutes": ("metadata.name", "metadata.namespace"),
 }
 

@@ -58,6 +58,7 @@ RESOURCES = {
         Resource("endpointslices", "EndpointSlice", "discovery.k8s.io", True),
         Resource("destinationrules", "DestinationRule", ISTIO, True),
         Resource("virtualservices", "VirtualService", ISTIO, True),
+        Resource("serviceentries", "ServiceEntry", ISTIO, True),
         Resource("httproutes", "HTTPRoute", GATEWAY, True),
     )
 }

@@ -155,6 +155,23 @@ def tcp_routes(where, host, weights):
     }
 
 
+def service_entry(where, host, addresses, ports, endpoints, annotations=None, **spec):
+    """`ports` are {name: number}; `endpoints` are values or bare addresses; `spec` are further fields."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {**_named(where), "annotations": annotations},
+        "spec": {
+            "hosts": [host],
+            "addresses": addresses,
+            "resolution": "STATIC",
+            "ports": [{"name": n, "number": p, "protocol": "TCP"} for n, p in ports.items()],
+            "endpoints": [e if isinstance(e, dict) else {"address": e} for e in endpoints] or None,
+            **spec,
+        },
+    }
+
+
 class Manifests:
     """A directory weftd watches. Every change is whole: written aside, then renamed into place."""
 
