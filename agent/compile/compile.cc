@@ -51,6 +51,12 @@ std::vector<model::Endpoint> endpoints_for(Family family, const std::vector<mode
   return own.empty() ? all : own;
 }
 
+const PlacedPort* port_of(const PlacedService& placed, const PortKey& key) {
+  const auto port = std::find_if(placed.ports.begin(), placed.ports.end(),
+                                 [&](const PlacedPort& p) { return p.key == key; });
+  return port == placed.ports.end() ? nullptr : &*port;
+}
+
 // The placement of one service; everything it takes is in `taken`, for the way back.
 class Placer {
  public:
@@ -81,15 +87,8 @@ class Placer {
     return false;
   }
 
-  const PlacedPort* previous_port(const PortKey& key) const {
-    if (!previous_) return nullptr;
-    for (const auto& port : previous_->ports)
-      if (port.key == key) return &port;
-    return nullptr;
-  }
-
   bool place_port(const PortLayout& layout, PlacedPort& port) {
-    const PlacedPort* old = previous_port(layout.key);
+    const PlacedPort* old = previous_ ? port_of(*previous_, layout.key) : nullptr;
     port.key = layout.key;
     port.name = layout.name;
     port.frontends = layout.frontends;
@@ -200,9 +199,8 @@ struct Change {
 // By the id that the endpoint has now; one that is new has no breaker yet.
 bool is_ejected(const Input& input, const PlacedService& placed, const PortKey& key,
                 const model::Endpoint& endpoint) {
-  const auto port = std::find_if(placed.ports.begin(), placed.ports.end(),
-                                 [&](const PlacedPort& p) { return p.key == key; });
-  if (port == placed.ports.end()) return false;
+  const PlacedPort* port = port_of(placed, key);
+  if (!port) return false;
   const auto where = std::pair(endpoint.address, endpoint.port);
   const auto at = std::lower_bound(port->endpoints.begin(), port->endpoints.end(), where,
                                    [](const PlacedEndpoint& e, const auto& wanted) {
@@ -212,13 +210,21 @@ bool is_ejected(const Input& input, const PlacedService& placed, const PortKey& 
          input.ejected->contains(at->id);
 }
 
+// A table that was read back from the maps counts like any other: a restart deals no key anew.
+std::uint32_t table_size(const PlacedService& placed, const PortKey& key) {
+  const PlacedPort* port = port_of(placed, key);
+  const bool hashed = port && port->selector == WEFT_SELECT_HASH;
+  return hashed ? static_cast<std::uint32_t>(port->slots.size()) : 0;
+}
+
 Change change_of(const Input& input, const model::ServicePtr* service,
                  const std::shared_ptr<const PlacedService>* placed) {
   Change change;
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
   change.service = service->get();
-  View view{input.here, {}, input.proxy};
+  View view{input.here, {}, input.proxy, {}};
+  if (placed) view.table_size = [&](const PortKey& key) { return table_size(**placed, key); };
   if (placed && input.ejected && !input.ejected->empty())
     view.is_ejected = [&](const PortKey& key, const model::Endpoint& endpoint) {
       return is_ejected(input, **placed, key, endpoint);
@@ -307,7 +313,8 @@ void fill_slots(const model::Service& service, const View& view, PortLayout& lay
   const auto& policy = lb::policy_of(service.balancer);
   auto weighted = endpoints;
   lb::use(choice, weighted);
-  layout.slots = policy.fill(weighted, choice.rotation);
+  const auto present = view.table_size ? view.table_size(layout.key) : 0;
+  layout.slots = policy.fill(weighted, choice.rotation, present);
   layout.spares = std::move(choice.spares);
 }
 

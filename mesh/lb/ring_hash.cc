@@ -1,9 +1,8 @@
 // Consistent hashing on a ring (Karger et al. 1997, as ketama deals points out), sampled into a
 // table: slot s belongs to whoever has the first point at or after the slot's beginning. Shares
 // differ more than Maglev's, by some 10 % of a share; in return one that leaves takes exactly its
-// own slots with it as long as the table keeps its size.
+// own slots with it.
 #include <algorithm>
-#include <limits>
 
 #include "mesh/lb/hash.h"
 #include "mesh/lb/policy.h"
@@ -11,11 +10,30 @@
 namespace weft::lb {
 namespace {
 
-// Of the lightest. The spread of shares falls with the root of it; ketama has 160, Envoy at least
+// For each unit of weight, whatever the others' weights are: who leaves or comes must not change
+// anybody's points. The spread of shares falls with the root of it; ketama has 160, Envoy at least
 // 1,024 for all together.
 constexpr std::uint64_t kPointsEach = 128;
-// Of one endpoint however heavy it is beside the others: bounds the work.
-constexpr std::uint64_t kMostPoints = kPointsEach * 100;
+// Of all together: bounds the work, some 10 ms. Where weights ask for more everybody has half, a
+// quarter ... of their points, the first ones. So one that comes or leaves across that limit moves
+// about half of the keys, which is the one case in which more than its own slots move.
+constexpr std::uint64_t kMostPoints = 4'000'000;
+
+std::uint64_t slots_needed(std::uint64_t candidates) { return candidates * kPointsEach; }
+
+std::uint64_t points_of(const model::Endpoint& endpoint, unsigned halvings) {
+  const std::uint64_t points = kPointsEach * endpoint.weight;
+  return points ? std::max<std::uint64_t>(1, points >> halvings) : 0;
+}
+
+unsigned halvings_for(const std::vector<model::Endpoint>& endpoints,
+                      std::span<const std::uint32_t> candidates) {
+  for (unsigned halvings = 0;; ++halvings) {
+    std::uint64_t sum = 0;
+    for (const auto i : candidates) sum += points_of(endpoints[i], halvings);
+    if (sum <= std::max<std::uint64_t>(kMostPoints, candidates.size())) return halvings;
+  }
+}
 
 // splitmix64 (Steele et al. 2014): every bit of a point's place depends on every bit of its number.
 std::uint64_t place_of(std::uint64_t base, std::uint64_t number) {
@@ -34,19 +52,16 @@ struct Slot {
 }  // namespace
 
 std::vector<std::uint32_t> fill_ring_hash(const std::vector<model::Endpoint>& endpoints,
-                                          std::span<const std::uint32_t> candidates) {
-  std::uint64_t lightest = std::numeric_limits<std::uint64_t>::max();
-  std::uint64_t count = 0;
-  for (const auto i : candidates)
-    if (endpoints[i].weight) {
-      lightest = std::min<std::uint64_t>(lightest, endpoints[i].weight);
-      ++count;
-    }
+                                          std::span<const std::uint32_t> candidates,
+                                          std::uint32_t present) {
+  const auto count = static_cast<std::uint64_t>(std::count_if(
+      candidates.begin(), candidates.end(), [&](auto i) { return endpoints[i].weight > 0; }));
   if (count == 0) return {};
 
-  std::vector<Slot> ring(table_size(std::max<std::uint64_t>(1000, count * kPointsEach)));
+  std::vector<Slot> ring(table_size(slots_needed, count, present));
+  const auto halvings = halvings_for(endpoints, candidates);
   for (const auto i : candidates) {
-    const auto points = std::min(kPointsEach * endpoints[i].weight / lightest, kMostPoints);
+    const auto points = points_of(endpoints[i], halvings);
     const auto base = hash_of(endpoints[i], 3);
     for (std::uint64_t k = 0; k < points; ++k) {
       const auto place = place_of(base, k);
