@@ -319,10 +319,12 @@ void fill_slots(const model::Service& service, const View& view, PortLayout& lay
 }
 
 // Candidates of the first priority, and those of the later ones: the breaker's floor does not
-// depend on who is in rotation just now.
+// depend on who is in rotation just now. Those of weight 0 neither serve nor stand by (lb::choose):
+// they are nobody who stays when the others are out.
 std::pair<std::size_t, std::size_t> count_candidates(
     const std::vector<model::Endpoint>& endpoints) {
-  const auto candidates = lb::candidates(endpoints);
+  auto candidates = lb::candidates(endpoints);
+  std::erase_if(candidates, [&](std::uint32_t i) { return endpoints[i].weight == 0; });
   unsigned first = ~0u;
   for (const auto i : candidates) first = std::min(first, unsigned{endpoints[i].priority});
   const auto primaries = static_cast<std::size_t>(

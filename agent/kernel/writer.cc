@@ -77,7 +77,12 @@ class Apply {
     if (!begun && is_ready(op.endpoint.word) && (op.fresh || !is_ready(load(endpoint.word))) &&
         load(maps_.services.at(service)))
       begin_warmup(state);  // others serve already; all of a new service would warm up at once
-    if (!op.fresh && is_ready(load(endpoint.word)) && !is_ready(op.endpoint.word))
+    // The floor is of those that take traffic (compile's count_candidates): weight 0 takes none.
+    const auto serves = [&](std::uint64_t word, unsigned weight) {
+      return is_ready(word) && weight;
+    };
+    if (!op.fresh && serves(load(endpoint.word), endpoint.weight) &&
+        !serves(op.endpoint.word, op.endpoint.weight))
       stop_counting(maps_, op.id, service);
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use
     endpoint.weight = op.endpoint.weight;
