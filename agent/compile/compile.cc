@@ -51,6 +51,12 @@ std::vector<model::Endpoint> endpoints_for(Family family, const std::vector<mode
   return own.empty() ? all : own;
 }
 
+const PlacedPort* port_of(const PlacedService& placed, const PortKey& key) {
+  const auto port = std::find_if(placed.ports.begin(), placed.ports.end(),
+                                 [&](const PlacedPort& p) { return p.key == key; });
+  return port == placed.ports.end() ? nullptr : &*port;
+}
+
 // The placement of one service; everything it takes is in `taken`, for the way back.
 class Placer {
  public:
@@ -81,15 +87,8 @@ class Placer {
     return false;
   }
 
-  const PlacedPort* previous_port(const PortKey& key) const {
-    if (!previous_) return nullptr;
-    for (const auto& port : previous_->ports)
-      if (port.key == key) return &port;
-    return nullptr;
-  }
-
   bool place_port(const PortLayout& layout, PlacedPort& port) {
-    const PlacedPort* old = previous_port(layout.key);
+    const PlacedPort* old = previous_ ? port_of(*previous_, layout.key) : nullptr;
     port.key = layout.key;
     port.name = layout.name;
     port.frontends = layout.frontends;
@@ -200,9 +199,8 @@ struct Change {
 // By the id that the endpoint has now; one that is new has no breaker yet.
 bool is_ejected(const Input& input, const PlacedService& placed, const PortKey& key,
                 const model::Endpoint& endpoint) {
-  const auto port = std::find_if(placed.ports.begin(), placed.ports.end(),
-                                 [&](const PlacedPort& p) { return p.key == key; });
-  if (port == placed.ports.end()) return false;
+  const PlacedPort* port = port_of(placed, key);
+  if (!port) return false;
   const auto where = std::pair(endpoint.address, endpoint.port);
   const auto at = std::lower_bound(port->endpoints.begin(), port->endpoints.end(), where,
                                    [](const PlacedEndpoint& e, const auto& wanted) {
@@ -212,13 +210,21 @@ bool is_ejected(const Input& input, const PlacedService& placed, const PortKey& 
          input.ejected->contains(at->id);
 }
 
+// A table that was read back from the maps counts like any other: a restart deals no key anew.
+std::uint32_t table_size(const PlacedService& placed, const PortKey& key) {
+  const PlacedPort* port = port_of(placed, key);
+  const bool hashed = port && port->selector == WEFT_SELECT_HASH;
+  return hashed ? static_cast<std::uint32_t>(port->slots.size()) : 0;
+}
+
 Change change_of(const Input& input, const model::ServicePtr* service,
                  const std::shared_ptr<const PlacedService>* placed) {
   Change change;
   if (placed) change.endpoints_before = (*placed)->endpoint_count();
   if (!service) return change;
   change.service = service->get();
-  View view{input.here, {}, input.proxy};
+  View view{input.here, {}, input.proxy, {}};
+  if (placed) view.table_size = [&](const PortKey& key) { return table_size(**placed, key); };
   if (placed && input.ejected && !input.ejected->empty())
     view.is_ejected = [&](const PortKey& key, const model::Endpoint& endpoint) {
       return is_ejected(input, **placed, key, endpoint);
@@ -296,6 +302,25 @@ std::shared_ptr<const std::map<std::uint32_t, std::string>> labels_of(const Inpu
 
 namespace {
 
+// Programs look through so many slots for an endpoint that admits a connection
+// (bpf/lib/pick.bpf.h), and through as many spares.
+constexpr std::size_t kSearched = 248, kListed = 128;
+
+// Of a table that is longer those that a search might miss: who has few slots is listed before the
+// spares.
+std::vector<std::uint32_t> lightest_of(const std::vector<std::uint32_t>& slots) {
+  if (slots.size() <= kSearched) return {};
+  std::map<std::uint32_t, std::size_t> shares;
+  for (const auto endpoint : slots) ++shares[endpoint];
+  std::vector<std::pair<std::size_t, std::uint32_t>> by_share;
+  for (const auto& [endpoint, share] : shares) by_share.emplace_back(share, endpoint);
+  std::sort(by_share.begin(), by_share.end());
+  by_share.resize(std::min(by_share.size(), kListed));
+  std::vector<std::uint32_t> lightest;
+  for (const auto& [share, endpoint] : by_share) lightest.push_back(endpoint);
+  return lightest;
+}
+
 // Who is in rotation and who stands by, and the slots that follow.
 void fill_slots(const model::Service& service, const model::ServicePort& port, const View& view,
                 PortLayout& layout) {
@@ -308,15 +333,19 @@ void fill_slots(const model::Service& service, const model::ServicePort& port, c
   const auto& policy = lb::policy_of(service.balancer_of(port));
   auto weighted = endpoints;
   lb::use(choice, weighted);
-  layout.slots = policy.fill(weighted, choice.rotation);
-  layout.spares = std::move(choice.spares);
+  const auto present = view.table_size ? view.table_size(layout.key) : 0;
+  layout.slots = policy.fill(weighted, choice.rotation, present);
+  layout.spares = lightest_of(layout.slots);
+  layout.spares.insert(layout.spares.end(), choice.spares.begin(), choice.spares.end());
 }
 
 // Candidates of the first priority, and those of the later ones: the breaker's floor does not
-// depend on who is in rotation just now.
+// depend on who is in rotation just now. Those of weight 0 neither serve nor stand by (lb::choose):
+// they are nobody who stays when the others are out.
 std::pair<std::size_t, std::size_t> count_candidates(
     const std::vector<model::Endpoint>& endpoints) {
-  const auto candidates = lb::candidates(endpoints);
+  auto candidates = lb::candidates(endpoints);
+  std::erase_if(candidates, [&](std::uint32_t i) { return endpoints[i].weight == 0; });
   unsigned first = ~0u;
   for (const auto i : candidates) first = std::min(first, unsigned{endpoints[i].priority});
   const auto primaries = static_cast<std::size_t>(

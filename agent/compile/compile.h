@@ -25,7 +25,7 @@ struct PortLayout {
   std::uint32_t affinity_seconds = 0;
   std::vector<model::Endpoint> endpoints;  // usable for this family; sorted by (address, port)
   std::vector<std::uint32_t> slots;        // indexes into endpoints
-  std::vector<std::uint32_t> spares;       // ... of later priorities
+  std::vector<std::uint32_t> spares;  // ... of later priorities; of a long table light ones too
   weft_policy policy{};
 };
 // What a layout depends on beside the service.
@@ -34,6 +34,8 @@ struct View {
   // Whether the breaker of an endpoint of that port is open or half-open; empty: nobody's is.
   std::function<bool(const PortKey&, const model::Endpoint&)> is_ejected;
   bool proxy = false;  // this node has one: ports with HTTP rules are its
+  // Slots of the table that the port hashes into now; empty, or 0: it has none. See lb::Fill.
+  std::function<std::uint32_t(const PortKey&)> table_size;
 };
 std::vector<PortLayout> lay_out(const model::Service& service, const View& view = {});
 

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+#include <set>
+
 #include "tests/random_mesh.h"
 
 namespace weft::compile {
@@ -404,6 +407,83 @@ TEST(Compile, TakesNothingAwayWhileWhatIsAbsentMayStillCome) {
   EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
 }
 
+model::Service hashed(model::Balancer balancer, std::vector<model::Endpoint> endpoints) {
+  auto result = service("a", {"10.96.0.1"}, std::move(endpoints));
+  result.balancer = balancer;
+  return result;
+}
+
+// Keys that go elsewhere, as the kernel takes them: a hash modulo the table's size.
+double moved(const MapState& before, const MapState& after) {
+  const auto &a = placed(before, "a").ports[0].slots, &b = placed(after, "a").ports[0].slots;
+  std::mt19937_64 keys(1);
+  int count = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const auto key = keys();
+    count += a[key % a.size()] != b[key % b.size()];
+  }
+  return count / 4000.0;
+}
+
+TEST(Compile, MovesLittleOfAHashedPortAsOneLeavesAndComesBack) {
+  for (const auto balancer : {model::Balancer::kSourceHash, model::Balancer::kRingHash})
+    for (int count = 2; count <= 40; ++count) {
+      Ids ids{Limits{}};
+      const auto first = compile_all(mesh_of({hashed(balancer, many(count))}), {}, ids).desired;
+      const auto all = mesh_of({hashed(balancer, many(count))});
+      const auto fewer = mesh_of({hashed(balancer, many(count - 1))});
+      const auto second = compile_all(fewer, first, ids, true).desired;
+      EXPECT_LE(moved(first, second), 2.0 / count + 0.02) << count;
+      const auto third = compile_all(all, second, ids).desired;
+      EXPECT_LE(moved(second, third), 2.0 / count + 0.02) << count;
+    }
+}
+
+// After a restart `placed` is what was read from the maps: the same value in another place.
+TEST(Compile, KeepsTheTableOfAHashedPortOverARestart) {
+  for (const auto balancer : {model::Balancer::kSourceHash, model::Balancer::kRingHash}) {
+    Ids ids{Limits{}};
+    auto state = compile_all(mesh_of({hashed(balancer, many(60))}), {}, ids).desired;
+    const auto size = placed(state, "a").ports[0].slots.size();
+    const auto mesh = mesh_of({hashed(balancer, many(3))});
+    state = compile_all(mesh, state, ids, true).desired;
+    EXPECT_EQ(placed(state, "a").ports[0].slots.size(), size);
+    MapState read_back;
+    read_back.set({"shop", "a"}, std::make_shared<PlacedService>(placed(state, "a")));
+    Ids restarted{Limits{}, read_back};
+    const auto after = compile_all(mesh, read_back, restarted).desired;
+    EXPECT_EQ(after.services.find({"shop", "a"})->get(),
+              read_back.services.find({"shop", "a"})->get())
+        << "nothing is written";
+  }
+}
+
+TEST(Compile, TakesNoTableFromSlotsThatWereNotHashed) {
+  Ids ids{Limits{}};
+  const auto turns =
+      compile_all(mesh_of({service("a", {"10.96.0.1"}, many(251))}), {}, ids).desired;
+  EXPECT_EQ(placed(turns, "a").ports[0].slots.size(), 251u);
+  const auto two = mesh_of({hashed(model::Balancer::kSourceHash, many(2))});
+  const auto after = compile_all(two, turns, ids, true).desired;
+  EXPECT_EQ(placed(after, "a").ports[0].slots.size(), 509u);
+}
+
+// Who stands by has no part in the table until it serves.
+TEST(Compile, HashesIntoThoseInRotationOnly) {
+  Ids ids{Limits{}};
+  auto endpoints = many(12);
+  for (int i = 6; i < 12; ++i) endpoints[i].priority = 1;
+  const auto both = hashed(model::Balancer::kSourceHash, endpoints);
+  const auto state = compile_all(mesh_of({both}), {}, ids).desired;
+  const auto& port = placed(state, "a").ports[0];
+  EXPECT_EQ(std::set<std::uint32_t>(port.slots.begin(), port.slots.end()).size(), 6u);
+  EXPECT_EQ(port.spares.size(), 6u);
+  const auto alone =
+      compile_all(mesh_of({hashed(model::Balancer::kSourceHash, many(6))}), state, ids, true)
+          .desired;
+  EXPECT_EQ(placed(alone, "a").ports[0].slots, port.slots) << "spares that go change nothing";
+}
+
 // The mesh tells all there is to say: whether it came in one step or in many, the layout is the
 // same but for the numbers, and comparing everything finds nothing that following the changes
 // missed.
@@ -429,7 +509,15 @@ TEST(Compile, FindsTheSameStepByStepAsAllAtOnce) {
     EXPECT_EQ(everything.services.size(), state.services.size());
     EXPECT_EQ(everything.endpoint_count, state.endpoint_count);
     before->services.for_each([&](const auto& s) {
-      const auto layouts = lay_out(*s);
+      // ... but for the sizes of tables, which remember how many there were.
+      View view;
+      view.table_size = [&](const PortKey& key) {
+        for (const auto& port : (*state.services.find(s->key))->ports)
+          if (port.key == key && port.selector == WEFT_SELECT_HASH)
+            return static_cast<std::uint32_t>(port.slots.size());
+        return 0u;
+      };
+      const auto layouts = lay_out(*s, view);
       const auto& ports = (*state.services.find(s->key))->ports;
       ASSERT_EQ(ports.size(), layouts.size());
       for (std::size_t i = 0; i < ports.size(); ++i) {

@@ -62,6 +62,39 @@ TEST(MaxEjected, MayTakeAllPrimariesWhereSparesServe) {
 
 model::ServicePort tcp_port() { return {"http", 80, model::Protocol::kTcp, {}}; }
 
+// Of a service whose endpoints have those weights and, where given, priorities.
+std::uint32_t floor_of(const model::OutlierDetection& detection,
+                       const std::vector<std::uint16_t>& weights,
+                       const std::vector<std::uint8_t>& priorities = {}) {
+  model::Service service;
+  service.traffic.outlier = detection;
+  service.ports.push_back({"http", 80, model::Protocol::kTcp, {}});
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    model::Endpoint endpoint;
+    endpoint.address = *model::Address::parse("10.0.0." + std::to_string(i + 1));
+    endpoint.weight = weights[i];
+    if (i < priorities.size()) endpoint.priority = priorities[i];
+    service.ports[0].endpoints.push_back(endpoint);
+  }
+  return lay_out(service).at(0).policy.max_ejected;
+}
+
+TEST(MaxEjected, CountsNobodyWhoHasNoShareOfTheTraffic) {
+  EXPECT_EQ(floor_of(*outlier(50), {1, 1, 1, 1}), 2u);
+  EXPECT_EQ(floor_of(*outlier(50), {1, 1, 0, 0}), 1u) << "blue 100, green 0: one blue stays";
+  EXPECT_EQ(floor_of(*outlier(50), {1, 0, 0, 0}), 0u) << "the last one";
+  EXPECT_EQ(floor_of(*outlier(100, 50), {1, 1, 0, 0}), 1u) << "half of two must stay";
+  EXPECT_EQ(floor_of(*outlier(100, 50), {1, 1, 1, 0, 0, 0}), 1u) << "two of three must stay";
+  EXPECT_EQ(floor_of(*outlier(100), {0, 0}), 0u);
+}
+
+TEST(MaxEjected, CountsNoPrimariesAndNoSparesWithoutWeight) {
+  EXPECT_EQ(floor_of(*outlier(), {1, 1, 1}, {0, 0, 1}), 2u) << "the spare serves then";
+  EXPECT_EQ(floor_of(*outlier(), {1, 1, 0}, {0, 0, 1}), 1u) << "it would not serve";
+  EXPECT_EQ(floor_of(*outlier(), {0, 1, 1, 1}, {0, 1, 1, 2}), 2u)
+      << "who serves first is of priority 1";
+}
+
 TEST(PolicyOf, LeavesTimesForBreakersOpenedByHandWhereNothingIsAsked) {
   const auto policy = policy_of({}, tcp_port(), 3, 0);
   EXPECT_EQ(policy.threshold, 0u);

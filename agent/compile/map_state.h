@@ -53,10 +53,12 @@ struct PlacedPort {
   std::uint32_t affinity_seconds = 0;           // 0: none, or no slots to serve from
   std::vector<PlacedEndpoint> endpoints;        // sorted by (address, port)
   std::vector<std::uint32_t> slots;             // endpoint ids in slot order; empty: refused
-  std::vector<std::uint32_t> spares;  // ids of later priorities, tried when no slot admits
-  weft_policy policy{};               // limits and breaker
-  std::uint32_t base = 0;             // of the slot range; 0 and meaningless where slots is empty
-  std::uint16_t publication = 0;      // weft_record_generation
+  // Ids that are tried when no slot admits: those of a long table that have few slots, then later
+  // priorities.
+  std::vector<std::uint32_t> spares;
+  weft_policy policy{};           // limits and breaker
+  std::uint32_t base = 0;         // of the slot range; 0 and meaningless where slots is empty
+  std::uint16_t publication = 0;  // weft_record_generation
   std::uint64_t generation = 0;  // mesh generation that published the range; 0 where slots is empty
 
   bool operator==(const PlacedPort&) const = default;

@@ -11,7 +11,8 @@
 namespace weft::compile {
 
 // Endpoints of a service port that may be out of rotation by their own failures at one time.
-// `primaries` are those that take traffic now, `spares` those of later priorities behind them.
+// `primaries` are those that take traffic now, `spares` those of later priorities behind them; who
+// has weight 0 is neither.
 //
 //   - No outlier detection: none.
 //   - maxEjectionPercent P of n = primaries + spares, rounded down, but at least one where n > 1

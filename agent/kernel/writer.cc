@@ -70,12 +70,14 @@ class Apply {
                        std::memcmp(&endpoint.addr, &op.endpoint.addr, sizeof endpoint.addr) == 0;
     auto& state = maps_.endpoint_states.at(op.id);
     if (op.fresh && !begun) begin_life(state);
-    const auto is_ready = [](std::uint64_t word) {
-      return (weft_endpoint_flags(word) & WEFT_ENDPOINT_READY) != 0;
+    // Who takes traffic, and so is one of those that the floor is of (compile's count_candidates).
+    const auto serves = [](std::uint64_t word, unsigned weight) {
+      return weft_endpoint_flags(word) & WEFT_ENDPOINT_READY && weight;
     };
     const auto service = weft_endpoint_service(op.endpoint.word);
-    const bool was_ready = !op.fresh && is_ready(load(endpoint.word));
-    const bool comes = !begun && !was_ready && is_ready(op.endpoint.word);
+    const bool did = !op.fresh && serves(load(endpoint.word), endpoint.weight);
+    const bool does = serves(op.endpoint.word, op.endpoint.weight);
+    const bool comes = does && !(op.fresh ? begun : did);
     const auto told = comes && !op.fresh ? come_back(maps_, op.id, service) : std::nullopt;
     if (comes && load(maps_.services.at(service)))
       begin_warmup(state);  // others serve already; all of a new service would warm up at once
@@ -85,7 +87,7 @@ class Apply {
     endpoint.node = op.endpoint.node;
     store(endpoint.word, op.endpoint.word);
     // After the word: a program that ejects looks at it first.
-    if (was_ready && !is_ready(op.endpoint.word)) stop_counting(maps_, op.id, service);
+    if (did && !does) stop_counting(maps_, op.id, service);
     if (told && moved_) moved_(*told, endpoint);
     return absl::OkStatus();
   }

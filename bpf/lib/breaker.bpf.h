@@ -209,7 +209,9 @@ static __always_inline void weft_eject(struct weft_endpoint_state *state, __u64 
                                        const struct weft_policy *policy, __u32 service,
                                        __u32 endpoint, __u32 reason, __u64 now) {
     const struct weft_endpoint *e = bpf_map_lookup_elem(&weft_endpoints, &endpoint);
-    if (!e || !(weft_endpoint_flags(*(volatile __u64 *)&e->word) & WEFT_ENDPOINT_READY)) return;
+    if (!e || !e->weight ||
+        !(weft_endpoint_flags(*(volatile __u64 *)&e->word) & WEFT_ENDPOINT_READY))
+        return;
     if (!weft_take_ejection(policy, service)) return;
     const __u64 next = weft_opened_word(word, now, reason, 1, policy);
     if (!weft_turn(state, service, endpoint, word, next, reason)) weft_one_ejected_less(service);

@@ -2,7 +2,9 @@
 // after every restart, whatever its position in a list.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 
 #include "mesh/model/mesh.h"
 
@@ -18,6 +20,21 @@ inline std::uint32_t table_size(std::uint64_t wanted) {
   for (const auto size : kTableSizes)
     if (size >= wanted) return size;
   return kTableSizes[std::size(kTableSizes) - 1];
+}
+
+// The size of a port's next table, which needs needed(candidates) slots.
+//
+// The kernel takes a key's hash modulo the table's size: a table of another size deals nearly all
+// keys anew, however little the fill would move. So a table only grows, never because somebody
+// left; and it is made for twice as many as there are, so that those who come one by one find room
+// until they are more than twice as many.
+template <class Needed>
+std::uint32_t table_size(Needed needed, std::uint64_t candidates, std::uint32_t present) {
+  const bool is_table =
+      std::find(std::begin(kTableSizes), std::end(kTableSizes), present) != std::end(kTableSizes);
+  if (is_table && present >= table_size(needed(candidates))) return present;
+  if (candidates == 1) return 1;  // nothing to choose; the first table is for two
+  return table_size(needed(2 * candidates));
 }
 
 // FNV-1a, then half of MurmurHash3's finaliser.

@@ -15,7 +15,8 @@ constexpr std::uint64_t kRecordSlots = 65535;  // what the kernel's record count
 }  // namespace
 
 std::vector<std::uint32_t> fill_in_turn(const std::vector<model::Endpoint>& endpoints,
-                                        std::span<const std::uint32_t> candidates) {
+                                        std::span<const std::uint32_t> candidates,
+                                        std::uint32_t /*present*/) {
   unsigned divisor = 0;
   unsigned heaviest = 0;
   std::uint64_t sum = 0;

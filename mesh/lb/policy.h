@@ -16,9 +16,11 @@ namespace weft::lb {
 enum class Selector : std::uint8_t { kRotate, kRandom, kHash, kLeast, kEwma };
 
 // `candidates` are indexes into `endpoints`, ascending; the result holds some of them, as often as
-// their weight asks for. Deterministic: every node and every restart fills alike.
+// their weight asks for. `present` is how many slots the port has now, 0 where it has none: a table
+// that is hashed into keeps its size (hash.h). Deterministic: what it is given is all it knows.
 using Fill = std::vector<std::uint32_t> (*)(const std::vector<model::Endpoint>& endpoints,
-                                            std::span<const std::uint32_t> candidates);
+                                            std::span<const std::uint32_t> candidates,
+                                            std::uint32_t present);
 
 struct Policy {
   model::Balancer balancer;
@@ -35,10 +37,11 @@ std::vector<std::uint32_t> candidates(const std::vector<model::Endpoint>& endpoi
 
 // The fills, one file each.
 std::vector<std::uint32_t> fill_in_turn(const std::vector<model::Endpoint>&,
-                                        std::span<const std::uint32_t>);
+                                        std::span<const std::uint32_t>, std::uint32_t present = 0);
 std::vector<std::uint32_t> fill_maglev(const std::vector<model::Endpoint>&,
-                                       std::span<const std::uint32_t>);
+                                       std::span<const std::uint32_t>, std::uint32_t present = 0);
 std::vector<std::uint32_t> fill_ring_hash(const std::vector<model::Endpoint>&,
-                                          std::span<const std::uint32_t>);
+                                          std::span<const std::uint32_t>,
+                                          std::uint32_t present = 0);
 
 }  // namespace weft::lb

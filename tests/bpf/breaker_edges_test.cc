@@ -31,6 +31,25 @@ TEST_F(Breaker, AnEndpointThatIsNotReadyAnyMoreLeavesItsPlaceToOthers) {
   EXPECT_TRUE(kernel::miscounted(node_.maps()).empty());
 }
 
+// A route takes all traffic from it: nobody probes it, so it must not take the others' room for
+// ever.
+TEST_F(Breaker, AnEndpointThatHasNoWeightAnyMoreLeavesItsPlaceToOthers) {
+  const auto good = listen_on("127.0.0.1");
+  auto made = service({"127.0.0.1", "127.0.0.2", "127.0.0.3"});
+  apply(made);
+  int failed = 0;
+  while (breaker("127.0.0.2") != WEFT_BREAKER_OPEN && breaker("127.0.0.3") != WEFT_BREAKER_OPEN)
+    failed += dial(kService) != 0;
+  const int first = breaker("127.0.0.2") == WEFT_BREAKER_OPEN ? 1 : 2;
+  made.ports[0].endpoints[first].weight = 0;
+  apply(made);
+  EXPECT_EQ(total().ejected, 0u);
+  for (int i = 0; i < 10; ++i) dial(kService);
+  EXPECT_EQ(breaker(first == 1 ? "127.0.0.3" : "127.0.0.2"), WEFT_BREAKER_OPEN);
+  EXPECT_EQ(total().ejected, 1u);
+  EXPECT_TRUE(kernel::miscounted(node_.maps()).empty());
+}
+
 TEST_F(Breaker, OnesThatAreOutBeyondTheFloorAreProbedAndClose) {
   const auto good = listen_on("127.0.0.1");
   auto made = service({"127.0.0.1", "127.0.0.2"});

@@ -277,6 +277,7 @@ TEST_P(Transitions, OfTheKernel) {
   };
   weft_endpoint endpoint{};
   endpoint.word = weft_endpoint_make(1, 0, WEFT_ENDPOINT_USED | WEFT_ENDPOINT_READY, 0);
+  endpoint.weight = 1;
   put(maps.weft_endpoints, endpoint);
   const auto before = now_ms();
   Words words(one.given, before);

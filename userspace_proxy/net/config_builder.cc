@@ -12,6 +12,21 @@ std::string name_of(const weft::v1::ClusterName& name) {
   return name.subset().empty() ? text : text + "/" + name.subset();
 }
 
+// More than one that takes traffic: those that LocalCluster serves from. One of weight 0 is nobody
+// who stays.
+bool may_spare_one(const std::vector<wire::Endpoint>& endpoints) {
+  for (const auto wanted : {model::EndpointState::kReady, model::EndpointState::kDraining}) {
+    int serving = 0;
+    bool any = false;
+    for (const auto& endpoint : endpoints) {
+      any = any || endpoint.state == wanted;
+      serving += endpoint.state == wanted && endpoint.weight;
+    }
+    if (any) return serving > 1;
+  }
+  return false;
+}
+
 // Of endpoints that the kernel does not balance to: this process alone watches them.
 weft_policy policy_of(const wire::Cluster& cluster) {
   weft_policy policy{};
@@ -20,7 +35,7 @@ weft_policy policy_of(const wire::Cluster& cluster) {
   policy.base_ejection_ms = 30000;  // the defaults of outlierDetection (docs/breaker.md)
   policy.max_ejection_ms = 300000;
   policy.interval_ms = 10000;
-  policy.max_ejected = static_cast<std::uint32_t>(cluster.endpoints.size() > 1);
+  policy.max_ejected = static_cast<std::uint32_t>(may_spare_one(cluster.endpoints));
   policy.lease_ms = 15000;
   policy.warmup_ms = static_cast<std::uint32_t>(cluster.warmup.count());
   policy.warmup_percent = 10;

@@ -44,6 +44,23 @@ TEST(ConfigBuilder, WhatIsNotNamedKeepsItsPointer) {
   EXPECT_NE(first->clusters.begin()->second, second->clusters.begin()->second);
 }
 
+// The last one that serves is never ejected, however many have no share of the traffic.
+TEST(ConfigBuilder, OneWithoutWeightIsNobodyWhoStays) {
+  const auto spared = [](weft::v1::Config message) {
+    Told told;
+    const auto config = told.apply(message);
+    return config->clusters.begin()->second->endpoints[0].shares->policy->max_ejected;
+  };
+  auto message = two_endpoints();
+  EXPECT_EQ(spared(message), 1u);
+  message.mutable_clusters(0)->mutable_endpoints(1)->set_weight(0);
+  EXPECT_EQ(spared(message), 0u);
+  message.mutable_clusters(0)->mutable_endpoints(1)->set_weight(1);
+  message.mutable_clusters(0)->mutable_endpoints(1)->set_state(
+      static_cast<std::uint32_t>(model::EndpointState::kNotReady));
+  EXPECT_EQ(spared(message), 0u);
+}
+
 TEST(ConfigBuilder, TheWordsOfAnEndpointOutliveAConfiguration) {
   Told told;
   const auto first = told.apply(two_endpoints());
