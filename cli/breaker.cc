@@ -114,6 +114,9 @@ void change(Context& context, const std::string& action, const Order& order) {
   const auto expires = base::parse_duration(order.expires);
   if (!expires || expires->count() <= 0)
     return fail(context, "--for " + order.expires + " is no time: write 30s, 10m or 2h");
+  if (*expires > kernel::kLongestVerdict)
+    return fail(context, "--for " + order.expires +
+                             " is more than 30 days (720h): nothing stays out for ever");
   std::vector<std::uint32_t> ids;
   {
     const auto maps = open_maps(context);

@@ -18,6 +18,9 @@ std::uint64_t now_ms();  // CLOCK_MONOTONIC, as bpf_ktime_get_ns() of the progra
 const char* breaker_reason_text(std::uint32_t reason);
 const char* breaker_state_text(std::uint32_t state);  // "closed", "open", "half_open"
 
+// Longer than this nobody's word keeps an endpoint out, with an agent or without.
+inline constexpr std::chrono::milliseconds kLongestVerdict = std::chrono::days(30);
+
 struct Verdict {
   enum class Action { kOpen, kClose, kReset } action = Action::kOpen;
   // Of kOpen: an ejection by hand or from above ends by itself, so that nothing stays out because

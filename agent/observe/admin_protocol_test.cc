@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/kernel/breaker.h"
+
 namespace weft::observe {
 namespace {
 
@@ -163,12 +165,27 @@ TEST(AdminProtocol, NoBreakerIsOpenedForEver) {
        {R"("open"})", R"("open","expires_ms":0})", R"("open","expires_ms":-5})",
         R"("open","expires_ms":1e30})", R"("open","expires_ms":99999999999})", R"("shut"})", "7}"})
     EXPECT_FALSE(parse_request(order + rest).ok()) << rest;
+  const std::string open = order + R"("open","expires_ms":)";
+  const auto longest = kernel::kLongestVerdict.count();
+  EXPECT_EQ(parse_request(open + std::to_string(longest) + "}")->breaker.expires,
+            std::chrono::days(30));
+  EXPECT_FALSE(parse_request(open + std::to_string(longest + 1) + "}").ok());
   EXPECT_TRUE(parse_request(order + R"("close"})").ok());
   for (const char* endpoints : {"[]", "3", R"(["3"])", "[-1]", "[4294967296]", "[3.5]"})
     EXPECT_FALSE(parse_request(R"({"version":1,"command":"breaker","action":"close","endpoints":)" +
                                std::string(endpoints) + "}")
                      .ok())
         << endpoints;
+}
+
+// Cut to 32 bits, 2^32 + 1 would be the oldest epoch of all and 2^32 nobody's.
+TEST(AdminProtocol, AnEpochThatDoesNotFitIsRefused) {
+  const std::string order =
+      R"({"version":1,"command":"breaker","action":"close","endpoints":[3],"epoch":)";
+  EXPECT_EQ(parse_request(order + "4294967295}")->breaker.epoch, 0xffffffffu);
+  EXPECT_EQ(parse_request(order + "0}")->breaker.epoch, 0u);
+  for (const char* epoch : {"4294967296", "4294967297", "-1", "1.5", R"("7")", "null"})
+    EXPECT_FALSE(parse_request(order + epoch + "}").ok()) << epoch;
 }
 
 TEST(AdminProtocol, EventsComeWithTheNumberToGoOnFrom) {

@@ -229,6 +229,7 @@ class Told(BreakerTest):
             (["open", "192.0.2.1:1"], "no endpoint is 192.0.2.1:1"),
             (["open", "999999"], "no endpoint is 999999"),
             (["open", "1", "--for", "never"], "--for never is no time"),
+            (["open", "1", "--for", "721h"], "--for 721h is more than 30 days"),
         ):
             done = self.weftd.ctl_raw("breaker", *words)
             self.assertEqual((done.returncode, part in done.stderr), (1, True), done.stderr)
@@ -240,6 +241,8 @@ class Told(BreakerTest):
         self.down("c")
         self.assertEqual(self.names(ADDRESS, 30).count("ECONNREFUSED"), 1)
         endpoint = f"{self.node['b'].v4}:{PORT}"
+        done = self.weftd.ctl_raw("breaker", "open", endpoint, "--for", "4000000h")
+        self.assertEqual((done.returncode, "30 days" in done.stderr), (1, True), done.stderr)
         done = self.weftd.ctl_raw("breaker", "open", endpoint)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("no agent runs", done.stderr)
