@@ -41,6 +41,7 @@ std::uint64_t word_after(std::uint64_t word, const Verdict& verdict, std::uint64
                                weft_breaker_ejections(word),
                                now + static_cast<std::uint64_t>(verdict.expires.count()));
     case Verdict::Action::kClose:
+      if (weft_breaker_state(word) == WEFT_BREAKER_CLOSED) return word;  // no second warm-up
       return weft_breaker_make(WEFT_BREAKER_CLOSED, verdict.reason, 0, weft_breaker_ejections(word),
                                now);
     case Verdict::Action::kReset:
@@ -112,6 +113,8 @@ std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoin
     __atomic_store_n(&state.consecutive_5xx, 0u, __ATOMIC_RELEASE);
     __atomic_store_n(&state.consecutive_gateway, 0u, __ATOMIC_RELEASE);
   }
+  if (verdict.action != Verdict::Action::kOpen && weft_breaker_state(seen) == WEFT_BREAKER_CLOSED)
+    return std::nullopt;
   weft_transition told{};
   told.at_ns = now * 1000000;
   told.from = seen;

@@ -32,7 +32,8 @@ struct Verdict {
   std::uint32_t epoch = 0;
 };
 
-// What was changed; nothing where the verdict was outdated. The id must be in use.
+// The transition that this made; nothing where the verdict was outdated, or where it closes what is
+// closed: failures in a row are forgotten then, but nothing has moved. The id must be in use.
 std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoint,
                                          const Verdict& verdict);
 

@@ -218,9 +218,13 @@ class Told(BreakerTest):
         self.assertEqual([(e["to"], e["reason"]) for e in told], [("open", "operator")])
         self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"})
         self.assertAlmostEqual(self.breaker("c")["ejected_for_seconds"], 3600, delta=60)
-        self.weftd.ctl("breaker", "close", str(self.endpoint("c")["id"]))
+        told = self.weftd.ctl("breaker", "close", str(self.endpoint("c")["id"]))
+        self.assertEqual([(e["from"], e["to"]) for e in told], [("open", "closed")])
+        counted = self.weftd.metrics().sum("weft_breaker_transitions_total")
+        for action in ("close", "reset", "close"):
+            self.assertEqual(self.weftd.ctl("breaker", action, endpoint), [], "nothing has moved")
+        self.assertEqual(self.weftd.metrics().sum("weft_breaker_transitions_total"), counted)
         self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
-        self.weftd.ctl("breaker", "reset", endpoint, "--service", SERVICE)
         self.assertEqual(self.weftd.ctl("breaker", "list", "--service", SERVICE), [])
 
     def test_bad_orders_say_what_is_wrong(self):
