@@ -16,12 +16,6 @@ struct Order {
   std::string expires = "10m";
 };
 
-// Whether anything could open it, or has.
-bool has_breaker(const compile::PlacedPort& port, const weft_endpoint_state& state) {
-  return port.policy.threshold || port.policy.failing_for_ms ||
-         weft_breaker_reason(state.breaker) != WEFT_BREAKER_NONE;
-}
-
 std::string endpoint_text(const compile::PlacedEndpoint& endpoint) {
   const auto text = endpoint.address.to_text();
   return (endpoint.address.family() == model::Family::kIpv6 ? "[" + text + "]" : text) + ":" +
