@@ -47,6 +47,7 @@ class Breakers {
   void listen();
   void read();
   std::optional<observe::BreakerEvent> note(const weft_transition& told);
+  observe::BreakerEvent in_words(const weft_transition& told, bool lives) const;
   void look_at_all();
   void answer_waiting();
 
@@ -57,7 +58,7 @@ class Breakers {
   std::optional<kernel::Transitions> transitions_;
   boost::asio::posix::stream_descriptor readable_{io_};
   std::set<std::uint32_t> ejected_;
-  observe::BreakerLog log_;
+  observe::BreakerLog log_{kernel::now_ms()};
   struct Waiting {
     std::uint64_t after;
     observe::AdminHandlers::EventsDone done;

@@ -277,7 +277,7 @@ std::string events_reply(const std::vector<BreakerEvent>& events, std::uint64_t 
   for (const auto& event : events)
     list.push_back({{"sequence", event.sequence},
                     {"time_ms", event.time_ms},
-                    {"service", event.namespace_name + "/" + event.service},
+                    {"service", event.service_text()},
                     {"port", event.port},
                     {"endpoint", event.endpoint},
                     {"id", event.endpoint_id},

@@ -206,5 +206,22 @@ TEST(AdminProtocol, EventsComeWithTheNumberToGoOnFrom) {
   EXPECT_EQ(parse_request(R"({"version":1,"command":"events","after":5})")->after, 5u);
 }
 
+// What a watcher of the one before asks for is all that this one has.
+TEST(BreakerLog, NumbersOfTheNextAgentAreGreater) {
+  BreakerLog first(5000), second(5001);
+  for (int i = 0; i < 1000; ++i) first.add({});
+  EXPECT_LE(first.last(), second.last());
+  second.add({});
+  EXPECT_EQ(second.after(first.last()).size(), 1u);
+  EXPECT_EQ(second.after(0).size(), 1u);
+}
+
+TEST(AdminProtocol, WhatHasLeftTheMeshIsGone) {
+  BreakerEvent event;
+  event.service = event.endpoint = "gone";
+  const auto result = json::parse(events_reply({event}, 1))["result"];
+  EXPECT_EQ(result["events"][0]["service"], "gone");
+}
+
 }  // namespace
 }  // namespace weft::observe
