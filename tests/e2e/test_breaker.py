@@ -23,6 +23,8 @@ class BreakerTest(NodeTest):
         cls.write_ballast()
 
     def setUp(self):
+        if not self.weftd.running():  # a test that failed half way has left it dead
+            self.weftd.start()
         for name in self.NAMES:
             self.up(name)
 
@@ -203,6 +205,34 @@ class Told(BreakerTest):
         self.assertEqual(
             [v for n, has, v in samples if n == "weft_breaker_state" and has["service"] == "web"], [0]
         )
+
+    def test_who_watches_goes_on_with_the_next_agent(self):
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1h"})
+        with subprocess.Popen(
+            self.weftd.ctl_command("-j", "event", "watch", "--count", "2"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watch:
+            wait_until(lambda: self.asked(watch.pid), what="weftctl event watch waits")
+            self.weftd.kill9()
+            self.down("c")  # told while no agent runs
+            self.assertEqual(self.names(ADDRESS, 9).count("ECONNREFUSED"), 1)
+            self.weftd.start()
+            self.weftd.ctl("breaker", "close", f"{self.node['c'].v4}:{PORT}")
+            output, errors = watch.communicate(timeout=60)
+        events = [json.loads(line) for line in output.splitlines()]
+        self.assertEqual(
+            [(e["to"], e["reason"]) for e in events], [("open", "refused"), ("closed", "operator")]
+        )
+        self.assertEqual(errors.count("waiting for the next agent"), 1, errors)
+        self.assertEqual(watch.returncode, 0)
+
+    def test_who_watches_where_no_agent_runs_is_told_so(self):
+        self.weftd.stop()
+        done = self.weftd.ctl_raw("event", "watch")
+        self.assertEqual((done.returncode, "no agent answers" in done.stderr), (1, True), done.stderr)
+        self.weftd.start()
 
     def asked(self, pid):
         """Its socket to the agent is there: it waits for an answer."""
