@@ -270,7 +270,7 @@ class Told(BreakerTest):
         self.assertEqual(self.weftd.ctl_raw("breaker", "open").returncode, 2)
 
     def test_it_works_and_is_kept_without_an_agent(self):
-        self.apply({"consecutiveLocalOriginFailures": 1})
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1h"})
         self.weftd.kill9()
         self.down("c")
         self.assertEqual(self.names(ADDRESS, 30).count("ECONNREFUSED"), 1)
@@ -281,9 +281,13 @@ class Told(BreakerTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("no agent runs", done.stderr)
         self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
+        failed = f"{self.node['c'].v4}:{PORT}"
+        before = [self.ejection_ends(self.weftd, SERVICE, e) for e in (endpoint, failed)]
         self.weftd.start()
-        self.assertEqual(self.breaker("c")["state"], "open")
-        self.assertEqual(self.breaker("b")["state"], "open")
+        for e, end in zip((endpoint, failed), before):
+            self.assert_same_moment(self.ejection_ends(self.weftd, SERVICE, e), end)
+        self.assertEqual(self.breaker("c")["ejections"], 1)
+        self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
         # What was told while no agent ran comes first.
         self.weftd.wait_log(f"endpoint={self.node['c'].v4}:{PORT} from=closed to=open")
         self.weftd.ctl("audit")
