@@ -62,6 +62,7 @@ absl::StatusOr<nlohmann::ordered_json> send_request(const std::string& run_dir,
                                          std::strerror(errno));
     answer.append(buffer, static_cast<std::size_t>(got));
   }
+  if (answer.empty()) return absl::InternalError("the agent ended before it answered");
   auto reply = nlohmann::ordered_json::parse(answer, nullptr, /*allow_exceptions=*/false);
   if (reply.is_discarded() || !reply.is_object())
     return absl::InternalError("the agent's answer is not JSON");

@@ -16,12 +16,6 @@ struct Order {
   std::string expires = "10m";
 };
 
-// Whether anything could open it, or has.
-bool has_breaker(const compile::PlacedPort& port, const weft_endpoint_state& state) {
-  return port.policy.threshold || port.policy.failing_for_ms ||
-         weft_breaker_reason(state.breaker) != WEFT_BREAKER_NONE;
-}
-
 std::string endpoint_text(const compile::PlacedEndpoint& endpoint) {
   const auto text = endpoint.address.to_text();
   return (endpoint.address.family() == model::Family::kIpv6 ? "[" + text + "]" : text) + ":" +
@@ -114,6 +108,9 @@ void change(Context& context, const std::string& action, const Order& order) {
   const auto expires = base::parse_duration(order.expires);
   if (!expires || expires->count() <= 0)
     return fail(context, "--for " + order.expires + " is no time: write 30s, 10m or 2h");
+  if (*expires > kernel::kLongestVerdict)
+    return fail(context, "--for " + order.expires +
+                             " is more than 30 days (720h): nothing stays out for ever");
   std::vector<std::uint32_t> ids;
   {
     const auto maps = open_maps(context);

@@ -98,6 +98,45 @@ TEST(Endpoints, CarryCountersAndState) {
   EXPECT_TRUE(endpoints_json(state, &other, counters).empty());
 }
 
+// It takes no connections for that reason, and goes on taking none when its breaker closes.
+TEST(Endpoints, OneThatDrainsIsDrainingWhateverItsBreakerSays) {
+  auto state = one_service();
+  auto service = std::make_shared<compile::PlacedService>(**state.services.find({"shop", "web"}));
+  auto gone = service->ports[0].endpoints[1];
+  gone.id = 3;
+  gone.state = model::EndpointState::kNotReady;
+  service->ports[0].endpoints.push_back(gone);
+  state.set(service->key, service);
+  for (const auto breaker : {WEFT_BREAKER_OPEN, WEFT_BREAKER_HALF_OPEN}) {
+    const auto counters = [&](std::uint32_t) {
+      weft_endpoint_state counted{};
+      counted.breaker = weft_breaker_make(breaker, WEFT_BREAKER_REFUSED, 1, 1, 1000);
+      return counted;
+    };
+    const auto json = endpoints_json(state, nullptr, counters);
+    EXPECT_EQ(json[0]["state"], breaker == WEFT_BREAKER_OPEN ? "ejected" : "half_open");
+    EXPECT_EQ(json[1]["state"], "draining");
+    EXPECT_EQ(json[2]["state"], "not_ready");
+    EXPECT_EQ(services_json(state, counters)[0]["endpoints"],
+              (Json{{"total", 3}, {"ready", 0}, {"draining", 1}, {"ejected", 1}}));
+  }
+}
+
+TEST(Breakers, AreListedWhateverMayOpenThem) {
+  const weft_endpoint_state never{};
+  compile::PlacedPort port;
+  EXPECT_FALSE(has_breaker(port, never));
+  for (const auto threshold : {&weft_policy::threshold, &weft_policy::failing_for_ms,
+                               &weft_policy::threshold_5xx, &weft_policy::threshold_gateway}) {
+    compile::PlacedPort one;
+    one.policy.*threshold = 1;
+    EXPECT_TRUE(has_breaker(one, never));
+  }
+  weft_endpoint_state by_hand{};
+  by_hand.breaker = weft_breaker_make(WEFT_BREAKER_OPEN, WEFT_BREAKER_OPERATOR, 0, 0, 1000);
+  EXPECT_TRUE(has_breaker(port, by_hand));
+}
+
 TEST(Endpoints, HaveHealthWhereTheAgentChecksThem) {
   const auto none = [](std::uint32_t) { return weft_endpoint_state{}; };
   auto json = endpoints_json(one_service(), nullptr, none);

@@ -40,6 +40,7 @@ const char* balancer_text(std::uint32_t selector) {
 }
 
 const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpoint_state& state) {
+  if (endpoint.state != model::EndpointState::kReady) return model::to_text(endpoint.state);
   switch (weft_breaker_state(state.breaker)) {
     case WEFT_BREAKER_OPEN:
       return "ejected";
@@ -48,6 +49,12 @@ const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpo
     default:
       return model::to_text(endpoint.state);
   }
+}
+
+bool has_breaker(const compile::PlacedPort& port, const weft_endpoint_state& state) {
+  const auto& policy = port.policy;
+  return policy.threshold || policy.failing_for_ms || policy.threshold_5xx ||
+         policy.threshold_gateway || weft_breaker_reason(state.breaker) != WEFT_BREAKER_NONE;
 }
 
 bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint) {
@@ -78,12 +85,10 @@ Json service_json(const compile::PlacedService& service, const StateOf& state_of
     for (const auto& endpoint : port.endpoints) {
       if (!in_use(port, endpoint)) continue;
       ++total;
-      if (weft_breaker_state(state_of(endpoint.id).breaker) != WEFT_BREAKER_CLOSED) {
-        ++ejected;
-        continue;
-      }
-      ready += endpoint.state == model::EndpointState::kReady;
       draining += endpoint.state == model::EndpointState::kDraining;
+      if (endpoint.state != model::EndpointState::kReady) continue;
+      const bool out = weft_breaker_state(state_of(endpoint.id).breaker) != WEFT_BREAKER_CLOSED;
+      ++(out ? ejected : ready);
     }
     generation = std::max(generation, port.generation);
   }

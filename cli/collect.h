@@ -14,9 +14,12 @@ bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endp
 
 using StateOf = std::function<weft_endpoint_state(std::uint32_t id)>;
 StateOf state_of(const kernel::Maps& maps);
-// "ready", "draining", "not_ready" by the model; "ejected" or "half_open" where the breaker says
-// so.
+// "draining" and "not_ready" by the model: such an endpoint takes no new connections whatever its
+// breaker says. One that is ready is "ejected" or "half_open" where the breaker says so.
 const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpoint_state& state);
+// Whether anything could open it, or has: what sockets see, what the proxy sees, or somebody's
+// word.
+bool has_breaker(const compile::PlacedPort& port, const weft_endpoint_state& state);
 const char* balancer_text(std::uint32_t selector);
 // Of one service; of all where `service` is null.
 Json endpoints_json(const compile::MapState& state, const model::ServiceKey* service,

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <ctime>
 
 #include "cli/admin_client.h"
@@ -27,13 +29,31 @@ void print_event(const Context& context, const Json& event) {
               for_ms > 0 ? ("  for " + std::to_string(for_ms) + " ms").c_str() : "");
 }
 
+// An agent that was there once is restarted or replaced, and the next one's numbers go on from its
+// own, so nothing is missed or printed twice. Said once for each time it is away.
+void wait_for_the_next(const absl::Status& status, bool& away) {
+  constexpr useconds_t kPause = 200'000;
+  if (!away)
+    std::fprintf(stderr, "weftctl: %s; waiting for the next agent\n",
+                 std::string(status.message()).c_str());
+  away = true;
+  usleep(kPause);
+}
+
 // The agent answers with the next events, or after some seconds with none; then we ask again.
 void watch(Context& context, bool history, std::size_t count) {
   Json request{{"command", "events"}};  // without "after": the newest number, at once
   if (history) request["after"] = 0;
+  bool reached = false, away = false;
   for (std::size_t seen = 0; !count || seen < count;) {
     const auto answer = send_request(context.run_dir, request);
-    if (!answer.ok()) return fail(context, answer.status());
+    if (!answer.ok() && !reached) return fail(context, answer.status());
+    if (!answer.ok()) {
+      wait_for_the_next(answer.status(), away);
+      continue;
+    }
+    reached = true;
+    away = false;
     for (const auto& event : (*answer)["events"]) {
       print_event(context, event);
       if (++seen == count) break;
@@ -49,8 +69,9 @@ void add_event(CLI::App& root, Context& context) {
   auto& noun = add_noun(root, "event", "Transitions of circuit breakers, as they happen");
   auto history = std::make_shared<bool>(false);
   auto count = std::make_shared<std::size_t>(0);
-  auto& command = add_command(noun, "watch", "Prints each as it happens, until interrupted",
-                              [&context, history, count] { watch(context, *history, *count); });
+  auto& command = add_command(
+      noun, "watch", "Prints each as it happens, until interrupted; goes on with the next weftd",
+      [&context, history, count] { watch(context, *history, *count); });
   command.add_flag("--history", *history, "First the last 1,000 of this agent");
   command.add_option("--count", *count, "End after so many");
 }

@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 
 // Under the time that the admin server gives the control thread to answer.
 constexpr auto kPatience = 3s;
+constexpr const char* kGone = "gone";
 
 std::string name_text(const char (&name)[WEFT_NAME_MAX]) {
   return std::string(name, strnlen(name, sizeof name));
@@ -69,52 +70,63 @@ void Breakers::listen() {
 
 void Breakers::read() {
   std::set<model::ServiceKey> touched;
-  for (const auto& told : transitions_->take())
-    if (const auto event = note(told)) touched.insert({event->namespace_name, event->service});
-  if (touched.empty()) return;
+  bool heard = false;
+  for (const auto& told : transitions_->take()) {
+    const auto event = note(told);
+    heard = heard || event;
+    if (event && !event->namespace_name.empty())
+      touched.insert({event->namespace_name, event->service});
+  }
+  if (!heard) return;
   answer_waiting();
   touched_(touched);
 }
 
 void Breakers::hear(const weft_transition& told) {
-  const auto event = note(told);
-  if (!event) return;
-  answer_waiting();
-  touched_({{event->namespace_name, event->service}});
+  if (const auto event = note(told)) tell(*event);
 }
 
-// Nothing where the endpoint has gone since.
-std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told) {
-  if (told.endpoint >= maps_.endpoints.size()) return std::nullopt;
-  const auto& endpoint = maps_.endpoints.at(told.endpoint);
-  const auto& state = maps_.endpoint_states.at(told.endpoint);
-  const auto info = maps_.names.lookup(told.service);
-  if (state.incarnation != told.incarnation || !info.ok()) return std::nullopt;
-  // What the word is now, not what it was when this was told: an old event must not stand.
-  if (is_out(kernel::load(state.breaker)))
-    ejected_.insert(told.endpoint);
-  else
-    ejected_.erase(told.endpoint);
-  return add(told, endpoint, *info);
-}
-
+// The endpoint itself is told as it was: its number may be another's soon.
 void Breakers::moved(const weft_transition& told, const weft_endpoint& endpoint) {
   ejected_.erase(told.endpoint);
-  const auto info = maps_.names.lookup(told.service);
-  if (!info.ok()) return;
-  const auto event = add(told, endpoint, *info);
-  answer_waiting();
-  touched_({{event.namespace_name, event.service}});
+  tell(add(told, &endpoint));
 }
 
-observe::BreakerEvent Breakers::add(const weft_transition& told, const weft_endpoint& endpoint,
-                                    const weft_service_info& info) {
+void Breakers::tell(const observe::BreakerEvent& event) {
+  answer_waiting();
+  std::set<model::ServiceKey> touched;
+  if (!event.namespace_name.empty()) touched.insert({event.namespace_name, event.service});
+  touched_(touched);
+}
+
+// Counted and told also where the endpoint has left since: it happened. Nothing where no endpoint
+// can have that number.
+std::optional<observe::BreakerEvent> Breakers::note(const weft_transition& told) {
+  if (told.endpoint >= maps_.endpoints.size()) return std::nullopt;
+  const auto& state = maps_.endpoint_states.at(told.endpoint);
+  const bool lives = state.incarnation == told.incarnation;
+  // What the word is now, not what it was when this was told: an old event must not stand.
+  if (lives && is_out(kernel::load(state.breaker)))
+    ejected_.insert(told.endpoint);
+  else if (lives)
+    ejected_.erase(told.endpoint);
+  return add(told, lives ? &maps_.endpoints.at(told.endpoint) : nullptr);
+}
+
+// What is known of it in words; `endpoint` null: it has left the mesh since. So may its service
+// have.
+observe::BreakerEvent Breakers::in_words(const weft_transition& told,
+                                         const weft_endpoint* endpoint) const {
+  const auto info = maps_.names.lookup(told.service);
   observe::BreakerEvent event;
   event.time_ms = wall_ms(told.at_ns / 1000000);
-  event.namespace_name = name_text(info.namespace_name);
-  event.service = name_text(info.name);
-  event.port = ntohs(info.port);
-  event.endpoint = endpoint_text(endpoint);
+  event.service = kGone;
+  if (info.ok()) {
+    event.namespace_name = name_text(info->namespace_name);
+    event.service = name_text(info->name);
+    event.port = ntohs(info->port);
+  }
+  event.endpoint = endpoint ? endpoint_text(*endpoint) : kGone;
   event.endpoint_id = told.endpoint;
   event.from = kernel::breaker_state_text(weft_breaker_state(told.from));
   event.to = kernel::breaker_state_text(weft_breaker_state(told.to));
@@ -123,7 +135,12 @@ observe::BreakerEvent Breakers::add(const weft_transition& told, const weft_endp
   if (is_out(told.to))
     event.for_ms = static_cast<std::int64_t>(weft_breaker_until_ms(told.to)) -
                    static_cast<std::int64_t>(told.at_ns / 1000000);
-  log::info("breaker", {{"service", event.namespace_name + "/" + event.service},
+  return event;
+}
+
+observe::BreakerEvent Breakers::add(const weft_transition& told, const weft_endpoint* endpoint) {
+  auto event = in_words(told, endpoint);
+  log::info("breaker", {{"service", event.service_text()},
                         {"port", event.port},
                         {"endpoint", event.endpoint},
                         {"from", event.from},
@@ -169,7 +186,7 @@ absl::StatusOr<std::vector<observe::BreakerEvent>> Breakers::carry_out(
     const auto told = kernel::carry_out(maps_, id, verdict);
     if (!told) continue;
     if (auto event = note(*told)) {
-      touched.insert({event->namespace_name, event->service});
+      if (!event->namespace_name.empty()) touched.insert({event->namespace_name, event->service});
       events.push_back(*std::move(event));
     }
   }

@@ -52,8 +52,9 @@ class Breakers {
   void listen();
   void read();
   std::optional<observe::BreakerEvent> note(const weft_transition& told);
-  observe::BreakerEvent add(const weft_transition& told, const weft_endpoint& endpoint,
-                            const weft_service_info& service);
+  void tell(const observe::BreakerEvent& event);
+  observe::BreakerEvent add(const weft_transition& told, const weft_endpoint* endpoint);
+  observe::BreakerEvent in_words(const weft_transition& told, const weft_endpoint* endpoint) const;
   void look_at_all();
   void answer_waiting();
 
@@ -64,7 +65,7 @@ class Breakers {
   std::optional<kernel::Transitions> transitions_;
   boost::asio::posix::stream_descriptor readable_{io_};
   std::set<std::uint32_t> ejected_;
-  observe::BreakerLog log_;
+  observe::BreakerLog log_{kernel::now_ms()};
   struct Waiting {
     std::uint64_t after;
     observe::AdminHandlers::EventsDone done;

@@ -4,14 +4,19 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 
+#include <sys/socket.h>
+
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <exception>
+#include <memory>
 
 #include "agent/health/grpc_call.h"
 
@@ -68,7 +73,7 @@ std::string in_words(std::chrono::milliseconds time) {
   return ms % 1000 ? std::to_string(ms) + "ms" : std::to_string(ms / 1000) + "s";
 }
 
-// Errors of this node's own resources.
+// Errors of this node's own resources, whenever they come.
 bool could_not_ask(error_code error) {
   for (const auto own :
        {errc::too_many_files_open, errc::too_many_files_open_in_system, errc::no_buffer_space,
@@ -89,13 +94,17 @@ struct Probe {
     stream.expires_at(deadline);  // of everything below together
   }
 
+  static Result not_asked(error_code error) {
+    return {false, "this node cannot ask: " + error.message(), false};
+  }
+
   Result failure(error_code error) const {
     if (error == beast::error::timeout) {
       const bool held_up = SteadyClock::now() > deadline + kHeldUp;
       if (held_up) return {false, "this node was too busy to look", false};
       return {false, "no answer within " + in_words(timeout_of(question.check))};
     }
-    if (could_not_ask(error)) return {false, "this node cannot ask: " + error.message(), false};
+    if (could_not_ask(error)) return not_asked(error);
     if (error == http::error::end_of_stream || error == http::error::partial_message ||
         error == asio::error::eof)
       return {false, "closed without an answer"};
@@ -108,8 +117,47 @@ struct Probe {
     return {false, text};
   }
 
+  // What connect() itself returns it knows before any packet is sent: no route, a prohibited or
+  // unreachable one, a rule that forbids the call. It is this node's alone, whatever the number.
+  // The same numbers as the outcome of a connect under way were said of a SYN that was sent, by
+  // ICMP from afar or for want of a neighbour: the endpoint's. A route that goes in between is
+  // silence. async_connect() tells both in one way, hence not it.
+  error_code begin_to_connect() {
+    auto& socket = stream.socket();
+    const auto endpoint = endpoint_of(question);
+    error_code error;
+    if (socket.open(endpoint.protocol(), error)) return error;
+    if (socket.native_non_blocking(true, error)) return error;
+    if (::connect(socket.native_handle(), endpoint.data(),
+                  static_cast<socklen_t>(endpoint.size())) == 0 ||
+        errno == EINPROGRESS)
+      return {};
+    return {errno, boost::system::system_category()};
+  }
+
+  asio::awaitable<error_code> connected() {
+    auto& socket = stream.socket();
+    // The stream's deadline is for its own operations. The timer's handler can be on its way when
+    // this is over, and finds nothing then.
+    auto waiting = std::make_shared<tcp::socket*>(&socket);
+    asio::steady_timer timer(stream.get_executor(), deadline);
+    timer.async_wait([late = std::weak_ptr(waiting)](error_code) {
+      error_code ignored;
+      if (const auto still = late.lock()) (*still)->cancel(ignored);
+    });
+    const auto [stopped] = co_await socket.async_wait(tcp::socket::wait_write, kAwait);
+    waiting.reset();
+    if (stopped == asio::error::operation_aborted) co_return beast::error::timeout;
+    if (stopped) co_return stopped;
+    int found = 0;
+    socklen_t size = sizeof found;
+    getsockopt(socket.native_handle(), SOL_SOCKET, SO_ERROR, &found, &size);
+    co_return error_code(found, boost::system::system_category());
+  }
+
   asio::awaitable<Result> ask() {
-    const auto [unconnected] = co_await stream.async_connect(endpoint_of(question), kAwait);
+    if (const auto own = begin_to_connect()) co_return not_asked(own);
+    const auto unconnected = co_await connected();
     if (unconnected) co_return failure(unconnected);
     if (question.check.kind == model::HealthCheck::Kind::kTcp) co_return Result{true, "connected"};
     // Not in one ?: expression, which GCC 12 compiles into a double free.

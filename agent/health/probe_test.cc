@@ -2,12 +2,16 @@
 // of probes that nobody answers.
 #include "agent/health/probe.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 
+#include <cstdlib>
 #include <list>
 
 #include "agent/health/test_servers.h"
+#include "mesh/base/fd.h"
 
 namespace weft::health {
 namespace {
@@ -192,6 +196,53 @@ TEST_F(ProbeTest, WithoutADescriptorNobodyIsBlamed) {
   setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_FALSE(result.ok);
   EXPECT_FALSE(result.asked) << result.reason;
+}
+
+// This thread in a network namespace of its own, as long as it lives; `ip` in it is this thread's.
+class OwnNetwork {
+ public:
+  OwnNetwork() : home_(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    EXPECT_EQ(unshare(CLONE_NEWNET), 0) << "needs root: routes are taken away";
+  }
+  ~OwnNetwork() { EXPECT_EQ(setns(home_.get(), CLONE_NEWNET), 0); }
+  void ip(const std::string& words) { EXPECT_EQ(std::system(("ip " + words).c_str()), 0) << words; }
+
+ private:
+  base::Fd home_;
+};
+
+// A route flap, or an administrator's rule: all endpoints at once, and none of them has failed.
+TEST_F(ProbeTest, WithoutARouteNobodyIsBlamed) {
+  OwnNetwork network;
+  network.ip("link set lo up");
+  auto asked = question(80);
+  const auto expect_not_asked = [&](const char* address, const char* why) {
+    asked.address = *model::Address::parse(address);
+    EXPECT_EQ(ask(asked), (Result{false, std::string("this node cannot ask: ") + why, false}))
+        << address;
+  };
+  expect_not_asked("10.9.0.2", "Network is unreachable");
+  expect_not_asked("fd09::2", "Network is unreachable");
+  network.ip("route add unreachable 10.9.0.0/24");
+  network.ip("route add prohibit 10.9.1.0/24");
+  network.ip("route add blackhole 10.9.2.0/24");
+  expect_not_asked("10.9.0.2", "No route to host");
+  expect_not_asked("10.9.1.2", "Permission denied");
+  expect_not_asked("10.9.2.2", "Invalid argument");
+}
+
+// The same EHOSTUNREACH, but said of a SYN that was sent: the endpoint's node has gone.
+TEST_F(ProbeTest, AnEndpointThatNoNeighbourAnswersForIsUnhealthy) {
+  OwnNetwork network;
+  network.ip("link set lo up");  // the kernel's own ICMP comes by it
+  network.ip("link add here type veth peer name there");
+  network.ip("link set there up");
+  network.ip("link set here up");
+  network.ip("addr add 10.9.0.1/24 dev here");
+  network.ip("ntable change name arp_cache dev here retrans 10");
+  auto asked = question(80);
+  asked.address = *model::Address::parse("10.9.0.2");
+  EXPECT_EQ(ask(asked), (Result{false, "no route to host"}));
 }
 
 TEST_F(ProbeTest, AnEndBeforeTheAnswerIsNoCallAndNoLeak) {

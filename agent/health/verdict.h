@@ -13,8 +13,9 @@ namespace weft::health {
 struct Result {
   bool ok = false;
   std::string reason;  // for people: "connection refused", "HTTP 503", "gRPC SERVING"
-  // False: this node could not ask (no descriptor, no port left, thread held up). That says nothing
-  // of the endpoint; taken for a failure it would empty every service at once.
+  // False: this node could not ask (no descriptor, no port left, no route, forbidden by a rule of
+  // its own, thread held up). That says nothing of the endpoint; taken for a failure it would empty
+  // every service at once.
   bool asked = true;
 
   bool operator==(const Result&) const = default;

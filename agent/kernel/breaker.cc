@@ -41,6 +41,7 @@ std::uint64_t word_after(std::uint64_t word, const Verdict& verdict, std::uint64
                                weft_breaker_ejections(word),
                                now + static_cast<std::uint64_t>(verdict.expires.count()));
     case Verdict::Action::kClose:
+      if (weft_breaker_state(word) == WEFT_BREAKER_CLOSED) return word;  // no second warm-up
       return weft_breaker_make(WEFT_BREAKER_CLOSED, verdict.reason, 0, weft_breaker_ejections(word),
                                now);
     case Verdict::Action::kReset:
@@ -114,7 +115,10 @@ std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoin
     next = word_after(seen, verdict, now);
   } while (!exchange(state, seen, next));
   if (counts(seen) && !counts(next)) one_ejected_less(maps.service_states.at(service));
-  if (verdict.action != Verdict::Action::kOpen) end_failures(state);
+  if (verdict.action != Verdict::Action::kOpen) {
+    end_failures(state);
+    if (weft_breaker_state(seen) == WEFT_BREAKER_CLOSED) return std::nullopt;
+  }
   return weft_transition{.at_ns = now * 1000000,
                          .from = seen,
                          .to = next,

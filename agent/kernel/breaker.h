@@ -18,6 +18,9 @@ std::uint64_t now_ms();  // CLOCK_MONOTONIC, as bpf_ktime_get_ns() of the progra
 const char* breaker_reason_text(std::uint32_t reason);
 const char* breaker_state_text(std::uint32_t state);  // "closed", "open", "half_open"
 
+// Longer than this nobody's word keeps an endpoint out, with an agent or without.
+inline constexpr std::chrono::milliseconds kLongestVerdict = std::chrono::days(30);
+
 struct Verdict {
   enum class Action { kOpen, kClose, kReset } action = Action::kOpen;
   // Of kOpen: an ejection by hand or from above ends by itself, so that nothing stays out because
@@ -29,7 +32,8 @@ struct Verdict {
   std::uint32_t epoch = 0;
 };
 
-// What was changed; nothing where the verdict was outdated. The id must be in use.
+// The transition that this made; nothing where the verdict was outdated, or where it closes what is
+// closed: failures in a row are forgotten then, but nothing has moved. The id must be in use.
 std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoint,
                                          const Verdict& verdict);
 

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "agent/kernel/breaker.h"
 #include "agent/observe/reply.h"
 
 namespace weft::observe {
@@ -90,8 +91,6 @@ std::optional<std::uint64_t> number_at(const json& request, const char* key) {
   return at->get<std::uint64_t>();
 }
 
-constexpr std::uint64_t kLongestVerdictMs = 30ull * 24 * 3600 * 1000;
-
 absl::StatusOr<BreakerOrder> breaker_order(const json& request) {
   BreakerOrder order;
   order.action = request.value("action", json()).is_string() ? request.value("action", "") : "";
@@ -106,12 +105,18 @@ absl::StatusOr<BreakerOrder> breaker_order(const json& request) {
     order.endpoints.push_back(id.get<std::uint32_t>());
   }
   const auto expires = number_at(request, "expires_ms").value_or(0);
-  if (order.action == "open" && (!expires || expires > kLongestVerdictMs))
+  if (order.action == "open" &&
+      (!expires || expires > static_cast<std::uint64_t>(kernel::kLongestVerdict.count())))
     return absl::InvalidArgumentError(
         "to open a breaker needs \"expires_ms\", at most 30 days: nothing stays out for ever");
   order.expires = std::chrono::milliseconds(expires);
   order.from_cluster = request.value("reason", json()) == "cluster";
-  order.epoch = static_cast<std::uint32_t>(number_at(request, "epoch").value_or(0));
+  if (request.contains("epoch")) {
+    const auto epoch = number_at(request, "epoch");
+    if (!epoch || *epoch > 0xffffffffu)
+      return absl::InvalidArgumentError("\"epoch\" is a number below 2^32");
+    order.epoch = static_cast<std::uint32_t>(*epoch);
+  }
   return order;
 }
 
@@ -272,7 +277,7 @@ std::string events_reply(const std::vector<BreakerEvent>& events, std::uint64_t 
   for (const auto& event : events)
     list.push_back({{"sequence", event.sequence},
                     {"time_ms", event.time_ms},
-                    {"service", event.namespace_name + "/" + event.service},
+                    {"service", event.service_text()},
                     {"port", event.port},
                     {"endpoint", event.endpoint},
                     {"id", event.endpoint_id},

@@ -20,7 +20,7 @@
 //   {"version":1,"command":"events","after":N} -> result {"last":N,"events":[{sequence, time_ms,
 //       service, port, endpoint, id, from, to, reason, ejections, for_ms}]}, at once where there
 //       are events after N, else with the next or, after some seconds, with none; without "after"
-//       only the newest number, at once
+//       only the newest number, at once. Numbers grow from one agent to the next
 //   {"version":1,"command":"routes"}, {"version":1,"command":"explain"}: agent/observe/routes.h
 //   anything else                                         -> {"version":1,"ok":false,"error":"..."}
 //

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/kernel/breaker.h"
+
 namespace weft::observe {
 namespace {
 
@@ -177,12 +179,27 @@ TEST(AdminProtocol, NoBreakerIsOpenedForEver) {
        {R"("open"})", R"("open","expires_ms":0})", R"("open","expires_ms":-5})",
         R"("open","expires_ms":1e30})", R"("open","expires_ms":99999999999})", R"("shut"})", "7}"})
     EXPECT_FALSE(parse_request(order + rest).ok()) << rest;
+  const std::string open = order + R"("open","expires_ms":)";
+  const auto longest = kernel::kLongestVerdict.count();
+  EXPECT_EQ(parse_request(open + std::to_string(longest) + "}")->breaker.expires,
+            std::chrono::days(30));
+  EXPECT_FALSE(parse_request(open + std::to_string(longest + 1) + "}").ok());
   EXPECT_TRUE(parse_request(order + R"("close"})").ok());
   for (const char* endpoints : {"[]", "3", R"(["3"])", "[-1]", "[4294967296]", "[3.5]"})
     EXPECT_FALSE(parse_request(R"({"version":1,"command":"breaker","action":"close","endpoints":)" +
                                std::string(endpoints) + "}")
                      .ok())
         << endpoints;
+}
+
+// Cut to 32 bits, 2^32 + 1 would be the oldest epoch of all and 2^32 nobody's.
+TEST(AdminProtocol, AnEpochThatDoesNotFitIsRefused) {
+  const std::string order =
+      R"({"version":1,"command":"breaker","action":"close","endpoints":[3],"epoch":)";
+  EXPECT_EQ(parse_request(order + "4294967295}")->breaker.epoch, 0xffffffffu);
+  EXPECT_EQ(parse_request(order + "0}")->breaker.epoch, 0u);
+  for (const char* epoch : {"4294967296", "4294967297", "-1", "1.5", R"("7")", "null"})
+    EXPECT_FALSE(parse_request(order + epoch + "}").ok()) << epoch;
 }
 
 TEST(AdminProtocol, EventsComeWithTheNumberToGoOnFrom) {
@@ -201,6 +218,23 @@ TEST(AdminProtocol, EventsComeWithTheNumberToGoOnFrom) {
   EXPECT_EQ((log.counts()->at({"shop", "web", 0, "open", "refused"})), 3u);
   EXPECT_FALSE(parse_request(R"({"version":1,"command":"events"})")->after);
   EXPECT_EQ(parse_request(R"({"version":1,"command":"events","after":5})")->after, 5u);
+}
+
+// What a watcher of the one before asks for is all that this one has.
+TEST(BreakerLog, NumbersOfTheNextAgentAreGreater) {
+  BreakerLog first(5000), second(5001);
+  for (int i = 0; i < 1000; ++i) first.add({});
+  EXPECT_LE(first.last(), second.last());
+  second.add({});
+  EXPECT_EQ(second.after(first.last()).size(), 1u);
+  EXPECT_EQ(second.after(0).size(), 1u);
+}
+
+TEST(AdminProtocol, WhatHasLeftTheMeshIsGone) {
+  BreakerEvent event;
+  event.service = event.endpoint = "gone";
+  const auto result = json::parse(events_reply({event}, 1))["result"];
+  EXPECT_EQ(result["events"][0]["service"], "gone");
 }
 
 }  // namespace

@@ -15,17 +15,22 @@
 namespace weft::observe {
 
 struct BreakerEvent {
-  std::uint64_t sequence = 0;  // from 1 up since this agent started
+  std::uint64_t sequence = 0;  // grows; greater than any of an agent before this one
   std::int64_t time_ms = 0;    // wall clock, since 1970
+  // Of a service that has left the mesh meanwhile: "" and "gone".
   std::string namespace_name, service;
   std::uint16_t port = 0;  // of the service
-  std::string endpoint;    // "10.0.0.1:80", "[fd00::1]:80"
+  std::string endpoint;    // "10.0.0.1:80", "[fd00::1]:80"; "gone" where it has left meanwhile
   std::uint32_t endpoint_id = 0;
   const char* from = "";  // "closed", "open", "half_open"
   const char* to = "";
   const char* reason = "";
   std::uint32_t ejections = 0;
   std::int64_t for_ms = 0;  // open: until a probe is let through; half-open: the probe's lease
+
+  std::string service_text() const {
+    return namespace_name.empty() ? service : namespace_name + "/" + service;
+  }
 };
 
 struct TransitionKey {
@@ -46,6 +51,12 @@ using TransitionCounts = std::map<TransitionKey, std::uint64_t>;
 class BreakerLog {
  public:
   static constexpr std::size_t kKept = 1000;
+
+  BreakerLog() = default;
+  // Of an agent that started then: its numbers go on where those of the one before it cannot be, so
+  // who asks for what came after a number of that one is given all of this one. It would take 1,024
+  // transitions a millisecond to catch up; the numbers are exact in JSON's doubles for 278 years.
+  explicit BreakerLog(std::uint64_t monotonic_ms) : last_(monotonic_ms << 10) {}
 
   void add(BreakerEvent event) {
     event.sequence = ++last_;

@@ -287,6 +287,28 @@ TEST_F(Breaker, ObeysPeopleAndForgetsThemInTime) {
   EXPECT_EQ(state("127.0.0.1").breaker, 0u);
 }
 
+// Else its share would begin small again, and people would read of transitions that were none.
+TEST_F(Breaker, ClosingWhatIsClosedIsNoTransition) {
+  apply(make_service("web", {kService}, {"127.0.0.1", "127.0.0.2"}));
+  using Action = kernel::Verdict::Action;
+  const auto say = [&](Action action) {
+    return kernel::carry_out(node_.maps(), id("127.0.0.1"), {.action = action, .expires = 60s});
+  };
+  const auto before = kernel::load(state("127.0.0.1").breaker);
+  kernel::store(state("127.0.0.1").failing_since_ms, 1);
+  EXPECT_FALSE(say(Action::kClose));
+  EXPECT_EQ(kernel::load(state("127.0.0.1").breaker), before);
+  EXPECT_EQ(kernel::load(state("127.0.0.1").failing_since_ms), 0u) << "failures are forgotten";
+  EXPECT_FALSE(say(Action::kReset));
+  EXPECT_TRUE(say(Action::kOpen));
+  EXPECT_TRUE(say(Action::kOpen)) << "for longer: that is one";
+  EXPECT_TRUE(say(Action::kClose));
+  EXPECT_FALSE(say(Action::kReset)) << "ejections are forgotten, nothing moves";
+  EXPECT_EQ(state("127.0.0.1").breaker, 0u);
+  EXPECT_TRUE(say(Action::kOpen));
+  EXPECT_TRUE(say(Action::kReset));
+}
+
 TEST_F(Breaker, IgnoresVerdictsThatAreOlderThanTheNewest) {
   apply(make_service("web", {kService}, {"127.0.0.1", "127.0.0.2"}));
   using Action = kernel::Verdict::Action;

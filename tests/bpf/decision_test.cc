@@ -1,7 +1,9 @@
 // The decision of connect(), asked through weft_why on the running kernel.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <random>
 #include <set>
 
 #include "tests/bpf/kernel_node.h"
@@ -84,6 +86,92 @@ TEST_F(Decision, SpreadsAtRandomEvenly) {
     chi_square += (count - asked / 4.0) * (count - asked / 4.0) / (asked / 4.0);
   EXPECT_LT(chi_square, 40) << "three degrees of freedom: one run in 10^8 is above";
   EXPECT_GT(repeats, asked / 8) << "that is turns, not chance";
+}
+
+// Many draws against what they should be. Each of the tests below has three degrees of freedom.
+class Shares : public Decision {
+ protected:
+  // Chi-square's upper 0.001 % point: a right build fails one run in 100,000 of a test that draws
+  // anew, and of one whose cookies are always the same ones either every run or none.
+  static constexpr double kCritical = 25.90;
+  // So many, that an endpoint with a fifth too much is missed one time in 10^11, a weight of 5
+  // instead of 4 among 1, 2, 3 and 4 never (noncentral chi-square).
+  static constexpr int kAsked = 20000;
+
+  void serve(Balancer balancer, const std::vector<std::uint32_t>& weights) {
+    auto web = make_service("web", {"10.96.0.1"}, {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"},
+                            balancer);
+    for (std::size_t i = 0; i < weights.size(); ++i) web.ports[0].endpoints[i].weight = weights[i];
+    node_.apply(make_mesh({web}));
+  }
+  // What the table that the programs read gives each endpoint, of 1.
+  std::map<std::string, double> table() {
+    const auto& port = (*node_.placed().services.find({"default", "web"}))->ports[0];
+    std::map<std::string, double> shares;
+    for (const auto& endpoint : port.endpoints)
+      shares[endpoint.address.to_text() + ":8080"] =
+          static_cast<double>(std::count(port.slots.begin(), port.slots.end(), endpoint.id)) /
+          static_cast<double>(port.slots.size());
+    return shares;
+  }
+  // Of so many callers, each with a cookie of its own.
+  std::map<std::string, int> draw() {
+    std::mt19937_64 cookies(20261127);
+    std::map<std::string, int> seen;
+    for (int i = 0; i < kAsked; ++i) ++seen[text_of(node_.ask("10.96.0.1", 80, cookies()))];
+    return seen;
+  }
+  void expect_shares(const std::map<std::string, double>& expected) {
+    auto seen = draw();
+    double chi_square = 0;
+    int all = 0;
+    for (const auto& [endpoint, share] : expected) {
+      const double off = seen[endpoint] - kAsked * share;
+      chi_square += off * off / (kAsked * share);
+      all += seen[endpoint];
+    }
+    EXPECT_EQ(all, kAsked) << "all of them go to an endpoint";
+    EXPECT_LT(chi_square, kCritical) << testing::PrintToString(seen);
+  }
+  static std::map<std::string, double> by_weight(double a, double b, double c, double d) {
+    const double all = a + b + c + d;
+    return {{"10.0.0.1:8080", a / all},
+            {"10.0.0.2:8080", b / all},
+            {"10.0.0.3:8080", c / all},
+            {"10.0.0.4:8080", d / all}};
+  }
+  // The table itself, which no chance is in.
+  void expect_table(const std::map<std::string, double>& expected, double within) {
+    for (const auto& [endpoint, share] : table())
+      EXPECT_NEAR(share, expected.at(endpoint), within) << endpoint;
+  }
+};
+
+TEST_F(Shares, AtRandomAreTheWeights) {
+  serve(Balancer::kRandom, {1, 2, 3, 4});
+  expect_shares(by_weight(1, 2, 3, 4));
+}
+
+TEST_F(Shares, OfManyCallersAreMaglevsTable) {
+  serve(Balancer::kSourceHash, {1, 1, 1, 1});
+  expect_table(by_weight(1, 1, 1, 1), 0.01);
+  expect_shares(table());
+}
+
+TEST_F(Shares, OfManyCallersAreMaglevsTableByWeight) {
+  serve(Balancer::kSourceHash, {1, 2, 3, 4});
+  expect_table(by_weight(1, 2, 3, 4), 0.01);
+  expect_shares(table());
+}
+
+TEST_F(Shares, OfManyCallersAreTheRings) {
+  serve(Balancer::kRingHash, {1, 1, 1, 1});
+  expect_shares(table());
+}
+
+TEST_F(Shares, OfManyCallersAreTheRingsByWeight) {
+  serve(Balancer::kRingHash, {1, 2, 3, 4});
+  expect_shares(table());
 }
 
 TEST_F(Decision, KeepsAClientOnItsHash) {

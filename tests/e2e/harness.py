@@ -6,6 +6,7 @@ directory.
 
 import os
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.abspath(f"{os.path.dirname(__file__)}/../../scripts/lib"))
@@ -107,6 +108,19 @@ class NodeTest(unittest.TestCase):
 
     def names(self, address, count, port=80, pod=None):
         return (pod or self.client).run(client.ask_many, address, port, count)
+
+    def ejection_ends(self, weftd, where, endpoint):
+        """Between which two moments of the monotonic clock: it is read while it passes."""
+        before = time.monotonic()
+        rows = weftd.ctl("breaker", "list", "--service", where)
+        after = time.monotonic()
+        row = next(r for r in rows if r["endpoint"] == endpoint)
+        self.assertEqual(row["state"], "open", row)
+        return before + row["ejected_for_seconds"], after + row["ejected_for_seconds"]
+
+    def assert_same_moment(self, one, other):
+        """Of two such intervals: they overlap, but for the milliseconds that are cut off."""
+        self.assertLess(max(one[0], other[0]), min(one[1], other[1]) + 0.005, (one, other))
 
     def assert_in_turn(self, names, expected):
         """`names` visits every one of `expected`, always in the same cyclic order."""

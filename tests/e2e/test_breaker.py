@@ -23,6 +23,8 @@ class BreakerTest(NodeTest):
         cls.write_ballast()
 
     def setUp(self):
+        if not self.weftd.running():  # a test that failed half way has left it dead
+            self.weftd.start()
         for name in self.NAMES:
             self.up(name)
 
@@ -329,6 +331,34 @@ class Told(BreakerTest):
         )
         self.assertEqual(told["service"], SERVICE)
 
+    def test_who_watches_goes_on_with_the_next_agent(self):
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1h"})
+        with subprocess.Popen(
+            self.weftd.ctl_command("-j", "event", "watch", "--count", "2"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watch:
+            wait_until(lambda: self.asked(watch.pid), what="weftctl event watch waits")
+            self.weftd.kill9()
+            self.down("c")  # told while no agent runs
+            self.assertEqual(self.names(ADDRESS, 9).count("ECONNREFUSED"), 1)
+            self.weftd.start()
+            self.weftd.ctl("breaker", "close", f"{self.node['c'].v4}:{PORT}")
+            output, errors = watch.communicate(timeout=60)
+        events = [json.loads(line) for line in output.splitlines()]
+        self.assertEqual(
+            [(e["to"], e["reason"]) for e in events], [("open", "refused"), ("closed", "operator")]
+        )
+        self.assertEqual(errors.count("waiting for the next agent"), 1, errors)
+        self.assertEqual(watch.returncode, 0)
+
+    def test_who_watches_where_no_agent_runs_is_told_so(self):
+        self.weftd.stop()
+        done = self.weftd.ctl_raw("event", "watch")
+        self.assertEqual((done.returncode, "no agent answers" in done.stderr), (1, True), done.stderr)
+        self.weftd.start()
+
     def asked(self, pid):
         """Its socket to the agent is there: it waits for an answer."""
         done = subprocess.run(
@@ -343,9 +373,13 @@ class Told(BreakerTest):
         self.assertEqual([(e["to"], e["reason"]) for e in told], [("open", "operator")])
         self.assertEqual(set(self.names(ADDRESS, 12)), {"a", "b"})
         self.assertAlmostEqual(self.breaker("c")["ejected_for_seconds"], 3600, delta=60)
-        self.weftd.ctl("breaker", "close", str(self.endpoint("c")["id"]))
+        told = self.weftd.ctl("breaker", "close", str(self.endpoint("c")["id"]))
+        self.assertEqual([(e["from"], e["to"]) for e in told], [("open", "closed")])
+        counted = self.weftd.metrics().sum("weft_breaker_transitions_total")
+        for action in ("close", "reset", "close"):
+            self.assertEqual(self.weftd.ctl("breaker", action, endpoint), [], "nothing has moved")
+        self.assertEqual(self.weftd.metrics().sum("weft_breaker_transitions_total"), counted)
         self.assert_in_turn(self.names(ADDRESS, 12), ["a", "b", "c"])
-        self.weftd.ctl("breaker", "reset", endpoint, "--service", SERVICE)
         self.assertEqual(self.weftd.ctl("breaker", "list", "--service", SERVICE), [])
 
     def test_bad_orders_say_what_is_wrong(self):
@@ -354,24 +388,31 @@ class Told(BreakerTest):
             (["open", "192.0.2.1:1"], "no endpoint is 192.0.2.1:1"),
             (["open", "999999"], "no endpoint is 999999"),
             (["open", "1", "--for", "never"], "--for never is no time"),
+            (["open", "1", "--for", "721h"], "--for 721h is more than 30 days"),
         ):
             done = self.weftd.ctl_raw("breaker", *words)
             self.assertEqual((done.returncode, part in done.stderr), (1, True), done.stderr)
         self.assertEqual(self.weftd.ctl_raw("breaker", "open").returncode, 2)
 
     def test_it_works_and_is_kept_without_an_agent(self):
-        self.apply({"consecutiveLocalOriginFailures": 1})
+        self.apply({"consecutiveLocalOriginFailures": 1, "baseEjectionTime": "1h"})
         self.weftd.kill9()
         self.down("c")
         self.assertEqual(self.names(ADDRESS, 30).count("ECONNREFUSED"), 1)
         endpoint = f"{self.node['b'].v4}:{PORT}"
+        done = self.weftd.ctl_raw("breaker", "open", endpoint, "--for", "4000000h")
+        self.assertEqual((done.returncode, "30 days" in done.stderr), (1, True), done.stderr)
         done = self.weftd.ctl_raw("breaker", "open", endpoint)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("no agent runs", done.stderr)
         self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
+        failed = f"{self.node['c'].v4}:{PORT}"
+        before = [self.ejection_ends(self.weftd, SERVICE, e) for e in (endpoint, failed)]
         self.weftd.start()
-        self.assertEqual(self.breaker("c")["state"], "open")
-        self.assertEqual(self.breaker("b")["state"], "open")
+        for e, end in zip((endpoint, failed), before):
+            self.assert_same_moment(self.ejection_ends(self.weftd, SERVICE, e), end)
+        self.assertEqual(self.breaker("c")["ejections"], 1)
+        self.assertEqual(set(self.names(ADDRESS, 9)), {"a"})
         # What was told while no agent ran comes first.
         self.weftd.wait_log(f"endpoint={self.node['c'].v4}:{PORT} from=closed to=open")
         self.weftd.ctl("audit")

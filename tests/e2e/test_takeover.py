@@ -3,7 +3,7 @@
 
 import signal
 
-from harness import NodeTest, Weftd, client, main, wait_until
+from harness import PORT, NodeTest, Weftd, client, main, wait_until
 
 WEB = "10.96.0.10"
 
@@ -75,6 +75,23 @@ class TakeOver(NodeTest):
         second = self.agent("--take-over")
         second.start(wait=False)
         second.wait_log("ready writes=0")
+
+    def test_an_open_breaker_stays_open_for_the_same_time(self):
+        endpoint = f"{self.node['c'].v4}:{PORT}"
+        self.first.ctl("breaker", "open", endpoint, "--for", "1h")
+        before = self.ejection_ends(self.first, "test/web", endpoint)
+        asked = self.client.start(client.traffic, WEB, 80)
+        asked.receive()
+        second = self.agent("--take-over")
+        second.start(wait=False)
+        second.wait_log("taken over")
+        wait_until(lambda: agent_pid(second) == second.process.pid, what="the admin socket is its own")
+        wait_until(lambda: second.page("/readyz")[0] == 200, what="it is ready")
+        self.assertEqual(asked.stop()["failures"], [])
+        self.assert_same_moment(self.ejection_ends(second, "test/web", endpoint), before)
+        self.assertEqual(set(self.names(WEB, 12)), {"a", "b"})
+        second.ctl("breaker", "close", endpoint)
+        self.assertEqual(set(self.names(WEB, 12)), {"a", "b", "c"})
 
     def test_the_metrics_port_never_refuses(self):
         second = self.agent("--take-over")
