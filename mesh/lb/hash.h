@@ -27,14 +27,17 @@ inline std::uint32_t table_size(std::uint64_t wanted) {
 // The kernel takes a key's hash modulo the table's size: a table of another size deals nearly all
 // keys anew, however little the fill would move. So a table only grows, never because somebody
 // left; and it is made for twice as many as there are, so that those who come one by one find room
-// until they are more than twice as many.
+// until they are more than twice as many. Beyond kMostHeadroom it is made for those that there are:
+// eight services with the largest table would take all slots of the default.
+inline constexpr std::uint32_t kMostHeadroom = 16381;
 template <class Needed>
 std::uint32_t table_size(Needed needed, std::uint64_t candidates, std::uint32_t present) {
   const bool is_table =
       std::find(std::begin(kTableSizes), std::end(kTableSizes), present) != std::end(kTableSizes);
   if (is_table && present >= table_size(needed(candidates))) return present;
   if (candidates == 1) return 1;  // nothing to choose; the first table is for two
-  return table_size(needed(2 * candidates));
+  const auto roomy = needed(2 * candidates);
+  return table_size(roomy <= kMostHeadroom ? roomy : needed(candidates));
 }
 
 // FNV-1a, then half of MurmurHash3's finaliser.

@@ -432,6 +432,49 @@ class FailoverLabels(RoutesTest):
         self.wait_shares(b=4, c=4)
 
 
+class Entries(RoutesTest):
+    """ServiceEntries: nobody writes slices for what they select, so pods of other nodes are watched."""
+
+    ADDRESS = "10.96.0.77"
+
+    def put_entry(self, *endpoints, **spec):
+        entry = manifests.service_entry(
+            "test/db", "db.example.com", [self.ADDRESS], {"http": 80}, endpoints, **spec
+        )
+        entry["spec"]["ports"][0]["targetPort"] = PORT
+        self.api.put(entry)
+
+    def wait_names(self, *wanted):
+        wait_until(
+            lambda: set(self.names(self.ADDRESS, 6)) == set(wanted), GUARD, f"{wanted} serve"
+        )
+
+    def test_pods_of_other_nodes_are_selected_and_followed(self):
+        self.put_entry(workloadSelector={"labels": {"version": "v1"}})
+        self.wait_names("a", "b")
+        self.label("c", "v1")
+        self.wait_names("a", "b", "c")
+        self.label("a", "v2")
+        self.wait_names("b", "c")
+        self.assertEqual(self.source_error(), "")
+        self.weftd.ctl("audit")
+
+    def test_one_with_endpoints_of_its_own_comes_changes_and_goes(self):
+        a, b = (self.node[name].v4 for name in ("a", "b"))
+        self.put_entry(a, b)
+        self.wait_names("a", "b")
+        service = self.weftd.ctl("service", "show", "test/db.example.com")
+        self.assertEqual(service["endpoints"]["ready"], 2)
+        self.put_entry(b)
+        self.wait_names("b")
+        self.api.delete("ServiceEntry", "test", "db")
+        wait_until(
+            lambda: all(s["name"] != "db.example.com" for s in self.weftd.ctl("service", "list")),
+            GUARD,
+            "it goes",
+        )
+
+
 # A /run of its own, with everything that was there but other service accounts: $1/account is ours.
 _POD = """
 set -e
