@@ -57,7 +57,7 @@ void for_each_endpoint(const compile::MapState& state, F&& visit) {
 void list(Context& context, const std::string& service) {
   const auto maps = open_maps(context);
   if (!maps) return;
-  const auto state = kernel::read_state(*maps);
+  const auto state = kernel::read_settled_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   Json all = Json::array();
   for_each_endpoint(*state, [&](const auto& key, const auto& port, const auto& endpoint) {
@@ -115,7 +115,7 @@ void change(Context& context, const std::string& action, const Order& order) {
   {
     const auto maps = open_maps(context);
     if (!maps) return;
-    const auto state = kernel::read_state(*maps);
+    const auto state = kernel::read_settled_state(*maps);
     if (!state.ok()) return fail(context, state.status());
     ids = ids_of(*state, order);
   }

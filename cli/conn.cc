@@ -39,7 +39,7 @@ Json way_json(const weft_bypass_pair& pair, int side) {
 // By what people dial: the service whose endpoint the server's address is.
 std::map<std::string, std::string> services_by_endpoint(const kernel::Maps& maps) {
   std::map<std::string, std::string> services;
-  const auto state = kernel::read_state(maps);
+  const auto state = kernel::read_settled_state(maps);
   if (!state.ok()) return services;
   for (const auto& endpoint : endpoints_json(*state, nullptr, state_of(maps))) {
     const auto address = endpoint["address"].get<std::string>();

@@ -19,7 +19,7 @@ void list(Context& context, const std::string& service) {
   }
   const auto maps = open_maps(context);
   if (!maps) return;
-  const auto state = kernel::read_state(*maps);
+  const auto state = kernel::read_settled_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   if (key && !state->services.find(*key))
     return fail(context,

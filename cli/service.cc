@@ -50,7 +50,7 @@ void print_services(const Json& services) {
 void list(Context& context) {
   const auto maps = open_maps(context);
   if (!maps) return;
-  const auto state = kernel::read_state(*maps);
+  const auto state = kernel::read_settled_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   const auto services = services_json(*state, state_of(*maps));
   context.wants_json() ? print_json(context, services) : print_services(services);
@@ -61,7 +61,7 @@ void show(Context& context, const std::string& name) {
   if (!key) return fail(context, "\"" + name + "\" is not NAMESPACE/NAME");
   const auto maps = open_maps(context);
   if (!maps) return;
-  const auto state = kernel::read_state(*maps);
+  const auto state = kernel::read_settled_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   const auto* service = state->services.find(*key);
   if (!service)

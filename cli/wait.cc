@@ -20,7 +20,7 @@ struct Wish {
 
 // Ready endpoints over all ports and families, as `service list` counts them; -1: no such service.
 int ready_now(const kernel::Maps& maps, const model::ServiceKey& key) {
-  const auto state = kernel::read_state(maps);
+  const auto state = kernel::read_settled_state(maps);
   if (!state.ok()) return -1;
   const auto* service = state->services.find(key);
   if (!service) return -1;

@@ -336,7 +336,7 @@ void why(Context& context, const Question& question) {
                              " is not HOST:PORT, like 10.96.0.1:80, [fd00::1]:80 or web.shop:80");
   const auto maps = open_maps(context);
   if (!maps) return;
-  const auto state = kernel::read_state(*maps);
+  const auto state = kernel::read_settled_state(*maps);
   if (!state.ok()) return fail(context, state.status());
   const auto address = resolve(to->host, *state);
   if (!address)

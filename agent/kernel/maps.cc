@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <map>
+#include <thread>
 #include <unordered_map>
 
 #include "agent/kernel/map_info.h"
@@ -221,6 +223,19 @@ absl::StatusOr<MapState> read_state(const Maps& maps) {
   state.generation = maps.meta.at(0).generation;
   group(ports, state);
   return state;
+}
+
+absl::StatusOr<MapState> read_settled_state(const Maps& maps) {
+  constexpr int kTries = 20;
+  const auto& meta = maps.meta.at(0);
+  for (int tries = 1;; ++tries) {
+    const auto before = load(meta.next_generation);
+    const bool settled = load(meta.generation) == before;
+    auto state = read_state(maps);
+    if (tries == kTries || !state.ok() || (settled && load(meta.next_generation) == before))
+      return state;
+    if (!settled) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots) {

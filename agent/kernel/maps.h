@@ -64,6 +64,11 @@ struct Maps {
 // something that diff() removes; it is never an error.
 absl::StatusOr<compile::MapState> read_state(const Maps& maps);
 
+// The same for whoever only looks while weftd may write: tried again where a plan was written
+// meanwhile, of which one might see half. A plan that never ends, or one upon the other, is taken
+// as it is.
+absl::StatusOr<compile::MapState> read_settled_state(const Maps& maps);
+
 // What is wrong between the maps themselves: a frontend whose record is missing, a record whose
 // range is not its own, a slot that names an unused endpoint. One line each; empty is right.
 std::vector<std::string> inconsistencies(const Maps& maps);

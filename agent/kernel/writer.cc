@@ -78,7 +78,9 @@ class Apply {
     const bool did = !op.fresh && serves(load(endpoint.word), endpoint.weight);
     const bool does = serves(op.endpoint.word, op.endpoint.weight);
     const bool comes = does && !(op.fresh ? begun : did);
-    const auto told = comes && !op.fresh ? come_back(maps_, op.id, service) : std::nullopt;
+    // Maps that a migration fills have the breakers already, and no words yet.
+    const bool returns = comes && !op.fresh && load(endpoint.word);
+    const auto told = returns ? come_back(maps_, op.id, service) : std::nullopt;
     if (comes && load(maps_.services.at(service)))
       begin_warmup(state);  // others serve already; all of a new service would warm up at once
     endpoint.addr = op.endpoint.addr;  // the same bytes again where the id is in use

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "mesh/model/destination.h"
 #include "mesh/model/failover.h"
 #include "mesh/model/precedence.h"
 
@@ -111,7 +112,8 @@ bool selects(const Labels& selector, const Labels& labels) {
 }
 
 std::set<std::string> compared_labels(const Inventory& inventory, const ServiceKey& service) {
-  const auto* rule = oldest_of<DestinationRuleObject>(inventory.rules_for(service));
+  const auto* object = inventory.service(service);
+  const auto* rule = object ? rule_in_force(*object, inventory.rules_for(service)) : nullptr;
   return rule ? compared_labels(*rule) : std::set<std::string>();
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The circuit breaker as its users meet it: manifests in, weftctl, log and metrics out, traffic saved."""
 
+import contextlib
 import json
 import subprocess
 import time
@@ -29,7 +30,8 @@ class BreakerTest(NodeTest):
             self.up(name)
 
     def tearDown(self):
-        self.mesh.remove("test-web.yaml")
+        with contextlib.suppress(FileNotFoundError):
+            self.mesh.remove("test-web.yaml")
         wait_until(
             lambda: not any(s["name"] == "web" for s in self.weftd.ctl("service", "list")),
             what="the service is gone",

@@ -463,7 +463,7 @@ class Entries(RoutesTest):
         a, b = (self.node[name].v4 for name in ("a", "b"))
         self.put_entry(a, b)
         self.wait_names("a", "b")
-        service = self.weftd.ctl("service", "show", "test/db.example.com")
+        (service,) = self.weftd.ctl("service", "show", "test/db.example.com")
         self.assertEqual(service["endpoints"]["ready"], 2)
         self.put_entry(b)
         self.wait_names("b")

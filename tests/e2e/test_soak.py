@@ -22,6 +22,7 @@ class Soak(NodeTest):
     def prepare(cls):
         cls.servers = {}
         cls.random = random.Random()
+        cls.transitions = 0
         cls.write_ballast()
         for name in cls.SERVERS:
             cls.up(name)
@@ -68,6 +69,9 @@ class Soak(NodeTest):
             [tool_path("weft_storm"), "closed", "16", "3600", f"{ADDRESS}:80"],
         )
 
+    def transitions_now(self):
+        return self.weftd.metrics().sum("weft_breaker_transitions_total")
+
     def opened(self):
         return sum(row["connections"]["opened"] for row in self.rows())
 
@@ -86,6 +90,7 @@ class Soak(NodeTest):
         elif kind == 2:
             self.write(step // 4)
         elif step % 16 == 3:
+            self.transitions += self.transitions_now()  # an agent counts its own
             self.weftd.kill9()
             self.weftd.start()
         else:
@@ -118,8 +123,8 @@ class Soak(NodeTest):
         states = self.weftd.ctl("map", "dump", "weft_service_states")
         self.assertEqual([s["active"] for s in states if s.get("active")], [])
         self.weftd.ctl("audit")
+        self.assertGreater(self.transitions + self.transitions_now(), 0)
         samples = self.weftd.metrics()
-        self.assertGreater(samples.sum("weft_breaker_transitions_total"), 0)
         self.assertEqual(samples.sum("weft_events_total", event="storage_failed"), 0)
         print(f"{total:,} connects, {step} disturbances", flush=True)
 
