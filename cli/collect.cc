@@ -52,9 +52,8 @@ const char* state_text(const compile::PlacedEndpoint& endpoint, const weft_endpo
 }
 
 bool has_breaker(const compile::PlacedPort& port, const weft_endpoint_state& state) {
-  const auto& policy = port.policy;
-  return policy.threshold || policy.failing_for_ms || policy.threshold_5xx ||
-         policy.threshold_gateway || weft_breaker_reason(state.breaker) != WEFT_BREAKER_NONE;
+  return weft_policy_ejects(&port.policy) ||
+         weft_breaker_reason(state.breaker) != WEFT_BREAKER_NONE;
 }
 
 bool in_use(const compile::PlacedPort& port, const compile::PlacedEndpoint& endpoint) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <boost/asio/post.hpp>
 #include <chrono>
 #include <utility>
 
@@ -86,10 +87,11 @@ void Breakers::hear(const weft_transition& told) {
   if (const auto event = note(told)) tell(*event);
 }
 
-// The endpoint itself is told as it was: its number may be another's soon.
+// The endpoint itself is told as it was: its number may be another's soon. Who is touched hears of
+// it later: this is called from within a plan, and he would begin the next one.
 void Breakers::moved(const weft_transition& told, const weft_endpoint& endpoint) {
   ejected_.erase(told.endpoint);
-  tell(add(told, &endpoint));
+  boost::asio::post(io_, [this, event = add(told, &endpoint)] { tell(event); });
 }
 
 void Breakers::tell(const observe::BreakerEvent& event) {

@@ -22,8 +22,8 @@ namespace weft::app {
 
 class Breakers {
  public:
-  // `touched` is told of services whose endpoints went out or came back; none: one that was out
-  // has left the mesh.
+  // `touched` is told of services whose endpoints went out or came back; none: the service has left
+  // the mesh, too. Never from within a call of moved().
   using Touched = std::function<void(const std::set<model::ServiceKey>&)>;
   Breakers(boost::asio::io_context& io, kernel::Maps& maps, kernel::Pins pins, Touched touched);
 

@@ -72,5 +72,15 @@ TEST_F(BreakersTest, SoIsOneOfAServiceThatHasLeft) {
   EXPECT_EQ(touched_, std::vector<std::string>{});
 }
 
+// Writers call it from within a plan: who is touched would begin another one there.
+TEST_F(BreakersTest, WhatAPlanMovesTouchesNobodyBeforeThePlanIsOver) {
+  const auto told_of = opened("127.0.0.2");
+  breakers_->moved(told_of, node_.maps().endpoints.at(id("127.0.0.2")));
+  EXPECT_EQ(told().size(), 1u);
+  EXPECT_EQ(touched_, std::vector<std::string>{});
+  io_.poll();
+  EXPECT_EQ(touched_, std::vector<std::string>{"default/web"});
+}
+
 }  // namespace
 }  // namespace weft::app

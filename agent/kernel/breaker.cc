@@ -68,6 +68,20 @@ void end_failures(weft_endpoint_state& state) {
   __atomic_store_n(&state.consecutive_gateway, 0u, __ATOMIC_RELEASE);
 }
 
+struct Turn {
+  std::uint64_t from, to, at_ms;
+};
+weft_transition told_of(const weft_endpoint_state& state, std::uint32_t endpoint,
+                        std::uint32_t service, const Turn& turn, std::uint32_t reason) {
+  return {.at_ns = turn.at_ms * 1000000,
+          .from = turn.from,
+          .to = turn.to,
+          .service = service,
+          .endpoint = endpoint,
+          .incarnation = state.incarnation,
+          .reason = reason};
+}
+
 // Endpoints that count as ejected, by service index.
 std::unordered_map<std::uint32_t, std::uint32_t> count_ejected(const Maps& maps) {
   std::unordered_map<std::uint32_t, std::uint32_t> ejected;
@@ -119,13 +133,7 @@ std::optional<weft_transition> carry_out(const Maps& maps, std::uint32_t endpoin
     end_failures(state);
     if (weft_breaker_state(seen) == WEFT_BREAKER_CLOSED) return std::nullopt;
   }
-  return weft_transition{.at_ns = now * 1000000,
-                         .from = seen,
-                         .to = next,
-                         .service = service,
-                         .endpoint = endpoint,
-                         .incarnation = state.incarnation,
-                         .reason = verdict.reason};
+  return told_of(state, endpoint, service, {seen, next, now}, verdict.reason);
 }
 
 std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t endpoint,
@@ -136,13 +144,7 @@ std::optional<weft_transition> leave_rotation(const Maps& maps, std::uint32_t en
   }
   if (counts(seen)) one_ejected_less(maps.service_states.at(service));
   if (weft_breaker_state(seen) == WEFT_BREAKER_CLOSED) return std::nullopt;
-  return weft_transition{.at_ns = now_ms() * 1000000,
-                         .from = seen,
-                         .to = 0,
-                         .service = service,
-                         .endpoint = endpoint,
-                         .incarnation = state.incarnation,
-                         .reason = WEFT_BREAKER_REMOVED};
+  return told_of(state, endpoint, service, {seen, 0, now_ms()}, WEFT_BREAKER_REMOVED);
 }
 
 std::optional<weft_transition> come_back(const Maps& maps, std::uint32_t endpoint,
@@ -159,13 +161,7 @@ std::optional<weft_transition> come_back(const Maps& maps, std::uint32_t endpoin
     next = weft_breaker_make(WEFT_BREAKER_CLOSED, reason, 0, weft_breaker_ejections(seen), now);
   } while (!exchange(state, seen, next));
   if (counts(seen)) one_ejected_less(maps.service_states.at(service));
-  return weft_transition{.at_ns = now * 1000000,
-                         .from = seen,
-                         .to = next,
-                         .service = service,
-                         .endpoint = endpoint,
-                         .incarnation = state.incarnation,
-                         .reason = WEFT_BREAKER_READY};
+  return told_of(state, endpoint, service, {seen, next, now}, WEFT_BREAKER_READY);
 }
 
 void stop_counting(const Maps& maps, std::uint32_t endpoint, std::uint32_t service) {

@@ -113,10 +113,12 @@ TEST(ServiceEntry, TakesAServicesAnnotationsAndRanksAllItsEndpoints) {
   const auto result = database(
       "resolution: STATIC, endpoints: [{address: 192.0.2.1}, {address: 192.0.2.2, weight: 5}]",
       ", annotations: {weft.mesh/health-check: tcp, weft.mesh/balancer: random, "
-      "weft.mesh/priority: '1', weft.mesh/weight: '3', weft.mesh/breaker-failing-for: 5s}");
+      "weft.mesh/priority: '1', weft.mesh/weight: '3', weft.mesh/breaker-failing-for: 5s, "
+      "weft.mesh/drain-deadline: 5s}");
   EXPECT_EQ(notices(result), "");
   EXPECT_TRUE(object(result).traffic.health_check);
   EXPECT_TRUE(object(result).traffic.failing_for);
+  EXPECT_TRUE(object(result).traffic.drain_deadline);
   EXPECT_EQ(object(result).balancer, model::Balancer::kRandom);
   EXPECT_EQ(endpoints(result), "192.0.2.1 / 3@1; 192.0.2.2 / 5@1");
 }

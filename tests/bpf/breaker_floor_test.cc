@@ -1,6 +1,9 @@
 // Who may be out at once, and who serves where more are: readiness that flips, services that
 // shrink, standby endpoints that somebody remembers.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <map>
 
@@ -122,6 +125,42 @@ TEST_F(Breaker, AClientLeavesAnEndpointWhoseWeightIsNoughtByNow) {
   made.ports[0].endpoints[kept == "127.0.0.1:8080" ? 0 : 1].weight = 0;
   apply(made);
   for (int i = 0; i < 5; ++i) EXPECT_NE(text_of(node_.ask(kService, 80, kClient)), kept);
+}
+
+TEST_F(Breaker, AConversationLeavesAnEndpointThatAPersonOpened) {
+  auto made = make_service("web", {kService}, {"127.0.0.1", "127.0.0.2"});
+  made.ports[0].protocol = model::Protocol::kUdp;
+  apply(made);
+  std::map<std::string, base::Fd> servers;
+  for (const std::string address : {"127.0.0.1", "127.0.0.2"}) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(8080);
+    inet_pton(AF_INET, address.c_str(), &at.sin_addr);
+    auto& server = servers[address];
+    server = base::Fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    ASSERT_EQ(bind(server.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
+  }
+  const base::Fd client(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(80);
+  inet_pton(AF_INET, kService.c_str(), &to.sin_addr);
+  const auto ask = [&]() -> std::string {
+    EXPECT_EQ(sendto(client.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to), 1);
+    char byte;
+    for (const auto& [address, server] : servers)
+      if (recv(server.get(), &byte, 1, 0) == 1) return address;
+    return "nobody";
+  };
+  const auto kept = ask();
+  ASSERT_NE(kept, "nobody");
+  EXPECT_EQ(ask(), kept);
+  kernel::carry_out(node_.maps(), id(kept),
+                    {kernel::Verdict::Action::kOpen, std::chrono::minutes(1)});
+  const auto other = kept == "127.0.0.1" ? "127.0.0.2" : "127.0.0.1";
+  EXPECT_EQ(ask(), other);
+  EXPECT_EQ(ask(), other);
 }
 
 TEST_F(Breaker, TheOnlyOneThatAdmitsIsFoundHoweverLightItIs) {

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "tests/bpf/breaker_fixture.h"
 
@@ -159,6 +160,30 @@ TEST_F(Resets, AnAnsweredProbeIsNotHeldAgainstALaterOne) {
   ASSERT_EQ(breaker(kOne), WEFT_BREAKER_HALF_OPEN);
   first.client = base::Fd();
   EXPECT_EQ(breaker(kOne), WEFT_BREAKER_HALF_OPEN) << "its end says nothing of the second";
+}
+
+// --- what ICMP says of a connect ---
+
+// Of both families; a rule in this namespace rejects the SYN.
+TEST_F(Breaker, AdministrativelyProhibitedIsUnreachable) {
+  const struct {
+    const char *endpoint, *service, *reject;
+  } kFamilies[] = {{"127.0.0.1", "10.96.0.1",
+                    "iptables -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
+                    "icmp-admin-prohibited"},
+                   {"::1", "fd00:96::1",
+                    "ip6tables -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
+                    "icmp6-adm-prohibited"}};
+  for (const auto& family : kFamilies) {
+    ASSERT_EQ(std::system(family.reject), 0) << family.reject;
+    auto made = make_service("web", {family.service}, {family.endpoint});
+    made.traffic.outlier.emplace().consecutive_failures = 1;
+    made.traffic.outlier->max_ejection_percent = 100;
+    apply(made);
+    EXPECT_NE(dial(family.service), 0);
+    EXPECT_EQ(breaker(family.endpoint), WEFT_BREAKER_OPEN) << family.endpoint;
+    EXPECT_EQ(reason(family.endpoint), WEFT_BREAKER_UNREACHABLE) << family.endpoint;
+  }
 }
 
 // --- the smoothed RTT, by which peak-EWMA chooses ---
