@@ -1,5 +1,7 @@
 // What an endpoint that accepts connections and resets them has answered: nothing.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -180,7 +182,16 @@ TEST_F(Breaker, AdministrativelyProhibitedIsUnreachable) {
     made.traffic.outlier.emplace().consecutive_failures = 1;
     made.traffic.outlier->max_ejection_percent = 100;
     apply(made);
-    EXPECT_NE(dial(family.service), 0);
+    // Of its own: dial() makes IPv4 sockets.
+    const bool v4 = family.service == kService;
+    sockaddr_in6 to{};
+    to.sin6_family = AF_INET6;
+    to.sin6_port = htons(80);
+    inet_pton(AF_INET6, family.service, &to.sin6_addr);
+    const base::Fd socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_NE(v4 ? dial(family.service)
+                 : connect(socket.get(), reinterpret_cast<sockaddr*>(&to), sizeof to),
+              0);
     EXPECT_EQ(breaker(family.endpoint), WEFT_BREAKER_OPEN) << family.endpoint;
     EXPECT_EQ(reason(family.endpoint), WEFT_BREAKER_UNREACHABLE) << family.endpoint;
   }
