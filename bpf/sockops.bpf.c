@@ -14,18 +14,16 @@ static __always_inline __u32 weft_error_of(struct bpf_sock *sk) {
     return tcp ? tcp->inet_conn.icsk_inet.sk.sk_err : 0;
 }
 
-/* 7/8 old, 1/8 new, as the kernel smooths within a connection; where peak-EWMA balances a slower
- * sample counts at once, and the way back is as smooth (Finagle's peak EWMA). Two CPUs may lose one
- * sample. */
+/* As the kernel smooths within a connection; where peak-EWMA balances, as that does. Two CPUs may
+ * lose one sample. */
 static __always_inline void weft_note_rtt(const struct weft_socket *socket, __u32 sample) {
     struct weft_endpoint_state *state = weft_state_of(socket->endpoint, socket->incarnation);
     if (!state || !sample) return;
-    const __u32 peak = socket->watch & WEFT_POLICY_WATCH_RTT;
-    const __u32 old = peak ? weft_rtt_now(state) : state->rtt_us;
-    if (!old || (peak && sample > old))
-        state->rtt_us = sample;
+    const __u32 old = state->rtt_us;
+    if (socket->watch & WEFT_POLICY_WATCH_RTT)
+        state->rtt_us = weft_ewma_after(weft_rtt_now(state), sample);
     else
-        state->rtt_us = old - old / 8 + sample / 8;
+        state->rtt_us = old ? old - old / 8 + sample / 8 : sample;
     state->rtt_at_ms = weft_now_ms();
 }
 

@@ -8,6 +8,7 @@
  * Reserve, then check: the reservation is an atomic add whose answer decides, so N simultaneous
  * connects never exceed a limit, not even by one. */
 #pragma once
+#include "abi/ewma.h"
 #include "abi/why.h"
 #include "config.bpf.h"
 #include "lib/count.bpf.h"
@@ -58,18 +59,10 @@ static __always_inline void weft_tell(const struct weft_endpoint_state *state, _
         weft_count(WEFT_EVENT_TRANSITION_LOST);
 }
 
-/* A sample counts for less as it ages, else an endpoint that was slow once, and so is not chosen
- * any more, would never be asked again (Finagle's peak EWMA decays likewise). Halved every 7 s,
- * which is its 10 s of exp(-t/tau); in between a straight line. A known one never becomes unknown.
- */
-#define WEFT_RTT_HALF_MS 7000u
+/* The smoothed RTT as old as it is; 0: not known. */
 static __always_inline __u64 weft_rtt_now(const struct weft_endpoint_state *state) {
-    const __u64 rtt = *(volatile __u32 *)&state->rtt_us;
-    const __u32 age = (__u32)weft_now_ms() - *(volatile __u32 *)&state->rtt_at_ms;
-    const __u32 halvings = age / WEFT_RTT_HALF_MS;
-    if (!rtt || halvings >= 32) return rtt ? 1 : 0;
-    const __u64 halved = rtt >> halvings;
-    return halved - halved * (age % WEFT_RTT_HALF_MS) / (2 * WEFT_RTT_HALF_MS) ?: 1;
+    const __u32 at_ms = *(volatile __u32 *)&state->rtt_at_ms;
+    return weft_ewma_now(*(volatile __u32 *)&state->rtt_us, (__u32)weft_now_ms() - at_ms);
 }
 
 /* The transition, if the word is still `from`: nonzero for whoever made it. */

@@ -69,8 +69,6 @@ static __always_inline __u32 weft_endpoint_at(__u32 service, __u64 record, __u32
         weft_slot_read(service, weft_record_base(record) + WEFT_SLOT_HEADER + number));
 }
 
-#define WEFT_LOAD_UNKNOWN (1ull << 48)
-
 /* What a connection more would weigh. An endpoint that is cut off weighs most, so that the draw
  * finds the other one; but nothing once its probe is due, else nobody would ever be the probe. */
 static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
@@ -80,11 +78,7 @@ static __always_inline __u64 weft_load_of(__u32 endpoint, __u32 ewma) {
     if (weft_breaker_state(word) != WEFT_BREAKER_CLOSED)
         return weft_now_ms() >= weft_breaker_until_ms(word) ? 0 : ~0ull;
     const __u32 connections = state->active + weft_beside(state->connections);
-    if (!ewma) return connections;
-    const __u64 rtt = weft_rtt_now(state);
-    /* One that nobody knows yet is tried, but not by a second before it has answered the first. */
-    if (!rtt) return connections ? WEFT_LOAD_UNKNOWN + connections : 0;
-    return (connections + 1ull) * rtt;
+    return ewma ? weft_ewma_load(connections, weft_rtt_now(state)) : connections;
 }
 
 /* The lighter of two that were drawn at random (Mitzenmacher 2001): nearly as even as the lightest

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "abi/ewma.h"
 #include "tests/bpf/breaker_fixture.h"
 
 namespace weft::tests {
@@ -222,14 +223,23 @@ class Ewma : public Breaker {
 
 TEST_F(Ewma, ASlowSampleIsForgottenWithTime) {
   serve({"127.0.0.1", "127.0.0.2"});
-  set("127.0.0.1", 100, 0ms, 9);
-  set("127.0.0.2", 5000, 0ms, 9);
+  set("127.0.0.1", 1000, 0ms, 9);
+  set("127.0.0.2", 50'000, 0ms, 9);
   EXPECT_EQ(share_of("127.0.0.2"), 0);
-  set("127.0.0.2", 5000, 60s, 9);
+  set("127.0.0.2", 50'000, 60s, 9);
   EXPECT_EQ(share_of("127.0.0.2"), 1000) << "it is asked again";
-  set("127.0.0.1", 100, 0ms, 9);
-  set("127.0.0.2", 5000, 7s, 9);
+  set("127.0.0.1", 1000, 0ms, 9);
+  set("127.0.0.2", 50'000, 7s, 9);
   EXPECT_EQ(share_of("127.0.0.2"), 0) << "half of it is still too much";
+}
+
+TEST_F(Ewma, BelowTheFloorOnlyConnectionsCount) {
+  serve({"127.0.0.1", "127.0.0.2"});
+  set("127.0.0.1", 20, 0ms, 3);
+  set("127.0.0.2", WEFT_EWMA_FLOOR_US, 0ms, 2);
+  EXPECT_EQ(share_of("127.0.0.2"), 1000);
+  set("127.0.0.2", 2 * WEFT_EWMA_FLOOR_US, 0ms, 2);
+  EXPECT_EQ(share_of("127.0.0.2"), 0);
 }
 
 TEST_F(Ewma, OneThatNeverAnsweredIsAskedByOneAtATime) {

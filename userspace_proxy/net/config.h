@@ -5,6 +5,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -15,6 +16,7 @@
 
 #include "abi/breaker.h"
 #include "abi/endpoint.h"
+#include "abi/ewma.h"
 #include "mesh/model/address.h"
 #include "mesh/model/http.h"
 #include "mesh/model/mesh.h"
@@ -23,6 +25,27 @@
 #include "userspace_proxy/routes/table.h"
 
 namespace weft::net {
+
+// How long an endpoint takes to answer, as peak-EWMA sees it (bpf/abi/ewma.h). Any thread; two that
+// note at the same time may lose one sample, or see one of them as old as the other.
+class ResponseTime {
+ public:
+  void note(std::uint32_t us, std::uint64_t now_ms) {
+    us_.store(weft_ewma_after(at(now_ms), std::max(us, 1u)), std::memory_order_relaxed);
+    at_ms_.store(now_ms, std::memory_order_relaxed);
+  }
+  // Microseconds; 0: it has never answered.
+  std::uint64_t at(std::uint64_t now_ms) const {
+    // A worker's clock may be a little behind the one that noted.
+    const auto at_ms = std::min(at_ms_.load(std::memory_order_relaxed), now_ms);
+    const auto age_ms = std::min<std::uint64_t>(now_ms - at_ms, ~std::uint32_t{0});
+    return weft_ewma_now(us_.load(std::memory_order_relaxed), static_cast<std::uint32_t>(age_ms));
+  }
+
+ private:
+  std::atomic<std::uint32_t> us_{0};
+  std::atomic<std::uint64_t> at_ms_{0};
+};
 
 // The words that workers, the kernel's programs and weftd share of one endpoint; of an endpoint
 // that the kernel does not balance to they are this process's own. Everything in it is accessed
@@ -35,7 +58,7 @@ struct Shares {
   std::uint32_t wanted_id = 0;                         // as weftd named it
   std::uint32_t column = 0;                            // of this generation
   std::uint32_t* requests = nullptr;                   // in flight, of that column
-  std::atomic<std::uint32_t> response_us{0};           // smoothed; peak-EWMA
+  ResponseTime response_time;
   // Requests, of all workers, that wait for a connection to the service.
   std::shared_ptr<std::atomic<std::uint32_t>> waiting =
       std::make_shared<std::atomic<std::uint32_t>>(0);

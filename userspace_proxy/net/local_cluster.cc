@@ -74,16 +74,16 @@ LocalCluster::Groups LocalCluster::groups_of(model::Family family) const {
   return groups;
 }
 
-std::uint64_t LocalCluster::load_of(std::uint32_t index) const {
+std::uint64_t LocalCluster::load_of(std::uint32_t index, std::uint64_t now_ms) const {
   const auto& shares = *config_->endpoints[index].shares;
   std::uint64_t in_flight = 0;
   for (const auto& column : shares.state->requests)
     in_flight += __atomic_load_n(&column, __ATOMIC_RELAXED);
   if (config_->balancer != model::Balancer::kPeakEwma) return in_flight;
-  return (in_flight + 1) * (shares.response_us.load(std::memory_order_relaxed) + 1);
+  return weft_ewma_load(in_flight, shares.response_time.at(now_ms));
 }
 
-std::uint32_t LocalCluster::candidate(Group& group, Random& random) const {
+std::uint32_t LocalCluster::candidate(Group& group, Random& random, std::uint64_t now_ms) const {
   const auto count = static_cast<std::uint32_t>(group.slots.size());
   switch (config_->balancer) {
     case model::Balancer::kRandom:
@@ -95,7 +95,7 @@ std::uint32_t LocalCluster::candidate(Group& group, Random& random) const {
       auto second = first + 1 + random.below(count - 1);
       if (second >= count) second -= count;
       const auto one = group.slots[first], other = group.slots[second];
-      return load_of(other) < load_of(one) ? other : one;
+      return load_of(other, now_ms) < load_of(one, now_ms) ? other : one;
     }
     default:
       return group.slots[group.cursor++ % count];
@@ -115,7 +115,8 @@ Picked LocalCluster::pick(model::Family family, std::span<const Shares* const> t
     // A few as the policy draws them, then everybody once.
     for (std::uint32_t i = 0; i < 4 + count; ++i) {
       const bool drawn = i < 4;
-      const auto index = drawn ? candidate(group, random) : group.slots[(first + i) % count];
+      const auto index =
+          drawn ? candidate(group, random, now_ms) : group.slots[(first + i) % count];
       const auto& endpoint = config_->endpoints[index];
       if (is_tried(endpoint)) {
         again = &endpoint;

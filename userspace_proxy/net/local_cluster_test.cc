@@ -167,10 +167,43 @@ TEST(LocalCluster, PeakEwmaWeighsByResponseTime) {
   Fleet fleet;
   fleet.cluster->balancer = model::Balancer::kPeakEwma;
   for (std::uint16_t port : {1, 2, 3, 4}) {
-    fleet.add(port).shares->response_us = 1000;
+    fleet.add(port).shares->response_time.note(1000, fleet.now);
   }
-  fleet.cluster->endpoints[0].shares->response_us = 50000;
+  fleet.cluster->endpoints[0].shares->response_time.note(50000, fleet.now);
   EXPECT_FALSE(fleet.draw(2000).contains(1));
+}
+
+TEST(LocalCluster, PeakEwmaAsksOneThatWasSlowOnceAgain) {
+  Fleet fleet;
+  fleet.cluster->balancer = model::Balancer::kPeakEwma;
+  for (std::uint16_t port : {1, 2}) fleet.add(port);
+  fleet.cluster->endpoints[0].shares->response_time.note(1'000'000, fleet.now);
+  fleet.now += 120'000;
+  fleet.cluster->endpoints[1].shares->response_time.note(1000, fleet.now);
+  EXPECT_EQ(fleet.draw(100).at(1), 100);
+}
+
+TEST(LocalCluster, PeakEwmaTriesOneThatNeverAnsweredWithOneAtATime) {
+  Fleet fleet;
+  fleet.cluster->balancer = model::Balancer::kPeakEwma;
+  for (std::uint16_t port : {1, 2}) fleet.add(port);
+  fleet.cluster->endpoints[1].shares->response_time.note(1000, fleet.now);
+  EXPECT_EQ(fleet.draw(100).at(1), 100);
+  fleet.cluster->endpoints[0].shares->own_state.requests[0] = 1;
+  EXPECT_EQ(fleet.draw(100).at(2), 100);
+}
+
+TEST(ResponseTime, ASlowerAnswerCountsAtOnceAFasterOneByAnEighth) {
+  ResponseTime time;
+  EXPECT_EQ(time.at(5), 0u);
+  time.note(800, 5);
+  time.note(1600, 5);
+  EXPECT_EQ(time.at(5), 1600u);
+  time.note(800, 5);
+  EXPECT_EQ(time.at(5), 1500u);
+  EXPECT_EQ(time.at(5 + WEFT_EWMA_HALF_MS), 750u);
+  EXPECT_EQ(time.at(4), 1500u) << "of a clock that is behind";
+  EXPECT_EQ(time.at(5 + 40 * WEFT_EWMA_HALF_MS), 1u) << "a known one never becomes unknown";
 }
 
 TEST(Breaker, AStreakOf5xxOpensItAndASuccessEndsTheStreak) {

@@ -38,12 +38,8 @@ void Stream::account_status(std::uint16_t status) {
   auto& shares = *endpoint_->shares;
   worker_.breaker().on_status(shares, status, std::exchange(probe_, false),
                               worker_.loop().now_ms());
-  const auto us = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>((worker_.loop().now_ns() - tried_ns_) / 1000, 1u << 30));
-  const auto old = shares.response_us.load(std::memory_order_relaxed);
-  // Peak: a slower answer counts at once, the way back is smooth.
-  shares.response_us.store(!old || us > old ? us : old - old / 8 + us / 8,
-                           std::memory_order_relaxed);
+  const auto us = std::min<std::uint64_t>((worker_.loop().now_ns() - tried_ns_) / 1000, 1u << 30);
+  shares.response_time.note(static_cast<std::uint32_t>(us), worker_.loop().now_ms());
 }
 
 void Stream::on_response_head(http::ResponseHead& head) {
