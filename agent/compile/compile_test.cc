@@ -1,10 +1,9 @@
-#include "agent/compile/compile.h"
-
 #include <gtest/gtest.h>
 
 #include <random>
 #include <set>
 
+#include "agent/compile/test_compiles.h"
 #include "tests/random_mesh.h"
 
 namespace weft::compile {
@@ -12,56 +11,12 @@ namespace {
 
 using model::EndpointState;
 using model::Family;
-
-model::Address address(const std::string& text) { return *model::Address::parse(text); }
-
-model::Endpoint endpoint(const std::string& text, EndpointState state = EndpointState::kReady) {
-  model::Endpoint result;
-  result.address = address(text);
-  result.port = 8080;
-  result.state = state;
-  return result;
-}
-
-model::Service service(const std::string& name, const std::vector<std::string>& addresses,
-                       std::vector<model::Endpoint> endpoints) {
-  model::Service result;
-  result.key = {"shop", name};
-  for (const auto& text : addresses) result.addresses.push_back(address(text));
-  result.ports.push_back({"http", 80, model::Protocol::kTcp, std::move(endpoints)});
-  return result;
-}
-
-std::vector<model::Endpoint> many(int count, int subnet = 0) {
-  std::vector<model::Endpoint> all;
-  for (int i = 0; i < count; ++i)
-    all.push_back(endpoint("10.0." + std::to_string(subnet) + "." + std::to_string(i + 1)));
-  std::sort(all.begin(), all.end(),
-            [](const auto& a, const auto& b) { return a.address < b.address; });
-  return all;
-}
-
-model::Mesh mesh_of(const std::vector<model::Service>& services) {
-  model::Mesh mesh;
-  for (const auto& s : services)
-    mesh.services.set(s.key, std::make_shared<const model::Service>(s));
-  return mesh;
-}
-
-Output compile_all(const model::Mesh& mesh, const MapState& placed, Ids& ids,
-                   bool allow_mass_removal = false) {
-  Input input;
-  input.after = &mesh;
-  input.placed = &placed;
-  input.allow_mass_removal = allow_mass_removal;
-  return compile(input, ids, placed.generation + 1);
-}
-
-const PlacedService& placed(const MapState& state, const std::string& name) {
-  const auto* found = state.services.find({"shop", name});
-  if (!found) throw std::out_of_range(name + " is not placed");
-  return **found;
-}
+using test::compile_all;
+using test::endpoint;
+using test::many;
+using test::mesh_of;
+using test::placed;
+using test::service;
 
 struct Use {
   std::uint32_t services, endpoints, slots, frontends;
@@ -248,163 +203,6 @@ TEST(Compile, PlacesARefusedServiceOnceThereIsRoom) {
   const auto third = compile(again, ids, 3);
   EXPECT_TRUE(third.pending.empty());
   EXPECT_NE(third.desired.services.find(b.key), nullptr);
-}
-
-TEST(Compile, HoldsBackALossOfMoreThanHalfAndAppliesTheRest) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
-  const auto first = compile_all(mesh_of({a, b}), {}, ids);
-  const auto c = service("c", {"10.96.0.3"}, many(1, 2));
-  auto sticky = b;
-  sticky.ports[0].endpoints.resize(2);
-  const auto second = compile_all(mesh_of({sticky, c}), first.desired, ids);
-  EXPECT_TRUE(second.held_back);
-  EXPECT_EQ(second.endpoints_before, 8u);
-  EXPECT_EQ(second.endpoints_after, 3u);
-  EXPECT_EQ(placed(second.desired, "a"), placed(first.desired, "a"));
-  EXPECT_EQ(placed(second.desired, "b"), placed(first.desired, "b"));
-  EXPECT_NE(second.desired.services.find({"shop", "c"}), nullptr);
-  EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
-
-  const auto confirmed = compile_all(mesh_of({sticky, c}), second.desired, ids, true);
-  EXPECT_FALSE(confirmed.held_back);
-  EXPECT_EQ(confirmed.desired.endpoint_count, 3u);
-}
-
-TEST(Compile, MeasuresALossAgainstTheMostThereWereOfLate) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(3)), b = service("b", {"10.96.0.2"}, many(2, 1));
-  const auto first = compile_all(mesh_of({a, b}), {}, ids);
-  const auto mesh = mesh_of({a});
-  Input input;
-  input.after = &mesh;
-  input.placed = &first.desired;
-  input.recent_peak = 7;
-  const auto second = compile(input, ids, 2);
-  EXPECT_TRUE(second.held_back) << "3 of 7 are left, though 3 of 5";
-  EXPECT_EQ(second.endpoints_before, 7u);
-  EXPECT_NE(second.desired.services.find(b.key), nullptr);
-}
-
-TEST(Compile, GoesOnHoldingBackWhateverIsAddedElsewhere) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(4));
-  const auto first = compile_all(mesh_of({a}), {}, ids);
-  const auto mesh = mesh_of({service("big", {"10.96.0.9"}, many(9, 1))});
-  Input input;
-  input.after = &mesh;
-  input.placed = &first.desired;
-  input.allowance = 2;
-  const auto second = compile(input, ids, 2);
-  EXPECT_TRUE(second.held_back);
-  EXPECT_NE(second.desired.services.find(a.key), nullptr);
-  EXPECT_NE(second.desired.services.find({"shop", "big"}), nullptr);
-
-  const auto whole = mesh_of({a, service("big", {"10.96.0.9"}, many(9, 1))});
-  input.after = &whole;
-  input.placed = &second.desired;
-  EXPECT_FALSE(compile(input, ids, 3).held_back) << "what was held is there again";
-}
-
-TEST(Compile, EndsTheHoldWhereAlmostAllIsThereAgain) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
-  const auto first = compile_all(mesh_of({a, b}), {}, ids);
-  const auto empty = mesh_of({});
-  Input input;
-  input.after = &empty;
-  input.placed = &first.desired;
-  const auto second = compile(input, ids, 2);
-  ASSERT_TRUE(second.held_back);
-  EXPECT_EQ(second.allowance, 4u);
-
-  // A directory that came back and was edited before anybody looked.
-  const auto back = mesh_of({service("a", {"10.96.0.1"}, many(3)), b});
-  input.after = &back;
-  input.placed = &second.desired;
-  input.allowance = second.allowance;
-  const auto third = compile(input, ids, 3);
-  EXPECT_FALSE(third.held_back);
-  EXPECT_EQ(third.desired.endpoint_count, 7u);
-}
-
-TEST(Compile, NeverTakesTheApiServersLastEndpoint) {
-  Ids ids{Limits{}};
-  auto api = service("kubernetes", {"10.96.0.1"}, many(2));
-  api.key = {"default", "kubernetes"};
-  const auto big = service("big", {"10.96.0.9"}, many(9, 1));
-  const auto first = compile_all(mesh_of({api, big}), {}, ids);
-  const auto second = compile_all(mesh_of({big}), first.desired, ids);
-  EXPECT_FALSE(second.held_back);
-  ASSERT_NE(second.desired.services.find(api.key), nullptr);
-  EXPECT_TRUE(second.pending.contains(api.key));
-  EXPECT_TRUE(second.kept_api_server);
-  EXPECT_NE(compile_all(mesh_of({big}), second.desired, ids, true).desired.services.find(api.key),
-            nullptr)
-      << "also where a hold-back of others is over";
-  const auto mesh = mesh_of({big});
-  Input input;
-  input.after = &mesh;
-  input.placed = &second.desired;
-  input.allow_mass_removal = input.confirmed = true;
-  EXPECT_EQ(compile(input, ids, 3).desired.services.find(api.key), nullptr)
-      << "unless somebody says so";
-}
-
-TEST(Compile, WhatTheApiServerKeepsIsNoLossToOthers) {
-  Ids ids{Limits{}};
-  auto api = service("kubernetes", {"10.96.0.1"}, many(3));
-  api.key = {"default", "kubernetes"};
-  const auto first =
-      compile_all(mesh_of({api, service("web", {"10.96.0.9"}, many(3, 1))}), {}, ids);
-  const auto second =
-      compile_all(mesh_of({service("web", {"10.96.0.9"}, many(2, 1))}), first.desired, ids);
-  EXPECT_FALSE(second.held_back);
-  EXPECT_EQ(second.desired.endpoint_count, 5u);
-}
-
-TEST(Compile, AppliesALossOfHalf) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(4)), b = service("b", {"10.96.0.2"}, many(4, 1));
-  const auto first = compile_all(mesh_of({a, b}), {}, ids);
-  const auto second = compile_all(mesh_of({b}), first.desired, ids);
-  EXPECT_FALSE(second.held_back);
-  EXPECT_EQ(second.desired.services.find({"shop", "a"}), nullptr);
-}
-
-TEST(Compile, GivesAnAddressOfAHeldBackServiceToItsNewOwnerOnly) {
-  Ids ids{Limits{}};
-  const auto a = service("a", {"10.96.0.1"}, many(4));
-  const auto first = compile_all(mesh_of({a}), {}, ids);
-  const auto second =
-      compile_all(mesh_of({service("b", {"10.96.0.1"}, many(1, 1))}), first.desired, ids);
-  ASSERT_TRUE(second.held_back);
-  EXPECT_EQ(placed(second.desired, "b").ports[0].frontends.size(), 1u);
-  EXPECT_TRUE(placed(second.desired, "a").ports[0].frontends.empty())
-      << "two services claim one frontend";
-}
-
-// Not every source has spoken yet.
-TEST(Compile, TakesNothingAwayWhileWhatIsAbsentMayStillCome) {
-  Ids ids{Limits{}};
-  const auto first = compile_all(
-      mesh_of({service("a", {"10.96.0.1"}, many(4)), service("b", {"10.96.0.2"}, many(2, 1)),
-               service("c", {"10.96.0.3"}, many(2, 2))}),
-      {}, ids);
-  const auto mesh =
-      mesh_of({service("a", {"10.96.0.1"}, many(1)), service("c", {"10.96.0.3"}, many(3, 2)),
-               service("d", {"10.96.0.4"}, many(1, 3))});
-  Input input;
-  input.after = &mesh;
-  input.placed = &first.desired;
-  input.keep_absent = true;
-  const auto second = compile(input, ids, 2);
-  EXPECT_EQ(placed(second.desired, "a"), placed(first.desired, "a"));
-  EXPECT_EQ(placed(second.desired, "b"), placed(first.desired, "b"));
-  EXPECT_EQ(placed(second.desired, "c").ports[0].endpoints.size(), 3u);
-  EXPECT_EQ(placed(second.desired, "d").ports[0].endpoints.size(), 1u);
-  EXPECT_FALSE(second.held_back);
-  EXPECT_EQ(second.pending, (std::set<model::ServiceKey>{{"shop", "a"}, {"shop", "b"}}));
 }
 
 model::Service hashed(model::Balancer balancer, std::vector<model::Endpoint> endpoints) {

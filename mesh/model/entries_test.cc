@@ -1,22 +1,22 @@
 // ServiceEntries in the mesh: who they are, whose rules and routes are theirs, who is chosen.
 #include <gtest/gtest.h>
 
-#include "mesh/model/merge.h"
-#include "mesh/model/test_objects.h"
+#include "mesh/model/test_meshes.h"
 
 namespace weft::model {
 namespace {
 
 using test::address;
+using test::created;
 using test::entry;
+using test::merged;
+using test::notices;
 using test::pod;
 using test::rule;
 using test::service;
 using test::slice;
 using test::slice_endpoint;
 using test::unit;
-
-MeshPtr merged(std::vector<Object> objects) { return merge({{"unit", unit(std::move(objects))}}); }
 
 const ServiceKey kDb{"data", "db.example.com"};
 ServiceObject database() {
@@ -38,22 +38,10 @@ std::string endpoints(const MeshPtr& mesh, const ServiceKey& key = kDb, std::siz
   return text;
 }
 
-std::string notices(const MeshPtr& mesh) {
-  std::string text;
-  for (const auto& notice : *mesh->notices) text += notice.to_text() + "\n";
-  return text;
-}
-
 template <class T>
 T in(T object, const std::string& namespace_name, const std::string& name = "") {
   object.meta.namespace_name = namespace_name;
   if (!name.empty()) object.meta.name = name;
-  return object;
-}
-
-template <class T>
-T created(T object, std::int64_t when) {
-  object.meta.created = when;
   return object;
 }
 

@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include "mesh/model/merge.h"
-#include "mesh/model/test_objects.h"
+#include "mesh/model/test_meshes.h"
 
 namespace weft::model {
 namespace {
 
 using test::pod;
 using test::pod_labels;
+using test::says;
 using test::service;
 using test::slice;
 using test::slice_endpoint;
@@ -34,12 +34,6 @@ std::string shown(const MeshPtr& mesh, const std::string& name = "web") {
     for (const auto& [key, value] : e.labels) text += "(" + key + "=" + value + ")";
   }
   return text;
-}
-
-bool says(const MeshPtr& mesh, const std::string& part) {
-  for (const auto& notice : *mesh->notices)
-    if (notice.to_text().find(part) != std::string::npos) return true;
-  return false;
 }
 
 TEST(FailoverLabel, IsAKeyWithOrWithoutAValue) {

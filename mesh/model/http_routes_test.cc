@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include "mesh/model/merge.h"
-#include "mesh/model/test_objects.h"
+#include "mesh/model/test_meshes.h"
 
 namespace weft::model {
 namespace {
 
+using test::merged;
+using test::notices;
+using test::says;
 using test::service;
 using test::slice;
 using test::slice_endpoint;
@@ -81,12 +83,6 @@ std::vector<Object> web_and_db() {
           service("db", {"10.96.0.2"}), slice("db-1", "db", {slice_endpoint("10.0.2.1")})};
 }
 
-template <class... T>
-MeshPtr merged(std::vector<Object> objects, T... more) {
-  (objects.push_back(std::move(more)), ...);
-  return merge({{"unit", unit(std::move(objects))}});
-}
-
 const ServicePort& port_of(const MeshPtr& mesh, const std::string& name = "web",
                            const std::string& space = "shop") {
   return (*mesh->services.find({space, name}))->ports.at(0);
@@ -97,15 +93,6 @@ std::string rules_of(const MeshPtr& mesh, const std::string& name = "web",
                      const std::string& space = "shop") {
   const auto& http = port_of(mesh, name, space).http;
   return http ? to_text(*http) : "";
-}
-
-std::string notices(const MeshPtr& mesh) {
-  std::string text;
-  for (const auto& notice : *mesh->notices) text += notice.to_text() + "\n";
-  return text;
-}
-bool says(const MeshPtr& mesh, const std::string& part) {
-  return notices(mesh).find(part) != std::string::npos;
 }
 
 TEST(HttpRoutes, OfTheArticleCoverTheirNamespaceAndLeaveTheRestToTheService) {

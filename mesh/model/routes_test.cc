@@ -2,39 +2,28 @@
 
 #include <gtest/gtest.h>
 
-#include "mesh/model/merge.h"
-#include "mesh/model/test_objects.h"
+#include "mesh/model/test_meshes.h"
 
 namespace weft::model {
 namespace {
 
+using test::merged;
+using test::notices;
+using test::only;
 using test::pod;
 using test::pod_labels;
+using test::says;
 using test::service;
 using test::slice;
 using test::slice_endpoint;
 using test::unit;
 
-const Service& find(const MeshPtr& mesh, const std::string& name = "web") {
-  return **mesh->services.find({"shop", name});
-}
-
 // "10.0.1.1=9 ..." of one port.
 std::string weights(const MeshPtr& mesh, const std::string& name = "web", std::size_t port = 0) {
   std::string text;
-  for (const auto& e : find(mesh, name).ports.at(port).endpoints)
+  for (const auto& e : only(mesh, name).ports.at(port).endpoints)
     text += (text.empty() ? "" : " ") + e.address.to_text() + "=" + std::to_string(e.weight);
   return text;
-}
-
-std::string notices(const MeshPtr& mesh) {
-  std::string text;
-  for (const auto& notice : *mesh->notices) text += notice.to_text() + "\n";
-  return text;
-}
-
-bool says(const MeshPtr& mesh, const std::string& part) {
-  return notices(mesh).find(part) != std::string::npos;
 }
 
 DestinationRuleObject subsets_of(const std::string& host) {
@@ -88,8 +77,6 @@ std::vector<Object> with(std::vector<Object> objects, T object) {
   return objects;
 }
 
-MeshPtr merged(std::vector<Object> objects) { return merge({{"unit", unit(std::move(objects))}}); }
-
 // A service named db with one endpoint of its own.
 std::vector<Object> db(const std::string& ip = "10.0.9.1",
                        std::vector<ServicePortSpec> ports = {{"", 80, Protocol::kTcp, {}}}) {
@@ -106,7 +93,7 @@ TEST(Routes, OfACanaryHoldTheirWeightsWhateverTheNumbersOfPods) {
   const auto mesh = merged(with(canary(), routes({to("web", "v1", 90), to("web", "v2", 10)})));
   EXPECT_EQ(weights(mesh), "10.0.1.1=6 10.0.1.2=6 10.0.1.3=6 10.0.2.1=1 10.0.2.2=1");
   EXPECT_EQ(notices(mesh), "");
-  const auto& routed_by = find(mesh).ports[0].routed_by;
+  const auto& routed_by = only(mesh).ports[0].routed_by;
   ASSERT_TRUE(routed_by);
   EXPECT_EQ(routed_by->virtual_service, "shop/canary");
   EXPECT_EQ(routed_by->origin.to_text(), "routes.yaml:5");
@@ -250,7 +237,7 @@ TEST(Routes, ThatGoGiveTheServiceItsOwnEndpointsBack) {
   merger.set("routes", nullptr);
   const auto after = merger.build();
   EXPECT_EQ(to_text(*after), to_text(*before));
-  EXPECT_EQ(find(after), find(before));
+  EXPECT_EQ(only(after), only(before));
 }
 
 TEST(Routes, SubsetsThatNoneChoosesAreReported) {
@@ -274,7 +261,7 @@ TEST(Routes, OfSeveralForAHostTheOldestWins) {
   merger.set("web", unit(canary()));
   merger.set("fresh", unit({fresh}));
   merger.set("old", unit({old}));
-  EXPECT_EQ(find(merger.build()).ports[0].routed_by->virtual_service, "shop/old");
+  EXPECT_EQ(only(merger.build()).ports[0].routed_by->virtual_service, "shop/old");
   EXPECT_TRUE(says(merger.build(),
                    "VirtualService shop/fresh: has no effect on Service shop/web: VirtualService "
                    "shop/old is for the same host and older"));
@@ -294,14 +281,14 @@ TEST(Routes, TheFirstRuleThatMatchesThePortDecides) {
   const auto mesh = merged(both(with(objects, rules), db()));
   EXPECT_EQ(weights(mesh, "web", 0), "10.0.2.1=1 10.0.2.2=1");
   EXPECT_EQ(weights(mesh, "web", 1), "10.0.9.1=1");
-  EXPECT_FALSE(find(mesh).ports[2].routed_by);  // UDP
+  EXPECT_FALSE(only(mesh).ports[2].routed_by);  // UDP
 }
 
 TEST(Routes, ARuleForAPortThatTheServiceDoesNotHaveIsReported) {
   auto rules = routes({to("web", "v2")});
   rules.tcp[0].ports = {81};
   const auto mesh = merged(with(canary(), rules));
-  EXPECT_FALSE(find(mesh).ports[0].routed_by);
+  EXPECT_FALSE(only(mesh).ports[0].routed_by);
   EXPECT_TRUE(says(mesh,
                    "routes.yaml:5: warning: VirtualService shop/canary: the rule has no "
                    "effect on Service shop/web, which has no TCP port that it matches"));
@@ -317,7 +304,7 @@ TEST(Routes, TheDestinationsPortIsItsOnlyOneOrTheOneThatWasDialled) {
     auto api = service("api", {}, std::move(ports));
     api.selector = {{"app", "web"}};
     const auto mesh = merged(both(canary(), {Object(api), Object(routes({destination}))}));
-    const auto& port = find(mesh).ports[0];
+    const auto& port = only(mesh).ports[0];
     return !port.routed_by          ? "passed over"
            : port.endpoints.empty() ? "nobody"
                                     : std::to_string(port.endpoints[0].port);
@@ -352,7 +339,7 @@ TEST(Routes, AnUnknownDestinationLeavesItsShareToTheOthers) {
 TEST(Routes, ToNobodyLeaveThePortWithoutEndpoints) {
   const auto mesh = merged(with(canary(), routes({to("gone")})));
   EXPECT_EQ(weights(mesh), "");
-  EXPECT_TRUE(find(mesh).ports[0].routed_by);
+  EXPECT_TRUE(only(mesh).ports[0].routed_by);
 }
 
 TEST(Routes, AreFollowedOneStep) {
@@ -367,7 +354,7 @@ TEST(Routes, OfAnotherNamespaceApplyWhereTheyAreExportedTo) {
     auto other = routes({to("web.shop", "v2")}, "web.shop");
     other.meta.namespace_name = "ops";
     other.export_to = std::move(export_to);
-    return find(merged(with(canary(), other))).ports[0].routed_by.has_value();
+    return only(merged(with(canary(), other))).ports[0].routed_by.has_value();
   };
   EXPECT_TRUE(routed({}));
   EXPECT_TRUE(routed({"*"}));
@@ -391,7 +378,7 @@ TEST(Routes, HintsAreKeptForOneDestinationAndNotForSeveral) {
   const std::vector<Object> hinted = {service("db", {"10.96.0.9"}), slice("db-1", "db", {endpoint}),
                                       service("web", {"10.96.0.1"})};
   const auto zones = [&](std::vector<RouteDestination> destinations) {
-    return find(merged(with(hinted, routes(std::move(destinations)))))
+    return only(merged(with(hinted, routes(std::move(destinations)))))
         .ports[0]
         .endpoints[0]
         .for_zones.size();
