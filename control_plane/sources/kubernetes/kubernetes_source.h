@@ -2,11 +2,12 @@
 // node's Pods and this Node, and of Istio's DestinationRules, VirtualServices and ServiceEntries
 // where there are any. Every object is a unit, read by the same manifest reader as files.
 //
-// The metadata of all other Pods is asked for from the first VirtualService on whose tcp routes
-// name a subset: only then does anybody look at their labels, and it is dear where pods are many.
-// Such a VirtualService waits for that list, or its subsets would be empty meanwhile and refuse
-// everybody. Pods of other nodes are asked for as a whole from the first ServiceEntry on that has a
-// workloadSelector, which waits alike: nobody writes EndpointSlices for it.
+// The metadata of all other Pods is asked for from the first VirtualService on whose rules name a
+// subset, or the first DestinationRule whose failoverPriority names a label: only then does anybody
+// look at labels, and it is dear where pods are many. Such an object waits for that list, or its
+// subsets would be empty meanwhile and refuse everybody. Pods of other nodes are asked for as a
+// whole from the first ServiceEntry on that has a workloadSelector, which waits alike: nobody
+// writes EndpointSlices for it.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
