@@ -10,7 +10,9 @@ import time
 
 from proxy_harness import (
     CRLF2,
+    GUARD,
     OK,
+    PATIENT,
     SANITIZED,
     ProxyTest,
     answer,
@@ -20,6 +22,7 @@ from proxy_harness import (
     wait_until,
 )
 
+SOON = 20  # seconds: after a limit of less than one; the usual ones are a minute and more
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: service\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -134,6 +137,8 @@ def framings(head):
 
 
 class Hostile(ProxyTest):
+    FLAGS = PATIENT
+
     def refusal(self, data):
         """The one answer to `data`, after which the connection ends."""
         client = self.client()
@@ -260,6 +265,8 @@ ANSWERS = {
 
 
 class HostileEndpoints(ProxyTest):
+    FLAGS = PATIENT
+
     def test_an_answer_that_can_be_read_in_two_ways_is_a_502(self):
         for name, data in ANSWERS.items():
             with self.subTest(name):
@@ -276,19 +283,22 @@ class HostileEndpoints(ProxyTest):
         def script(peer):
             peer.request()
             peer.send(OK)
-            time.sleep(0.05)
+            idle.acquire(timeout=GUARD)
             peer.send(OK.replace(b"ok", b"no"))
             answer(peer)
 
+        idle = threading.Semaphore(0)
         self.backend.script = script
         client = self.client()
         for _ in range(5):
             self.assertEqual(client.ask(get()).body, b"ok")
-            time.sleep(0.1)
+            idle.release()
+            wait_until(lambda: self.proxy.endpoints() == 0)
+        self.assertEqual(len(self.backend.peers), 5)
 
 
 class Patience(ProxyTest):
-    FLAGS = ["--head-timeout", "0.5", "--idle-timeout", "1", "--stall-timeout", "0.7"]
+    FLAGS = [*PATIENT, "--head-timeout", "0.5", "--stall-timeout", "0.7"]
 
     def test_a_slow_head_is_cut(self):
         for start in (b"GET / HTTP/1.1\r\nHost: service\r\nX-", b"G"):
@@ -299,38 +309,46 @@ class Patience(ProxyTest):
                 with contextlib.suppress(ConnectionError):
                     client.send(b"a")
             self.assertEqual(client.response().status, 408)
-            self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(time.monotonic() - began, SOON)
 
     def test_an_idle_connection_is_closed_without_a_word(self):
-        client = self.client()
-        client.ask(get())
-        for peer in (client, self.client()):
-            self.assertTrue(peer.at_end())
+        proxy = self.start_proxy(self.backend, flags=["--idle-timeout", "3"])
+        with proxy.connect() as client, proxy.connect() as silent:
+            client.ask(get())
+            for peer in (client, silent):
+                self.assertTrue(peer.at_end())
 
     def test_a_body_that_stands_still_is_cut(self):
         client = self.client().send(post("Content-Length: 10", body=b"abc"))
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             client.rest()
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(time.monotonic() - began, SOON)
 
     def test_a_client_that_left_a_silent_endpoint_is_forgotten(self):
         self.backend.script = lambda peer: (peer.request(), peer.rest())
         self.client().send(get()).close()
-        wait_until(lambda: self.proxy.clients() + self.proxy.endpoints() == 0, 5)
+        wait_until(lambda: any(self.backend.received))
+        wait_until(lambda: self.proxy.clients() + self.proxy.endpoints() == 0)
 
 
 class Bounds(ProxyTest):
+    FLAGS = PATIENT
+
     def test_many_incomplete_heads_cost_little_and_nobody_waits(self):
         data = b"GET / HTTP/1.1\r\nHost: service\r\nX-A: " + b"a" * 200
         count = 2000
         self.proxy.get()
         before = self.proxy.memory()
         clients = [self.proxy.connect().send(data) for _ in range(count)]
-        began = time.monotonic()
+        took = []
         for _ in range(50):
+            began = time.monotonic()
             self.assertEqual(self.proxy.get().status, 200)
-        self.assertLess((time.monotonic() - began) / 50, 0.1)
+            took.append(time.monotonic() - began)
+        # What the incomplete ones cost all pay, what a busy machine costs only some.
+        self.assertLess(min(took), 0.1)
+        self.assertLess(sum(took) / len(took), 1)
         if not SANITIZED:
             self.assertLess(self.proxy.memory() - before, 100 * count * len(data))
             self.assertLess(self.proxy.memory() - before, count * 8192)
@@ -358,6 +376,7 @@ class Bounds(ProxyTest):
         self.backend.script = self.flood_of_answers
         before = self.proxy.memory()
         clients = [self.client(receive_buffer=4096).send(get()) for _ in range(10)]
+        wait_until(lambda: len(self.backend.peers) >= 10)
         time.sleep(1.5)
         self.assertEqual(len(self.backend.peers), 10)
         if not SANITIZED:
@@ -366,11 +385,11 @@ class Bounds(ProxyTest):
         self.assertEqual(self.proxy.get().status, 200)
         for client in clients:
             client.reset()
-        wait_until(lambda: self.proxy.clients() == 0, 5)
-        wait_until(lambda: self.proxy.endpoints() <= 1, 5)
+        wait_until(lambda: self.proxy.clients() == 0)
+        wait_until(lambda: self.proxy.endpoints() <= 1)
 
     def test_an_endpoint_that_does_not_read_holds_its_client_up(self):
-        self.backend.script = lambda peer: (peer.head(), go_on.wait(20))
+        self.backend.script = lambda peer: (peer.head(), go_on.wait(GUARD))
         go_on = threading.Event()
         client = self.client(timeout=1).send(post("Content-Length: 100000000"))
         before = self.proxy.memory()
@@ -385,10 +404,9 @@ class Bounds(ProxyTest):
 
     def test_one_byte_at_a_time_both_ways_arrives(self):
         def script(peer):
-            message = peer.request()
+            bodies.append(peer.request().body)  # before the client can have its answer
             for at in range(len(answered)):
                 peer.send(answered[at : at + 1])
-            bodies.append(message.body)
 
         bodies = []
         answered = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"abc") * 20 + b"0\r\n\r\n"
@@ -402,7 +420,7 @@ class Bounds(ProxyTest):
 
     def test_a_slow_reader_is_not(self):
         """... let go: it gets all of what it reads so slowly."""
-        proxy = self.start_proxy(self.backend, flags=["--stall-timeout", "0.5"])
+        proxy = self.start_proxy(self.backend, flags=[*PATIENT, "--stall-timeout", "2"])
         body = bytes(range(256)) * 8000
 
         def script(peer):
@@ -414,20 +432,19 @@ class Bounds(ProxyTest):
             client.send(get())
             head = client.head()
             got = client.take(len(client.buffer))
-            for _ in range(40):
+            for _ in range(80):  # for twice as long as it may stand still
                 time.sleep(0.05)
                 got += client.sock.recv(20000)
-            while len(got) < int(head.get("content-length")):
-                got += client.sock.recv(65536)
+            got += client.take(int(head.get("content-length")) - len(got))
         self.assertEqual(got, body)
 
     def test_a_reader_that_stands_still_is_let_go(self):
-        proxy = self.start_proxy(self.backend, flags=["--stall-timeout", "0.5"])
+        proxy = self.start_proxy(self.backend, flags=[*PATIENT, "--stall-timeout", "0.5"])
         self.backend.script = self.flood_of_answers
         with proxy.connect(receive_buffer=4096) as client:
             client.send(get())
-            wait_until(lambda: proxy.endpoints() >= 1, 5)
-            wait_until(lambda: proxy.clients() + proxy.endpoints() == 0, 5)
+            wait_until(lambda: any(self.backend.received))
+            wait_until(lambda: proxy.clients() + proxy.endpoints() == 0)
 
 
 if __name__ == "__main__":

@@ -114,12 +114,23 @@ def remove_netns(names):
         subprocess.run(["ip", "-force", "-batch", "-"], input=lines.encode(), check=False)
 
 
-def remove_tree(path):
+def remove_tree(path, guard_seconds=10):
     """A run directory or a directory of pins; a bpffs mounted in it goes first."""
-    for mounted in sorted(kernel.mounts("bpf"), reverse=True):
-        if mounted == path or mounted.startswith(path + "/"):
-            kernel.unmount(mounted)
-    shutil.rmtree(path, ignore_errors=True)
+    deadline = time.monotonic() + guard_seconds
+    while True:
+        for mounted in sorted(kernel.mounts("bpf"), reverse=True):
+            if mounted == path or mounted.startswith(path + "/"):
+                kernel.unmount(mounted)
+        failed = []
+        failed = []
+        shutil.rmtree(path, onerror=lambda _, name, why, to=failed: to.append(f"{name}: {why[1]}"))
+        if not os.path.lexists(path):
+            return
+        # Somebody still wrote into it while it was emptied, or a mount is not in sight.
+        if time.monotonic() > deadline:
+            why = failed[0] if failed else "it is there again"
+            raise kernel.LabError(f"cannot remove {path}: {why}")
+        time.sleep(0.005)
 
 
 def _named(folder):
@@ -174,5 +185,6 @@ def cleanup_stale():
     remove_netns([os.path.basename(path) for _, kind, path in stale if kind == "netns"])
     for _, kind, path in stale:
         if kind in ("run directory", "bpffs"):
-            remove_tree(path)
+            with contextlib.suppress(kernel.LabError):  # leftovers() goes on naming it
+                remove_tree(path)
     return [path for _, _, path in stale]
