@@ -27,7 +27,7 @@ void audit(Context& context, const std::string& cgroup) {
   const auto maps = open_maps(context);
   if (!maps) return;
   auto differences = look_at_hooks(context.pins(), cgroup);
-  for (auto& line : kernel::inconsistencies(*maps)) differences.push_back(std::move(line));
+  for (auto& line : kernel::settled_inconsistencies(*maps)) differences.push_back(std::move(line));
   const auto agent = ask_agent(context.run_dir, "audit");
   bool agent_asked = agent.ok();
   if (agent.ok()) {

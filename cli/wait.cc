@@ -19,10 +19,8 @@ struct Wish {
 };
 
 // Ready endpoints over all ports and families, as `service list` counts them; -1: no such service.
-int ready_now(const kernel::Maps& maps, const model::ServiceKey& key) {
-  const auto state = kernel::read_settled_state(maps);
-  if (!state.ok()) return -1;
-  const auto* service = state->services.find(key);
+int ready_in(const compile::MapState& state, const model::ServiceKey& key) {
+  const auto* service = state.services.find(key);
   if (!service) return -1;
   int ready = 0;
   for (const auto& port : (*service)->ports)
@@ -53,11 +51,17 @@ void wait(Context& context, const Wish& wish) {
       if (now >= static_cast<std::uint64_t>(wish.generation)) return;
       last = "generation is " + std::to_string(now) + ", not " + std::to_string(wish.generation);
     } else if (maps) {
-      const int now = ready_now(*maps, *key);
+      const auto state = kernel::try_read_settled_state(*maps);
+      if (!state.ok()) return fail(context, std::string(state.status().message()));
+      const int now = *state ? ready_in(**state, *key) : -1;
       if (now == wish.ready) return;
-      last = now < 0 ? "service " + wish.service + " is not in the maps"
-                     : "service " + wish.service + " has " + std::to_string(now) + " ready, not " +
-                           std::to_string(wish.ready);
+      if (!*state)
+        last = "a plan was under way at every look; if no agent runs, one died in the middle of it";
+      else if (now < 0)
+        last = "service " + wish.service + " is not in the maps";
+      else
+        last = "service " + wish.service + " has " + std::to_string(now) + " ready, not " +
+               std::to_string(wish.ready);
     }
     if (std::chrono::steady_clock::now() + pause > deadline)
       return fail(context, "after " + wish.timeout + ": " + last +

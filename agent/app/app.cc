@@ -80,16 +80,17 @@ class App {
 
   Outcome run() {
     publish();
-    if (auto status = servers_.start(listener_, admin_parts()); !status.ok()) {
-      log::error("start", {{"error", base::message_of(status)}});
-      return {1};
-    }
+    // Before anybody can ask it anything: who is answered may tell it to stop.
     asio::signal_set signals(control_, SIGTERM, SIGINT);
     signals.async_wait([this](auto error, int signal) {
       if (error) return;
       log::info("stop", {{"signal", signal}, {"data_path", "stays pinned"}});
       control_.stop();
     });
+    if (auto status = servers_.start(listener_, admin_parts()); !status.ok()) {
+      log::error("start", {{"error", base::message_of(status)}});
+      return {1};
+    }
     if (options_.enrol == "labelled")
       if (auto status = pods_.start(options_.cgroup); !status.ok()) {
         log::error("start", {{"error", base::message_of(status)}});

@@ -28,7 +28,8 @@ namespace weft::app {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(50);
-constexpr auto kChild = std::chrono::milliseconds(200);
+// A child that a killed agent was just starting holds its lock until it is another program.
+constexpr auto kChild = std::chrono::seconds(1);
 // How long whoever hands over may take to let go: it finishes a plan and its threads.
 constexpr auto kLetGo = std::chrono::seconds(20);
 // How long --uninstall waits for readers.
@@ -55,8 +56,8 @@ int refuse(const absl::Status& status) {
 absl::StatusOr<std::optional<base::Fd>> get_lock(const Options& options,
                                                  boost::asio::io_context& control, Feed& feed,
                                                  base::Fd& listener) {
-  // A child that a killed agent was just starting holds its lock until it is another program.
-  auto lock = lock_bpffs(options.bpffs, kChild);
+  // Whoever takes over looks again below.
+  auto lock = lock_bpffs(options.bpffs, options.take_over ? std::chrono::seconds(0) : kChild);
   if (lock.ok()) return std::optional(*std::move(lock));
   if (!absl::IsAlreadyExists(lock.status())) return lock.status();
   if (!options.take_over)
@@ -189,7 +190,7 @@ int uninstall(const Options& options) {
   // Not under a running agent: it would go on believing that it serves.
   absl::StatusOr<base::Fd> lock = base::Fd();
   std::error_code ignored;
-  if (std::filesystem::exists(options.bpffs, ignored)) lock = lock_bpffs(options.bpffs);
+  if (std::filesystem::exists(options.bpffs, ignored)) lock = lock_bpffs(options.bpffs, kChild);
   if (!lock.ok()) return refuse(lock.status());
   const kernel::Pins pins{options.bpffs};
   const auto proxy = kernel::cgroup_path(kernel::read_proxy_hook(pins).cgroup_id);

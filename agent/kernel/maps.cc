@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 
@@ -17,6 +18,18 @@
 
 namespace weft::kernel {
 namespace {
+
+// A reader beside a plan that is being written: so often, with so much between.
+constexpr int kTries = 20;
+constexpr std::chrono::milliseconds kPause{1};
+
+// The generation in force; none while another is being written.
+std::optional<std::uint64_t> settled_generation(const Maps& maps) {
+  const auto& meta = maps.meta.at(0);
+  const auto next = load(meta.next_generation);
+  if (load(meta.generation) != next) return std::nullopt;
+  return next;
+}
 
 using compile::MapState;
 using compile::PlacedEndpoint;
@@ -225,17 +238,22 @@ absl::StatusOr<MapState> read_state(const Maps& maps) {
   return state;
 }
 
+absl::StatusOr<std::optional<MapState>> try_read_settled_state(const Maps& maps) {
+  const auto before = settled_generation(maps);
+  auto state = read_state(maps);
+  if (!state.ok()) return state.status();
+  if (!before || settled_generation(maps) != before) return std::nullopt;
+  return *std::move(state);
+}
+
 absl::StatusOr<MapState> read_settled_state(const Maps& maps) {
-  constexpr int kTries = 20;
-  const auto& meta = maps.meta.at(0);
-  for (int tries = 1;; ++tries) {
-    const auto before = load(meta.next_generation);
-    const bool settled = load(meta.generation) == before;
-    auto state = read_state(maps);
-    if (tries == kTries || !state.ok() || (settled && load(meta.next_generation) == before))
-      return state;
-    if (!settled) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int tries = 0; tries < kTries; ++tries) {
+    auto state = try_read_settled_state(maps);
+    if (!state.ok()) return state.status();
+    if (*state) return **std::move(state);
+    std::this_thread::sleep_for(kPause);
   }
+  return read_state(maps);
 }
 
 std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots) {
@@ -244,6 +262,16 @@ std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slot
   const std::uint64_t tail = weft_record_base(record) + WEFT_SLOT_HEADER - 1ull;
   return WEFT_SLOT_HEADER + count +
          (tail < slots.size() ? weft_spares_count(load(slots[tail])) : 0);
+}
+
+std::vector<std::string> settled_inconsistencies(const Maps& maps) {
+  for (int tries = 0; tries < kTries; ++tries) {
+    const auto before = settled_generation(maps);
+    auto found = inconsistencies(maps);
+    if (found.empty() || (before && settled_generation(maps) == before)) return found;
+    std::this_thread::sleep_for(kPause);
+  }
+  return inconsistencies(maps);
 }
 
 std::vector<std::string> inconsistencies(const Maps& maps) {

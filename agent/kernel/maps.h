@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -69,9 +70,15 @@ absl::StatusOr<compile::MapState> read_state(const Maps& maps);
 // as it is.
 absl::StatusOr<compile::MapState> read_settled_state(const Maps& maps);
 
+// One try of that: nothing where a plan was written meanwhile, or one was left half done.
+absl::StatusOr<std::optional<compile::MapState>> try_read_settled_state(const Maps& maps);
+
 // What is wrong between the maps themselves: a frontend whose record is missing, a record whose
 // range is not its own, a slot that names an unused endpoint. One line each; empty is right.
 std::vector<std::string> inconsistencies(const Maps& maps);
+
+// The same while weftd may write, tried again as in read_settled_state().
+std::vector<std::string> settled_inconsistencies(const Maps& maps);
 
 // Slots that the record's range occupies, header and spares with it.
 std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots);

@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -138,8 +139,10 @@ struct HttpServer::State {
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
   asio::steady_timer room{io};  // cancelled when a session ends
+  asio::steady_timer patience_with_the_last{io};
   // Oldest first; destroyed before io, whose frames only refer to them.
   std::list<Session> sessions;
+  bool leaving = false;
   std::uint16_t port = 0;
   std::thread thread;
 
@@ -192,6 +195,7 @@ struct HttpServer::State {
     for (;;) {
       co_await make_room();
       auto [error, socket] = co_await acceptor.async_accept(kAwait);
+      if (error && leaving) co_return;
       if (error) {  // no descriptors left, say: not a reason to spin
         room.expires_after(std::chrono::milliseconds(100));
         co_await room.async_wait(kAwait);
@@ -202,8 +206,23 @@ struct HttpServer::State {
       asio::co_spawn(io, serve(*session), [this, session](std::exception_ptr) {
         sessions.erase(session);
         room.cancel();
+        if (leaving && sessions.empty()) io.stop();
       });
     }
+  }
+
+  // Nobody is accepted any more; those who were have their answers first. A successor may have the
+  // listening socket: what waits in its queue is the successor's.
+  void leave() {
+    leaving = true;
+    beast::error_code ignored;
+    acceptor.close(ignored);
+    patience_with_the_last.expires_after(options.patience);
+    patience_with_the_last.async_wait([this](auto) { io.stop(); });
+    // Behind one that is accepted already.
+    asio::post(io, [this] {
+      if (sessions.empty()) io.stop();
+    });
   }
 
   asio::awaitable<void> serve(Session& session) {
@@ -247,7 +266,7 @@ absl::Status HttpServer::check_address(const std::string& address) {
 HttpServer::HttpServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 HttpServer::~HttpServer() {
-  state_->io.stop();
+  asio::post(state_->io, [this] { state_->leave(); });
   state_->thread.join();
 }
 

@@ -42,7 +42,8 @@ class HttpServer {
                                                            HttpHandlers handlers);
   // Whether it is an address that could be listened on; the error names --metrics.
   static absl::Status check_address(const std::string& address);
-  ~HttpServer();  // ends all connections
+  // Blocks until the connections it has are answered and closed, `patience` at most.
+  ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 

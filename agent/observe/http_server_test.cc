@@ -180,12 +180,28 @@ TEST_F(HttpServerTest, ServesIpv6) {
 }
 
 TEST_F(HttpServerTest, StopsWithClientsConnected) {
-  start();
+  start({.patience = std::chrono::milliseconds(1)});
   const auto fd = dial(server->port());
   send_all(fd, "GET");
   get("/healthz");  // the other one has been accepted: they queue
   server.reset();
   EXPECT_LE(read_all(fd).value_or("").size(), 0u);
+}
+
+// At a handover, or a stop: what was accepted is answered, and nobody else is let in.
+TEST_F(HttpServerTest, WhoeverIsInTheMiddleOfAskingIsAnsweredAtTheEnd) {
+  start({.timeout = std::chrono::hours(1), .patience = std::chrono::hours(1)});
+  const auto port = server->port();
+  auto fd = dial(port);
+  send_all(fd, "GET /healthz HTTP/1.1\r\n");
+  get("/healthz");  // the other one has been accepted: they queue
+  auto ended = std::async(std::launch::async, [&] { server.reset(); });
+  while (dial(port)) std::this_thread::yield();
+  EXPECT_EQ(ended.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  send_all(fd, "Host: x\r\n\r\n");
+  EXPECT_TRUE(read_all(fd).value_or("").starts_with("HTTP/1.1 200 "));
+  fd = base::Fd();  // it is seen off
+  ended.get();
 }
 
 TEST_F(HttpServerTest, ErrorsNameTheFlag) {
