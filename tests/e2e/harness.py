@@ -4,6 +4,7 @@ Each file runs alone: `tests/e2e/test_connect.py [Class.test]`. WEFT_BUILD names
 directory.
 """
 
+import json
 import os
 import sys
 import time
@@ -108,6 +109,16 @@ class NodeTest(unittest.TestCase):
 
     def names(self, address, count, port=80, pod=None):
         return (pod or self.client).run(client.ask_many, address, port, count)
+
+    def wait_status(self, *words):
+        """Until `weftctl status` has them all. What weftd says of a change is there a moment after
+        the change is in the maps."""
+
+        def told():
+            status = json.dumps(self.weftd.ctl("status"))
+            return all(word in status for word in words)
+
+        wait_until(told, what=f"status has {', '.join(words)}")
 
     def ejection_ends(self, weftd, where, endpoint):
         """Between which two moments of the monotonic clock: it is read while it passes."""

@@ -113,12 +113,22 @@ class KubernetesTest(NodeTest):
         self.api.put(endpoint_slice(where, ["10.98.0.1"], [PORT]))
         self.weftd.wait_service(where, 1, GUARD)
 
+    def writes(self):
+        """Map entries written so far. Metrics tell of a plan a moment after it is in force."""
+
+        def told():
+            samples = self.weftd.metrics()
+            return samples.sum("weft_config_generation") == self.status()["generation"] and samples
+
+        samples = wait_until(told, GUARD, "metrics have the generation in force")
+        return samples.sum("weft_map_writes_total")
+
     def writes_of(self, step):
         """Map entries written for a step and a marker after it."""
-        before = self.weftd.metrics().sum("weft_map_writes_total")
+        before = self.writes()
         step()
         self.marker()
-        return self.weftd.metrics().sum("weft_map_writes_total") - before
+        return self.writes() - before
 
     def assert_writes_nothing(self, step):
         self.marker()

@@ -181,8 +181,12 @@ class Drain(NodeTest):
 
     def test_a_deadline_that_cannot_be_read_is_named_and_the_service_served(self):
         self.write(deadline="soon")
-        notices = self.weftd.ctl("status")["notices"]
-        self.assertTrue(any("drain-deadline" in n["message"] for n in notices), notices)
+        wait_until(
+            lambda: any(
+                "drain-deadline" in n["message"] for n in self.weftd.ctl("status")["notices"]
+            ),
+            what="status names the deadline",
+        )
         self.assertEqual(set(self.names(ADDRESS, 4)), {"a", "b"})
 
 

@@ -43,7 +43,8 @@ class Health(NodeTest):
         }
 
     def test_verdicts_are_shown_with_their_reason_and_as_metrics(self):
-        self.write("http /any interval=50ms unhealthy=2")
+        # A probe that its node is too busy to look after is not counted as asked: time enough.
+        self.write("http /any interval=50ms unhealthy=2 timeout=20s")
         healthy = ("healthy", "HTTP 200")
         wait_until(lambda: self.health() == [healthy] * 3, what="all pass")
         self.servers.pop("c").stop()
@@ -135,10 +136,14 @@ class Health(NodeTest):
 
     def test_a_check_that_cannot_be_read_is_named_and_the_service_served(self):
         self.write("smtp interval=soon")
+
+        def named():
+            notices = self.weftd.ctl("status")["notices"]
+            return [n for n in notices if "health-check" in n["message"]]
+
+        notices = wait_until(named, what="status names the check")
         self.assertEqual(self.states(), "rrr")
-        notices = self.weftd.ctl("status")["notices"]
-        self.assertTrue(any("health-check" in n["message"] for n in notices), notices)
-        self.assertTrue(all(n["severity"] == "not_enforced" for n in notices if "health-check" in n["message"]))
+        self.assertEqual({n["severity"] for n in notices}, {"not_enforced"}, notices)
 
     def test_endpoints_of_a_service_entry_are_balanced_and_checked(self):
         entry, address = "test/db.example.com", "10.97.0.1"
@@ -169,7 +174,7 @@ class Health(NodeTest):
         wait_until(lambda: health() == ["healthy"] * 3, what="all pass")
         self.servers.pop("c").stop()
         self.weftd.wait_service(entry, 2)
-        self.assertEqual(self.weftd.endpoints(entry)[where["c"]]["health"], "unhealthy")
+        wait_until(lambda: health() == ["healthy"] * 2 + ["unhealthy"], what="c is said to fail")
         self.assertEqual(set(self.names(address, 12)), {"a", "b"})
         self.up("c")
         self.weftd.wait_service(entry, 3)

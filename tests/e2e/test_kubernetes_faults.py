@@ -30,8 +30,8 @@ class Faults(KubernetesTest):
         self.api.stall()
         self.put_service("test/stalled", "10.96.0.41", "a")
         self.assert_serves()
-        self.api.drop_connections()
         accepted = self.api.accepted
+        self.api.drop_connections()
         self.api.wait(lambda: self.api.accepted > accepted, "weftd connects again", GUARD)
         self.assert_serves()
         self.api.resume()

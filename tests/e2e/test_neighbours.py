@@ -180,8 +180,9 @@ class Neighbours(NodeTest):
         return {n["name"]: n["what"] for n in self.weftd.ctl("status")["neighbours"]}
 
     def wait_neighbour(self, name):
-        """Until status has it: what it says about it."""
-        return wait_until(lambda: self.neighbours().get(name), what=f"status names {name}")
+        """Until status has it: what it says about it. weftd looks once a minute, and what it could
+        not read one time it may the next."""
+        return wait_until(lambda: self.neighbours().get(name), 200, f"status names {name}")
 
 
 class Rules:

@@ -83,10 +83,16 @@ class ConsumerRoutes(RoutesTest):
         self.assertEqual(self.seen(self.other), (["a", "a", "c"], 418))
 
     def test_where_they_go_their_callers_have_the_services_own(self):
+        consumers = self.seen(self.client)
+
+        def restore():
+            self.write_consumer()
+            wait_until(lambda: self.seen(self.client) == consumers, what="the consumer's rules")
+
         self.mesh.remove("consumer.yaml")
-        self.addCleanup(self.write_consumer)
+        self.addCleanup(restore)
         own = (["a", "a", "c"], 418)
-        wait_until(lambda: self.seen(self.client) == own, 10, "the producer's rules")
+        wait_until(lambda: self.seen(self.client) == own, what="the producer's rules")
 
     def test_why_says_it_for_each_caller(self):
         said = []
@@ -118,7 +124,10 @@ class HostNetwork(RoutesTest):
         self.weftd.wait_service("test/node", 1)
         super().setUp()
         for caller in self.callers:
-            wait_until(lambda c=caller: self.is_captured(self.get(self.WEB, pod=c)), 10, "captured")
+            for address in (self.WEB, self.BY_NODE):
+                wait_until(
+                    lambda a=address, c=caller: self.is_captured(self.get(a, pod=c)), what="captured"
+                )
 
     def ports(self, address, caller):
         """Where the endpoint saw 20 requests come from, a connection each."""
@@ -173,8 +182,8 @@ class Enrolled(EnrolmentTest):
         ours, theirs = self.new_pod("ours", "shop"), self.new_pod("theirs", "plain")
         self.wait_enrolled(ours.uid)
         self.wait_enrolled(theirs.uid, False)
-        wait_until(lambda: self.listens(ours), GUARD, "the enrolled pod is captured")
-        self.assertEqual(self.proxy()["captured"], 1)
+        wait_until(lambda: self.listens(ours), GUARD, "the enrolled pod has a listener")
+        wait_until(lambda: self.proxy()["captured"] == 1, GUARD, "it alone is captured")
         before = self.served_by_proxy()
         for _ in range(10):
             self.assertIn(ours.run(client.ask, WEB, 80)["name"], ("a", "b", "c"))

@@ -4,7 +4,6 @@ and of what is passed on nothing is copied; what a client can make it hold is bo
 
 import contextlib
 import re
-import socket
 import threading
 import time
 

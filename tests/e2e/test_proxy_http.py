@@ -5,13 +5,28 @@ import hashlib
 import os
 import threading
 
-from proxy_harness import CRLF2, OK, WORKERS, Backend, ProxyTest, answer, chunk, main, request, wait_until
+from proxy_harness import (
+    CRLF2,
+    GUARD,
+    OK,
+    PATIENT,
+    WORKERS,
+    Backend,
+    ProxyTest,
+    answer,
+    chunk,
+    main,
+    request,
+    wait_until,
+)
 
 UPGRADE = ["Connection: Upgrade", "Upgrade: websocket"]
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 class Messages(ProxyTest):
+    FLAGS = PATIENT
+
     def says(self, data, *after):
         """From now on the endpoint answers each request with `data`; "close": and ends there."""
 
@@ -109,7 +124,7 @@ class Messages(ProxyTest):
         def until_close(peer):
             peer.request()
             peer.send(b"HTTP/1.1 200 OK\r\n\r\nfirst")
-            go_on.wait(10)
+            go_on.wait(GUARD)
 
         go_on = threading.Event()
         self.backend.script = until_close
@@ -158,7 +173,7 @@ class Messages(ProxyTest):
         requests = [request("POST" if i % 3 else "GET", f"/{'p' * 90}{i}") for i in range(4000)]
         requests = [r if r.startswith(b"GET") else r.replace(CRLF2, b"\r\nContent-Length: 0\r\n\r\n")
                     for r in requests]
-        client = self.client(timeout=30)
+        client = self.client(timeout=5 * GUARD)  # in which all has to be sent
         writer = threading.Thread(target=client.sock.sendall, args=(b"".join(requests),))
         writer.start()
         for _ in requests:
@@ -176,7 +191,7 @@ class Messages(ProxyTest):
         def script(peer):
             peer.request()
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
-            go_on.wait(10)
+            go_on.wait(GUARD)
             peer.send(b"world")
             peer.request()
 
@@ -227,7 +242,7 @@ class Messages(ProxyTest):
                 peer.send(b"0\r\n\r\n")
 
         self.backend.script = script
-        client = self.client(timeout=60)
+        client = self.client(timeout=5 * GUARD)
         for _ in range(3):
             answered = client.ask(request("POST", body=body))
             self.assertEqual(hashlib.sha256(answered.body).digest(), hashlib.sha256(body).digest())
@@ -238,6 +253,8 @@ class Messages(ProxyTest):
 
 
 class Upgrades(ProxyTest):
+    FLAGS = PATIENT
+
     def echo_after(self, answered):
         def script(peer):
             peer.request()
@@ -272,7 +289,7 @@ class Upgrades(ProxyTest):
 
         def script(peer):
             peer.request()
-            go_on.wait(10)
+            go_on.wait(GUARD)
             before.append(peer.received)
             peer.send(SWITCH)
             peer.send(peer.take(5))
@@ -313,7 +330,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 class Tunnels(ProxyTest):
-    FLAGS = ["--detect-timeout", "3600"]  # a slow test is no server that speaks first
+    FLAGS = PATIENT
 
     def test_what_is_no_http_is_passed_on_as_it_is(self):
         def script(peer):
@@ -347,7 +364,7 @@ class Tunnels(ProxyTest):
             peer.half_close()
 
         self.backend.script = script
-        client = self.client(timeout=60)
+        client = self.client(timeout=5 * GUARD)
 
         def write():
             client.send(data).half_close()
@@ -384,7 +401,7 @@ class ServersThatSpeakFirst(ProxyTest):
 
     def waiting_client(self):
         client = self.client()
-        wait_until(lambda: self.backend.peers, 10, "an endpoint is asked")
+        wait_until(lambda: self.backend.peers, what="an endpoint is asked")
         return client
 
     def test_a_greeting_reaches_a_client_that_says_nothing(self):
@@ -403,7 +420,7 @@ class ServersThatSpeakFirst(ProxyTest):
 
     def test_first_letters_of_a_method_go_behind_a_greeting(self):
         def script(peer):
-            told.wait(10)
+            told.wait(GUARD)
             greet(peer)
 
         told = threading.Event()
@@ -458,18 +475,19 @@ class ServersThatSpeakFirst(ProxyTest):
 
 
 class PatienceWithTheSilent(ProxyTest):
-    FLAGS = ["--detect-timeout", "0.05", "--head-timeout", "0.5", "--idle-timeout", "1"]
+    FLAGS = ["--detect-timeout", "0.05", "--head-timeout", "0.5"]
 
     def test_a_slow_head_is_cut_also_where_an_endpoint_was_asked(self):
         client = self.client()
-        wait_until(lambda: self.backend.peers, 10, "an endpoint is asked")
+        wait_until(lambda: self.backend.peers, what="an endpoint is asked")
         self.assertEqual(client.ask(b"GE").status, 408)
         wait_until(lambda: self.proxy.endpoints() == 0)
 
     def test_who_says_nothing_is_closed_after_the_idle_time_and_its_endpoint_too(self):
-        client = self.client()
-        self.assertTrue(client.at_end())
-        wait_until(lambda: self.proxy.endpoints() == 0)
+        proxy = self.start_proxy(self.backend, flags=["--detect-timeout", "0.05", "--idle-timeout", "1"])
+        with proxy.connect() as client:
+            self.assertTrue(client.at_end())
+            wait_until(lambda: proxy.endpoints() == 0)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from harness import main, manifests, wait_until
 from weftlab import kube_objects
 from routes_harness import BACKEND_PORT, RoutesTest, to, virtual_service
 
-PORTS = [manifests.service_port(80, BACKEND_PORT)]
+# HTTP: else an endpoint is asked, in its turn, for a caller that takes its time to say something.
+PORTS = [{**manifests.service_port(80, BACKEND_PORT), "appProtocol": "http"}]
 WEB = "10.96.0.10"
 WORKERS = 4  # at most; each takes turns of its own
 ZONES = {"a": "here", "b": "here", "c": "there", "d": "there"}
@@ -52,7 +53,9 @@ class Place(RoutesTest):
         )
         self.weftd.wait_service("test/web", len(ZONES))
         captured = bool(objects)
-        wait_until(lambda: self.is_captured(self.get(WEB)) == captured, 10, f"captured: {captured}")
+        wait_until(
+            lambda: self.is_captured(self.get(WEB)) == captured, what=f"captured: {captured}"
+        )
 
     def tearDown(self):
         self.mesh.remove("web.yaml")
@@ -136,10 +139,14 @@ class Locality(Place):
     def test_load_spills_to_the_next_zone_as_breakers_take_the_near_ones(self):
         rules = virtual_service("test/web", "web", {"route": [to("web")]})
         self.apply(rules, enabled=True, annotations={"weft.mesh/failover-below": "100"})
-        for _ in range(6):
+
+        def opens():
             self.get(WEB, headers={"x-fail-at": "a"})
+            return self.breaker("a")["state"] == "open"
+
+        wait_until(opens, what="a's breaker is open")
         # One in two of the zone is out, so half of the load goes on; b serves the rest.
-        wait_until(lambda: self.shares(20)["c"], 10, "load moves to the next zone")
+        wait_until(lambda: self.shares(20)["c"], what="load moves to the next zone")
         shares = self.shares()
         self.assertNotIn("a", shares)
         self.assertAlmostEqual(shares["b"], 50, delta=3 * WORKERS, msg=shares)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """weftd's side of the proxy: it runs, is watched, is replaced; workloads are found and captured."""
 
+import contextlib
 import os
 import signal
 import time
@@ -53,7 +54,7 @@ class ProxyTest(NodeTest):
             now = self.proxy()
             return now["state"] == "serving" and now["pid"] != but_not and now["captured"] >= 4
 
-        wait_until(serves, 30, "a proxy serves the node's pods")
+        wait_until(serves, 60, "a proxy serves the node's pods")
         return self.proxy()["pid"]
 
     def served_by_proxy(self):
@@ -71,21 +72,23 @@ class Processes(ProxyTest):
             self.assertTrue(file.read().rstrip().endswith("/weft-proxy"))
 
     def test_every_namespace_with_a_process_is_captured(self):
-        proxy = self.proxy()
-        self.assertEqual(proxy["workloads"], proxy["captured"])
-        self.assertGreaterEqual(proxy["captured"], len(self.PODS))
+        def all_are():
+            proxy = self.proxy()
+            return proxy["workloads"] == proxy["captured"] >= len(self.PODS)
+
+        wait_until(all_are, what="all that were found are captured")
 
     def test_requests_to_a_service_with_rules_go_through_it(self):
         before = self.served_by_proxy()
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
-        wait_until(lambda: self.served_by_proxy() >= before + 30, 10, "30 requests are counted")
+        wait_until(lambda: self.served_by_proxy() >= before + 30, what="30 requests are counted")
 
     def test_a_proxy_that_dies_is_replaced_at_once(self):
         pid = self.proxy()["pid"]
         os.kill(pid, signal.SIGKILL)
         begin = time.monotonic()
         self.wait_serving(but_not=pid)
-        self.assertLess(time.monotonic() - begin, 2)
+        self.assertLess(time.monotonic() - begin, 10)  # one that fails to start is given so long
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
 
     def test_a_proxy_that_stalls_is_killed_and_replaced(self):
@@ -105,14 +108,17 @@ class Processes(ProxyTest):
         traffic = job.stop()
         self.assertEqual(traffic["failures"], [])
         self.assertGreater(traffic["requests"], 0)
-        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old ones have ended")
+        wait_until(lambda: self.proxy()["draining"] == 0, 90, "the old ones have ended")
 
     def test_weft_sockets_is_replaced_and_the_proxy_with_it(self):
         pid = self.proxy()["pid"]
         procs = f"{self.node.cgroup}/weft-proxy/cgroup.procs"
         with open(procs, encoding="ascii") as file:
             others = [int(line) for line in file if int(line) != pid]
-        names = {p: status_of(p)["Name"] for p in others}
+        names = {}
+        for other in others:
+            with contextlib.suppress(OSError):  # a proxy of before, at its end
+                names[other] = status_of(other)["Name"]
         os.kill(next(p for p, name in names.items() if name == "weft-sockets"), signal.SIGKILL)
         self.wait_serving(but_not=pid)
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
@@ -128,17 +134,21 @@ class Processes(ProxyTest):
         self.wait_serving(but_not=pid)
         traffic = job.stop()
         self.assertEqual(traffic["failures"], [])
-        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old one has ended")
+        wait_until(lambda: self.proxy()["draining"] == 0, 90, "the old one has ended")
 
     def test_a_new_pod_is_captured_soon(self):
         captured = self.proxy()["captured"]
         begin = time.monotonic()
         self.node.pod("late")
         self.addCleanup(self.node.remove_pod, "late")
-        wait_until(lambda: self.proxy()["captured"] > captured, 10, "it is captured", 0.005)
-        window = time.monotonic() - begin
-        print(f"captured {window * 1000:.0f} ms after it was asked for, its making included")
-        self.assertLess(window, 3)
+        made = time.monotonic()
+        wait_until(lambda: self.proxy()["captured"] > captured, 60, "it is captured", 0.005)
+        now = time.monotonic()
+        print(
+            f"captured {(now - begin) * 1000:.0f} ms after it was asked for, its making included: "
+            f"{(made - begin) * 1000:.0f} ms"
+        )
+        self.assertLess(now - made, 10)  # it is looked for every second at least
 
 
 DIRECT = "10.96.0.11"
@@ -166,7 +176,7 @@ class NobodyLeft(ProxyTest):
         self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})  # the proxy lives
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: self.ask(DIRECT)["error"] is None, 30, "the proxy is missed")
+        wait_until(lambda: self.ask(DIRECT)["error"] is None, what="the proxy is missed")
         self.assertEqual(set(self.names(DIRECT, 30)), {"a", "b", "c"})
         self.assertEqual(self.error(WEB), "ECONNREFUSED")
         self.weftd.start()
@@ -174,7 +184,7 @@ class NobodyLeft(ProxyTest):
         before = self.served_by_proxy()
         for address in (WEB, DIRECT):
             self.assertEqual(set(self.names(address, 30)), {"a", "b", "c"})
-        wait_until(lambda: self.served_by_proxy() >= before + 60, 10, "both are captured again")
+        wait_until(lambda: self.served_by_proxy() >= before + 60, what="both are captured again")
 
 
 MAIL = "10.96.0.25"
@@ -206,7 +216,7 @@ class Greetings(ProxyTest):
 
         before = tunnels()
         self.assertEqual(self.be_greeted().stop(), "stopped")
-        wait_until(lambda: tunnels() == before + 1, 10, "the tunnel is counted")
+        wait_until(lambda: tunnels() == before + 1, what="the tunnel is counted")
 
     def test_a_reload_that_needs_room_cuts_the_oldest_tunnels_alone(self):
         jobs = []
@@ -218,9 +228,9 @@ class Greetings(ProxyTest):
         self.assertEqual(jobs[0].result(), "closed")
         self.assertEqual([job.finished() for job in jobs[1:]], [False] * 3)
         self.assertEqual([job.stop() for job in jobs[1:]], ["stopped"] * 3)
-        wait_until(lambda: self.proxy()["draining"] == 0, 40, "the old ones have ended")
+        wait_until(lambda: self.proxy()["draining"] == 0, 90, "the old ones have ended")
         cut = "weft_proxy_connections_cut_total"
-        wait_until(lambda: self.weftd.metrics().sum(cut) == 1, 10, "one connection was cut")
+        wait_until(lambda: self.weftd.metrics().sum(cut) == 1, what="one connection was cut")
 
 
 HAPROXY = """
@@ -256,18 +266,17 @@ class ThirdParty(NodeTest):
         self.weftd.start()
         self.weftd.wait_service("test/web", 3)
         wait_until(
-            lambda: proxy_status(self.weftd)["state"] == "serving", 30, "HAProxy runs"
+            lambda: proxy_status(self.weftd)["state"] == "serving", what="HAProxy runs"
         )
         wait_until(
             lambda: self.client.run(client.http_get, WEB, 80, "/haproxy") == (200, "haproxy"),
-            10,
-            "HAProxy itself answers",
+            what="HAProxy itself answers",
         )
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
         pid = proxy_status(self.weftd)["pid"]
         os.kill(pid, signal.SIGKILL)
         wait_until(
-            lambda: proxy_status(self.weftd)["pid"] not in (0, pid), 10, "another HAProxy runs"
+            lambda: proxy_status(self.weftd)["pid"] not in (0, pid), what="another HAProxy runs"
         )
         self.assertEqual(set(self.names(WEB, 30)), {"a", "b", "c"})
 

@@ -143,7 +143,7 @@ class VirtualServices(RoutesTest):
                     "match": prefix("/said"),
                     "directResponse": {"status": 418, "body": {"string": "a teapot"}},
                 },
-                {"match": prefix("/slow"), "timeout": "0.3s", "route": [v1]},
+                {"match": prefix("/slow"), "timeout": "3s", "route": [v1]},
                 {
                     "match": prefix("/again"),
                     "retries": {"attempts": 2, "retryOn": "503"},
@@ -200,12 +200,12 @@ class VirtualServices(RoutesTest):
     def test_a_timeout_is_504_with_its_flag(self):
         labels = {"response_code": "504", "response_flags": "UT"}
         before = self.count("istio_requests_total", **labels)
-        answer = self.get(self.WEB, "/slow", headers={"x-slow": "2"})
+        answer = self.get(self.WEB, "/slow", headers={"x-slow": "15"})
         self.assertEqual(answer["status"], 504)
         self.assertIn(b"UT", answer["body"])
         self.assertEqual(self.get(self.WEB, "/slow")["status"], 200)
         wait_until(
-            lambda: self.count("istio_requests_total", **labels) == before + 1, 10, "it is counted"
+            lambda: self.count("istio_requests_total", **labels) == before + 1, what="it is counted"
         )
 
     def test_a_503_is_tried_again_at_another_endpoint(self):
@@ -214,7 +214,7 @@ class VirtualServices(RoutesTest):
         answers = self.fetch(self.WEB, ["/again"] * 20, headers=headers)
         self.assertEqual({(x["status"], x["body"]["name"]) for x in answers}, {(200, "b")})
         wait_until(
-            lambda: 5 <= self.count("weft_proxy_retries_total") - before <= 20, 10, "are counted"
+            lambda: 5 <= self.count("weft_proxy_retries_total") - before <= 20, what="are counted"
         )
         self.assertEqual(self.get(self.WEB, "/", headers=headers)["status"], 503)
 
@@ -225,7 +225,7 @@ class VirtualServices(RoutesTest):
         answers = self.fetch(self.WEB, ["/seen"] * 20)
         self.assertEqual({x["body"]["name"] for x in answers}, {"a"})
         wait_until(
-            lambda: self.count("istio_requests_total", **labels) == before + 20, 10, "20 mirrored"
+            lambda: self.count("istio_requests_total", **labels) == before + 20, what="20 mirrored"
         )
         self.assertEqual(self.count("weft_proxy_requests_active"), 0)
 
@@ -278,7 +278,7 @@ class VirtualServices(RoutesTest):
         before = self.count(counter)
         for address in ("127.0.0.1", "::1"):
             self.assertIn(self.client.run(closed_at_once, address, 15001), (b"", "ECONNRESET"))
-        wait_until(lambda: self.count(counter) == before + 2, 10, "both are counted")
+        wait_until(lambda: self.count(counter) == before + 2, what="both are counted")
 
 
 class HttpRoutes(RoutesTest):

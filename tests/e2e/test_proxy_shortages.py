@@ -10,8 +10,9 @@ import threading
 import time
 
 from proxy_harness import (
+    GUARD,
     OK,
-    SANITIZED,
+    PATIENT,
     WORKERS,
     Backend,
     ProxyTest,
@@ -41,8 +42,8 @@ class Shortages(ProxyTest):
         for client in clients:
             client.close()
         began = time.monotonic()
-        wait_until(lambda: self.answers(proxy), 5)
-        self.assertLess(time.monotonic() - began, 1 if not SANITIZED else 3)
+        wait_until(lambda: self.answers(proxy))
+        self.assertLess(time.monotonic() - began, 10)  # timeouts are of a minute and more
 
     def idle_clients(self, proxy, count):
         clients = []
@@ -61,11 +62,12 @@ class Shortages(ProxyTest):
                 self.assertEqual(client.ask(request()).status, 200)
 
     def test_the_client_that_waits_longest_makes_room_at_the_limit(self):
-        proxy = self.start_proxy(self.backend, flags=["--workers", "1", "--max-connections", "3"])
+        flags = [*PATIENT, "--workers", "1", "--max-connections", "3"]
+        proxy = self.start_proxy(self.backend, flags=flags)
         self.assert_oldest_makes_room(proxy, self.idle_clients(proxy, 3))
 
     def test_the_client_that_waits_longest_makes_room_where_descriptors_end(self):
-        proxy = self.start_proxy(self.backend, flags=["--workers", "1"])
+        proxy = self.start_proxy(self.backend, flags=[*PATIENT, "--workers", "1"])
         clients = self.idle_clients(proxy, 5)
         # UBSan looks at an object of a kind that it has not seen through a pipe, for which there will be no
         # descriptors: a connection that ended is seen here.
@@ -78,7 +80,7 @@ class Shortages(ProxyTest):
     def test_clients_that_say_nothing_make_room_too(self):
         proxy = self.start_proxy(self.backend, flags=["--workers", "1", "--max-connections", "3"])
         silent = [proxy.connect() for _ in range(3)]
-        wait_until(lambda: self.answers(proxy), 10)
+        wait_until(lambda: self.answers(proxy))
         self.assertTrue(silent[0].at_end())
         for client in silent:
             client.close()
@@ -87,12 +89,13 @@ class Shortages(ProxyTest):
         def script(peer):
             request = peer.request()
             asked.append(request)
-            go.wait(20)
+            go.wait(GUARD)
             peer.send(OK)
 
         asked, go = [], threading.Event()
         self.backend.script = script
-        proxy = self.start_proxy(self.backend, flags=["--workers", "1", "--max-connections", "3"])
+        flags = [*PATIENT, "--workers", "1", "--max-connections", "3"]
+        proxy = self.start_proxy(self.backend, flags=flags)
         clients = [proxy.connect().send(request()) for _ in range(3)]
         wait_until(lambda: len(asked) == 3)
         with proxy.connect() as new:
@@ -107,11 +110,11 @@ class Shortages(ProxyTest):
         backends = [self.backend, *(Backend() for _ in range(29))]
         proxy = self.start_proxy(*backends, flags=["--workers", "1"], descriptors=64)
         with proxy.connect() as client:
-            for _ in range(60):
+            for _ in range(90):
                 self.assertEqual(client.ask(request()).status, 200)
         self.assertGreater(sum(len(b.peers) > 0 for b in backends), 20)
         # The last one that made room is closed by now, or is being closed.
-        wait_until(lambda: proxy.endpoints() <= 20, 10)
+        wait_until(lambda: proxy.endpoints() <= 20)
 
     def answers(self, proxy):
         try:
@@ -122,7 +125,7 @@ class Shortages(ProxyTest):
     def first_answers(self, clients, count):
         waiting, statuses = {client.sock: client for client in clients}, []
         while len(statuses) < count:
-            ready = select.select(list(waiting), [], [], 5)[0]
+            ready = select.select(list(waiting), [], [], GUARD)[0]
             self.assertTrue(ready, f"only {len(statuses)} of {count} are answered")
             statuses += [waiting.pop(sock).response().status for sock in ready]
         return statuses
@@ -130,11 +133,12 @@ class Shortages(ProxyTest):
     def test_without_ports_the_answer_is_a_quick_503(self):
         path = "/proc/sys/net/ipv4/ip_local_port_range"
         go_on = threading.Event()
-        self.backend.script = lambda peer: (peer.request(), go_on.wait(20), peer.send(OK))
+        self.backend.script = lambda peer: (peer.request(), go_on.wait(2 * GUARD), peer.send(OK))
+        proxy = self.start_proxy(self.backend, flags=PATIENT)
         with open(path, encoding="ascii") as file:
             usual = file.read()
         # Clients bind their own; what is left of the range is the proxy's.
-        clients = [self.proxy.connect() for _ in range(40)]
+        clients = [proxy.connect() for _ in range(40)]
         with open(path, "w", encoding="ascii") as file:
             file.write("40000 40009")
         try:
@@ -143,17 +147,17 @@ class Shortages(ProxyTest):
             began = time.monotonic()
             short = self.first_answers(clients, len(clients) - 12)
             took = time.monotonic() - began
-            before = self.proxy.cpu_seconds()
+            before = proxy.cpu_seconds()
             time.sleep(0.5)
-            self.assertLess(self.proxy.cpu_seconds() - before, 0.2)
+            self.assertLess(proxy.cpu_seconds() - before, 0.2)
         finally:
             with open(path, "w", encoding="ascii") as file:
                 file.write(usual)
             go_on.set()
         self.assertEqual(set(short), {503})
-        self.assertLess(took, 2)
+        self.assertLess(took, 8)  # a connect may take 10
         self.backend.script = answer
-        wait_until(lambda: self.answers(self.proxy), 5)
+        wait_until(lambda: self.answers(proxy))
 
 
 if __name__ == "__main__":

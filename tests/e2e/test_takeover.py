@@ -153,7 +153,9 @@ class TakeOver(NodeTest):
         del command[at : at + 2]
         second._spawn(command)
         wait_until(lambda: agent_pid(second) == second.process.pid, what="it took over")
-        self.node.outside.run(client.http_get, "127.0.0.1", 15021, "/readyz")
+        page = ("127.0.0.1", 15021, "/readyz")
+        outside = self.node.outside
+        wait_until(lambda: outside.run(client.http_get, *page)[0] == 200, what="it is ready there")
         self.assertEqual(second.stop(), 0)
 
     def test_without_the_flag_the_second_is_refused_with_what_to_do(self):

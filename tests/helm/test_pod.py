@@ -92,12 +92,12 @@ class OnANode(NodeTest):
         weftd.ctl("audit")
         proxy = wait_until(
             lambda: [p for p in [weftd.ctl("status")["proxy"]] if p["state"] == "serving" or p["error"]],
-            30,
+            60,
             "weft-proxy serves",
         )
         self.assertEqual(proxy[0]["error"], "")
         wait_until(
-            lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 20, "the self-test passes"
+            lambda: weftd.ctl("status")["bypass"]["mode"] == "auto", 60, "the self-test passes"
         )
 
         # SIGTERM leaves the data path; the next pod finds it.
@@ -144,7 +144,7 @@ class OnANode(NodeTest):
         def bypass():
             return json.loads(self.weftctl("status").stdout)["bypass"]
 
-        wait_until(lambda: "self-test" in bypass()["reason"], 20, "the self-test could not run")
+        wait_until(lambda: "self-test" in bypass()["reason"], 60, "the self-test could not run")
         self.assertEqual(bypass()["mode"], "off")
         self.assertEqual(weftd.stop(), 0)
         self.assertEqual(self.uninstall().returncode, 0)

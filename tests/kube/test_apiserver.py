@@ -295,11 +295,22 @@ class ApiServer(NodeTest):
         self.api.put(endpoint_slice(where, ["10.98.0.1"], [PORT]))
         self.weftd.wait_service(where, 1, GUARD)
 
+    def writes(self):
+        """Map entries written so far. Metrics tell of a plan a moment after it is in force."""
+
+        def told():
+            samples = self.weftd.metrics()
+            generation = self.weftd.ctl("status")["generation"]
+            return samples.sum("weft_config_generation") == generation and samples
+
+        samples = wait_until(told, GUARD, "metrics have the generation in force")
+        return samples.sum("weft_map_writes_total")
+
     def writes_of(self, step):
-        before = self.weftd.metrics().sum("weft_map_writes_total")
+        before = self.writes()
         step()
         self.marker()
-        return self.weftd.metrics().sum("weft_map_writes_total") - before
+        return self.writes() - before
 
     def error(self):
         return self.weftd.ctl("status")["sources"][0]["error"]

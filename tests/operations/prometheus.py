@@ -106,16 +106,17 @@ class Prometheus:
             raise AssertionError(f"{path} {parameters}: {status} {text}")
         return json.loads(text)["data"]
 
-    def vector(self, expression):
-        """[(labels, value)] of now."""
+    def vector(self, expression, at=None):
+        """[(labels, value)] of now, or of a scrape's time."""
+        when = {"time": at} if at else {}
         return [
             (row["metric"], float(row["value"][1]))
-            for row in self.api("query", query=expression)["result"]
+            for row in self.api("query", query=expression, **when)["result"]
         ]
 
-    def value(self, expression):
+    def value(self, expression, at=None):
         """The one value of an expression; None where it has none."""
-        rows = self.vector(expression)
+        rows = self.vector(expression, at)
         if len(rows) > 1:
             raise AssertionError(f"{expression} has {len(rows)} values")
         return rows[0][1] if rows else None
@@ -124,11 +125,18 @@ class Prometheus:
         return self.value("timestamp(weft_build_info)") or 0  # of one that was answered
 
     def wait_scrapes(self, count=3):
-        """Until that many more scrapes are stored. The first may have begun before this call, and
-        weftd's text may be 100 ms older than the scrape: the third is newer in any case."""
+        """Until that many more scrapes are stored; the time of the last of them. The first may have
+        begun before this call, and weftd's text may be 100 ms older than the scrape: the third is
+        newer in any case. Of now there may be nothing to read: a scrape that a busy machine has no
+        answer to in time takes all series away until the next."""
+        seen = wait_until(self.last_scrape, 120, "a scrape")
         for _ in range(count):
-            before = self.last_scrape()
-            wait_until(lambda: self.last_scrape() > before, 120, "another scrape")
+            seen = wait_until(
+                lambda: (at := self.last_scrape()) > seen and at,  # noqa: B023
+                120,
+                "another scrape",
+            )
+        return seen
 
     def rules(self):
         return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]

@@ -11,18 +11,18 @@ from prometheus import client, main, wait_until
 
 
 class Scraped(prometheus.ScrapedTest):
-    def opened(self, service):
+    def opened(self, service, at):
         return self.prometheus.value(
-            f'sum(istio_tcp_connections_opened_total{{destination_service_name="{service}"}})'
+            f'sum(istio_tcp_connections_opened_total{{destination_service_name="{service}"}})', at
         )
 
     def test_prometheus_counts_the_connections_made_also_over_a_restart_of_weftd(self):
         self.names(self.WEB, 1)
-        self.prometheus.wait_scrapes()
-        before = self.opened("web")
+        at = self.prometheus.wait_scrapes()
+        before = self.opened("web", at)
         by_endpoint = 'weft_endpoint_connections_opened_total{service="web"}'
         endpoints_before = {
-            labels["endpoint"]: n for labels, n in self.prometheus.vector(by_endpoint)
+            labels["endpoint"]: n for labels, n in self.prometheus.vector(by_endpoint, at)
         }
 
         jobs = [
@@ -35,15 +35,15 @@ class Scraped(prometheus.ScrapedTest):
         self.weftd.restart()
         self.prometheus.wait_scrapes()
         results = [job.stop() for job in jobs]
-        self.prometheus.wait_scrapes()
+        at = self.prometheus.wait_scrapes()
 
         self.assertEqual([failure for r in results for failure in r["failures"]], [])
         made = sum(result["requests"] for result in results)
         self.assertGreater(made, 0)
-        self.assertEqual(self.opened("web") - before, made)
-        endpoints = {labels["endpoint"]: n for labels, n in self.prometheus.vector(by_endpoint)}
+        self.assertEqual(self.opened("web", at) - before, made)
+        endpoints = {labels["endpoint"]: n for labels, n in self.prometheus.vector(by_endpoint, at)}
         self.assertEqual(
-            {at: endpoints[at] - endpoints_before.get(at, 0) for at in endpoints},
+            {where: n - endpoints_before.get(where, 0) for where, n in endpoints.items()},
             {
                 f"{self.node[name].v4}:8080": sum(r["by_name"].get(name, 0) for r in results)
                 for name in "abc"
@@ -51,7 +51,7 @@ class Scraped(prometheus.ScrapedTest):
         )
         self.assertEqual(
             self.prometheus.value(
-                'sum(resets(istio_tcp_connections_opened_total{port="80"}[1h]))'
+                'sum(resets(istio_tcp_connections_opened_total{port="80"}[1h]))', at
             ),
             0,
             "the counters are the kernel's: a restart of weftd takes nothing back",
@@ -67,8 +67,8 @@ class Scraped(prometheus.ScrapedTest):
         ]
 
         def values():
-            self.prometheus.wait_scrapes()
-            return [self.prometheus.value(expression) or 0 for expression in counted]
+            at = self.prometheus.wait_scrapes()
+            return [self.prometheus.value(expression, at) or 0 for expression in counted]
 
         before = values()
         self.refuse(7)
@@ -95,7 +95,7 @@ class Scraped(prometheus.ScrapedTest):
             self.client.run(client.udp_ask_connected, self.DNS, 53)
             self.prometheus.wait_scrapes()
         self.serve_service("test/fresh", ["10.96.0.20"], ["a"])
-        self.prometheus.wait_scrapes()
+        at = self.prometheus.wait_scrapes()
         values = {"__rate_interval": "5m", "job": "weft"}
         for panel in panels():
             for target in panel["targets"]:
@@ -103,20 +103,20 @@ class Scraped(prometheus.ScrapedTest):
                     expression = re.sub(
                         r"\$(\w+)", lambda found: values.get(found[1], ".*"), target["expr"]
                     )
-                    rows = self.prometheus.vector(expression)
+                    rows = self.prometheus.vector(expression, at)
                     self.assertTrue(rows, expression)
                     for label in re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", "")):
                         self.assertIn(label, rows[0][0], expression)
 
     def test_the_dashboards_variables_find_their_values(self):
         self.names(self.WEB, 3)
-        self.prometheus.wait_scrapes()
+        at = self.prometheus.wait_scrapes()
         found = {}
         for variable in json.loads(read(DASHBOARD))["templating"]["list"]:
             if variable["type"] != "query":
                 continue
             series, label = label_values(variable)
-            rows = self.prometheus.vector(series.replace("$job", "weft"))
+            rows = self.prometheus.vector(series.replace("$job", "weft"), at)
             found[variable["name"]] = {labels[label] for labels, _ in rows}
         self.assertEqual(found["job"], {"weft"})
         self.assertEqual(found["instance"], {"127.0.0.1:15020"})

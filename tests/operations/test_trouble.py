@@ -69,7 +69,9 @@ class Trouble(prometheus.ScrapedTest):
             **service,
         )
         self.expect("WeftSourceStale", uri=f"dir:{self.missing}")
-        self.assertEqual(len(self.prometheus.alerts("WeftSourceStale")), 1)
+        wait_until(
+            lambda: len(self.prometheus.alerts("WeftSourceStale")) == 1, 120, "of one source only"
+        )
         os.mkdir(self.missing)
         self.absent("WeftSourceStale")
 
@@ -97,7 +99,7 @@ class Trouble(prometheus.ScrapedTest):
         self.absent("WeftRestartLoop")
         start_time = 'process_start_time_seconds{job="weft"}'
         for _ in range(5):
-            before = self.prometheus.value(start_time)
+            before = wait_until(lambda: self.prometheus.value(start_time), 120, "its start")
             self.weftd.restart()
             wait_until(
                 lambda: (self.prometheus.value(start_time) or before) != before,

@@ -64,7 +64,7 @@ class Faults(kube_api_asked.ApiTest):
         self.api.put(web())
         with self.assertRaises((http.client.IncompleteRead, ConnectionError)) as caught:
             stream.read()
-        self.assertLess(len(caught.exception.partial), 100)
+        self.assertLess(len(getattr(caught.exception, "partial", b"")), 100)  # a reset has none
 
     def test_a_clean_cut_is_proper_http_and_half_an_object(self):
         stream = self.client.watch(self.version())

@@ -74,7 +74,7 @@ def close_all():
             print(f"weftlab: while cleaning up: {error}", file=sys.stderr)
 
 
-def kill_cgroup(path, guard_seconds=10):
+def kill_cgroup(path, guard_seconds=60):
     """Ends every process below `path` and removes the cgroup."""
     if not os.path.isdir(path):
         return
@@ -121,7 +121,6 @@ def remove_tree(path, guard_seconds=10):
         for mounted in sorted(kernel.mounts("bpf"), reverse=True):
             if mounted == path or mounted.startswith(path + "/"):
                 kernel.unmount(mounted)
-        failed = []
         failed = []
         shutil.rmtree(path, onerror=lambda _, name, why, to=failed: to.append(f"{name}: {why[1]}"))
         if not os.path.lexists(path):

@@ -7,7 +7,7 @@ import struct
 import time
 from collections import Counter
 
-_GUARD_SECONDS = 20  # a hang, not a slow machine
+_GUARD_SECONDS = 40  # a hang, not a slow machine
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -52,8 +52,9 @@ def ask(address, port, v6only=None, requests=1):
     sock = _socket(address, socket.SOCK_STREAM, v6only)
     try:
         sock.connect((address, port))
+        peer = plain(sock.getpeername())  # who is reset has none
         names = [_request(sock, address) for _ in range(requests)]
-        return {"name": names[0], "names": names, "peer": plain(sock.getpeername()), "error": None}
+        return {"name": names[0], "names": names, "peer": peer, "error": None}
     except OSError as error:
         return {"name": None, "peer": None, "error": error_name(error)}
     finally:

@@ -98,7 +98,7 @@ def greeting(channel, text, port, address="::"):
     with contextlib.ExitStack() as sockets, selectors.DefaultSelector() as selector:
 
         def accept(listener):
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):  # nobody else, or the client was gone before
                 while True:
                     sock = sockets.enter_context(listener.accept()[0])
                     sock.send(text.encode())

@@ -7,7 +7,7 @@ class Hang(AssertionError):
     """A condition did not come true although the guard time has passed."""
 
 
-def wait_until(predicate, guard_seconds=30, what=None, pause=0.01):
+def wait_until(predicate, guard_seconds=60, what=None, pause=0.01):
     """Returns the first true value of predicate()."""
     deadline = time.monotonic() + guard_seconds
     while True:

@@ -90,7 +90,7 @@ class Job:
         self._sock = sock
         self._result = None
 
-    def receive(self, guard_seconds=30):
+    def receive(self, guard_seconds=60):
         """The next value the job sends."""
         kind, value = self._next(guard_seconds)
         if kind == "message":
@@ -98,7 +98,7 @@ class Job:
         self._result = value
         raise RemoteError(f"the job ended instead of sending: {value}")
 
-    def result(self, guard_seconds=60):
+    def result(self, guard_seconds=120):
         """What the function returned; messages on the way are dropped."""
         while self._result is None:
             kind, value = self._next(guard_seconds)
@@ -110,7 +110,7 @@ class Job:
             raise RemoteError(value)
         return value
 
-    def stop(self, guard_seconds=60):
+    def stop(self, guard_seconds=120):
         if self._result is None:
             with contextlib.suppress(OSError):
                 self._sock.send(b"s")
@@ -131,7 +131,7 @@ class Job:
         try:
             message, _ = _receive(self._sock)
             return message
-        except EOFError:
+        except (EOFError, ConnectionError):  # the latter: with something of ours unread
             return "result", (False, "the job was killed")
         except TimeoutError:
             raise Hang(f"no answer from job {self.pid} for {guard_seconds} s") from None
@@ -151,9 +151,9 @@ class Worker:
             finally:
                 os._exit(1)
         theirs.close()
-        self._answer(30)
+        self._answer(60)
 
-    def run(self, function, *args, guard_seconds=60):
+    def run(self, function, *args, guard_seconds=120):
         """function(*args) in there; its value, or RemoteError."""
         _send(self._sock, ("run", function, args))
         return self._answer(guard_seconds)
@@ -163,13 +163,13 @@ class Worker:
         ours, theirs = socket.socketpair()
         _send(self._sock, ("start", function, args), [theirs.fileno()])
         theirs.close()
-        return Job(self._answer(30), ours)
+        return Job(self._answer(60), ours)
 
     def _answer(self, guard_seconds):
         self._sock.settimeout(guard_seconds)
         try:
             (ok, value), _ = _receive(self._sock)
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise RemoteError(f"worker {self.name} is gone") from None
         except TimeoutError:
             raise Hang(f"worker {self.name} has not answered for {guard_seconds} s") from None
