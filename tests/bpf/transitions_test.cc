@@ -135,7 +135,7 @@ const Case kCases[] = {
      {{{kClosed, kReset, 0, 4, -25 * kSecond}, 0}, STEP_FAIL, 2},
      {{kOpen, kRefused, 1, 3, 90 * kSecond}, 1}},
     {"AllOfThemInTime",
-     {{{kClosed, kReset, 0, 2, -3600 * kSecond}, 0}, STEP_FAIL, 2},
+     {{{kClosed, kReset, 0, 2, -60 * kSecond}, 0}, STEP_FAIL, 2},
      {{kOpen, kRefused, 1, 1, 30 * kSecond}, 1}},
     {"TheirNumberAndTimeHaveAnEnd",
      {{{kClosed, kReset, 0, 255, -5 * kSecond}, 0}, STEP_FAIL, 2},
