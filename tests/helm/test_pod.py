@@ -146,7 +146,7 @@ class OnANode(NodeTest):
 
         wait_until(lambda: not bypass()["reason"].startswith("starting"), 60, "the self-test has been tried")
         self.assertEqual(bypass()["mode"], "off")
-        self.assertIn("it could not run", bypass()["reason"])
+        self.assertIn("no network namespace of its own", bypass()["reason"])
         self.assertEqual(weftd.stop(), 0)
         self.assertEqual(self.uninstall().returncode, 0)
 
