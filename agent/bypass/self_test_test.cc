@@ -1,10 +1,13 @@
 // On the real kernel: what the self-test says of it, and that nothing is left of it.
 #include "agent/bypass/self_test.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -120,6 +123,26 @@ TEST_F(SelfTestTest, ItRunsBelowItsOwnCgroupWhereTheAgentsIsMountedReadOnly) {
   EXPECT_EQ(umount(view.c_str()), 0) << std::strerror(errno);
   EXPECT_TRUE(result.ok) << result.reason;
   expect_nothing_left();
+}
+
+// Its parent was killed before it could ask to go with it; its directories may be gone already.
+TEST_F(SelfTestTest, AChildThatNobodyListensToMakesNothing) {
+  const auto gone = node_.pins().root + "/gone";
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  close(ends[0]);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    execl(WEFT_TEST_SELF_TEST, "test", "run", bypass::kSelfTestWord, gone.c_str(),
+          node_.cgroup().c_str(), nullptr);
+    _exit(9);
+  }
+  close(ends[1]);
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 1);
+  EXPECT_FALSE(kernel::exists(gone));
 }
 
 TEST_F(SelfTestTest, AProgramThatIsNotThereIsSaidToBe) {
