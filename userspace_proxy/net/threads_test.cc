@@ -176,6 +176,11 @@ TEST(Workers, KeepConnectionsToEndpointsForAWorkloadThatCameBack) {
   gone.mutable_workload_gone()->set_netns_cookie(kCookie);
   proxy.tell(gone);
   proxy.tell(workload("caller", 1), fleet.door.fd.get());
+  // A report comes when workers have done what was told before it.
+  weft::v1::ToProxy question;
+  question.mutable_ask()->set_number(1);
+  proxy.tell(question);
+  proxy.wait_for([&] { return proxy.heard().reports == 1; });
   ask();
   EXPECT_EQ(echo.connections(), 2u);
 }
