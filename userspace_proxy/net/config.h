@@ -34,6 +34,14 @@ class ResponseTime {
     us_.store(weft_ewma_after(at(now_ms), std::max(us, 1u)), std::memory_order_relaxed);
     at_ms_.store(now_ms, std::memory_order_relaxed);
   }
+  // A failure says nothing of how long an answer takes; but while it fails it is not to be
+  // forgotten how slow the endpoint was, or whoever hangs becomes the fastest.
+  void renew(std::uint64_t now_ms) {
+    if (const auto us = at(now_ms)) {
+      us_.store(static_cast<std::uint32_t>(us), std::memory_order_relaxed);
+      at_ms_.store(now_ms, std::memory_order_relaxed);
+    }
+  }
   // Microseconds; 0: it has never answered.
   std::uint64_t at(std::uint64_t now_ms) const {
     // A worker's clock may be a little behind the one that noted.

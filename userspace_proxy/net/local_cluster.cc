@@ -74,8 +74,11 @@ LocalCluster::Groups LocalCluster::groups_of(model::Family family) const {
   return groups;
 }
 
-std::uint64_t LocalCluster::load_of(std::uint32_t index, std::uint64_t now_ms) const {
+// One that is cut off weighs most, so that the draw finds the other one (bpf/lib/pick.bpf.h).
+std::uint64_t LocalCluster::load_of(std::uint32_t index, const Breaker& breaker,
+                                    std::uint64_t now_ms) const {
   const auto& shares = *config_->endpoints[index].shares;
+  if (breaker.is_open(shares, now_ms)) return ~std::uint64_t{0};
   std::uint64_t in_flight = 0;
   for (const auto& column : shares.state->requests)
     in_flight += __atomic_load_n(&column, __ATOMIC_RELAXED);
@@ -83,7 +86,8 @@ std::uint64_t LocalCluster::load_of(std::uint32_t index, std::uint64_t now_ms) c
   return weft_ewma_load(in_flight, shares.response_time.at(now_ms));
 }
 
-std::uint32_t LocalCluster::candidate(Group& group, Random& random, std::uint64_t now_ms) const {
+std::uint32_t LocalCluster::candidate(Group& group, const Breaker& breaker, Random& random,
+                                      std::uint64_t now_ms) const {
   const auto count = static_cast<std::uint32_t>(group.slots.size());
   switch (config_->balancer) {
     case model::Balancer::kRandom:
@@ -95,7 +99,7 @@ std::uint32_t LocalCluster::candidate(Group& group, Random& random, std::uint64_
       auto second = first + 1 + random.below(count - 1);
       if (second >= count) second -= count;
       const auto one = group.slots[first], other = group.slots[second];
-      return load_of(other, now_ms) < load_of(one, now_ms) ? other : one;
+      return load_of(other, breaker, now_ms) < load_of(one, breaker, now_ms) ? other : one;
     }
     default:
       return group.slots[group.cursor++ % count];
@@ -116,7 +120,7 @@ Picked LocalCluster::pick(model::Family family, std::span<const Shares* const> t
     for (std::uint32_t i = 0; i < 4 + count; ++i) {
       const bool drawn = i < 4;
       const auto index =
-          drawn ? candidate(group, random, now_ms) : group.slots[(first + i) % count];
+          drawn ? candidate(group, breaker, random, now_ms) : group.slots[(first + i) % count];
       const auto& endpoint = config_->endpoints[index];
       if (is_tried(endpoint)) {
         again = &endpoint;

@@ -55,10 +55,11 @@ class LocalCluster {
   };
   using Groups = std::vector<Group>;  // by priority
   Groups groups_of(model::Family family) const;
-  std::uint32_t candidate(Group& group, Random& random, std::uint64_t now_ms) const;
+  std::uint32_t candidate(Group& group, const Breaker& breaker, Random& random,
+                          std::uint64_t now_ms) const;
   const Endpoint* last_resort(model::Family family, const Breaker& breaker, Random& random,
                               std::uint64_t now_ms);
-  std::uint64_t load_of(std::uint32_t endpoint, std::uint64_t now_ms) const;
+  std::uint64_t load_of(std::uint32_t endpoint, const Breaker& breaker, std::uint64_t now_ms) const;
 
   ClusterPtr config_;
   Groups v4_, v6_;

@@ -193,6 +193,33 @@ TEST(LocalCluster, PeakEwmaTriesOneThatNeverAnsweredWithOneAtATime) {
   EXPECT_EQ(fleet.draw(100).at(2), 100);
 }
 
+TEST(LocalCluster, WhoComparesLoadsDrawsTheOneThatIsNotCutOff) {
+  for (const auto balancer : {model::Balancer::kPeakEwma, model::Balancer::kLeastRequest}) {
+    Fleet fleet;
+    fleet.cluster->balancer = balancer;
+    for (std::uint16_t port : {1, 2, 3}) {
+      auto& shares = *fleet.add(port).shares;
+      shares.own_state.requests[0] = port == 1 ? 0 : port == 2 ? 5 : 9;
+      shares.response_time.note(port == 1 ? 300 : 1000, fleet.now);
+    }
+    fleet.open(fleet.cluster->endpoints[0], fleet.now + 1000);
+    // Two of three pairs have the open one: 2 gets all but the third that is between 1 and 3.
+    const auto counts = fleet.draw(3000);
+    EXPECT_FALSE(counts.contains(1));
+    EXPECT_GT(counts.at(2), 1800);
+  }
+}
+
+TEST(ResponseTime, AFailureKeepsWhatIsKnownFromAgeing) {
+  ResponseTime time;
+  time.renew(5);
+  EXPECT_EQ(time.at(5), 0u) << "nothing is known";
+  time.note(800, 5);
+  time.renew(5 + WEFT_EWMA_HALF_MS);
+  EXPECT_EQ(time.at(5 + WEFT_EWMA_HALF_MS), 400u);
+  EXPECT_EQ(time.at(5 + 2 * WEFT_EWMA_HALF_MS), 200u);
+}
+
 TEST(ResponseTime, ASlowerAnswerCountsAtOnceAFasterOneByAnEighth) {
   ResponseTime time;
   EXPECT_EQ(time.at(5), 0u);

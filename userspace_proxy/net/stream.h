@@ -109,6 +109,7 @@ class Stream {
   void give_up(Failure failure, Flags flags);
   void drop_upstream();
   void account_status(std::uint16_t status);
+  void note_response_time();
   void settle_probe();
   void charge_timeout();
   void on_deadline();

@@ -38,8 +38,13 @@ void Stream::account_status(std::uint16_t status) {
   auto& shares = *endpoint_->shares;
   worker_.breaker().on_status(shares, status, std::exchange(probe_, false),
                               worker_.loop().now_ms());
+  note_response_time();
+}
+
+// Also of what was not answered in time: it took that long at least.
+void Stream::note_response_time() {
   const auto us = std::min<std::uint64_t>((worker_.loop().now_ns() - tried_ns_) / 1000, 1u << 30);
-  shares.response_time.note(static_cast<std::uint32_t>(us), worker_.loop().now_ms());
+  endpoint_->shares->response_time.note(static_cast<std::uint32_t>(us), worker_.loop().now_ms());
 }
 
 void Stream::on_response_head(http::ResponseHead& head) {
@@ -210,6 +215,7 @@ void Stream::on_upstream_failed(bool connecting, int error) {
   if (const auto reason = reason_of(error); reason && (connecting || !reused))
     worker_.breaker().charge(*endpoint_->shares, reason, std::exchange(probe_, false),
                              worker_.loop().now_ms());
+  endpoint_->shares->response_time.renew(worker_.loop().now_ms());
   settle_probe();
   give_up(connecting ? Failure::kConnect : Failure::kReset,
           flag(connecting ? FlagBit::kUpstreamFailure : FlagBit::kUpstreamReset));
@@ -247,6 +253,9 @@ void Stream::charge_timeout() {
     worker_.breaker().charge(shares, WEFT_BREAKER_TIMEOUT, std::exchange(probe_, false), now);
   else if (upstream_->is_busy() && request_whole() && unsent().empty())
     worker_.breaker().on_timeout(shares, std::exchange(probe_, false), now);
+  else
+    return;
+  note_response_time();
 }
 
 void Stream::on_try_deadline() {
