@@ -40,6 +40,8 @@ void wait(Context& context, const Wish& wish) {
   const auto deadline = std::chrono::steady_clock::now() + *timeout;
   std::string last = "no weft maps are pinned under " + context.bpffs;
   std::optional<kernel::Maps> maps;
+  std::optional<std::uint64_t>
+      unsettled;  // the generation at a look that may have seen half a plan
   for (auto pause = 1ms;; pause = std::min<std::chrono::milliseconds>(pause * 2, 20ms)) {
     if (!maps) {
       auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly);
@@ -51,12 +53,17 @@ void wait(Context& context, const Wish& wish) {
       if (now >= static_cast<std::uint64_t>(wish.generation)) return;
       last = "generation is " + std::to_string(now) + ", not " + std::to_string(wish.generation);
     } else if (maps) {
-      const auto state = kernel::try_read_settled_state(*maps);
-      if (!state.ok()) return fail(context, std::string(state.status().message()));
-      const int now = *state ? ready_in(**state, *key) : -1;
-      if (now == wish.ready) return;
-      if (!*state)
-        last = "a plan was under way at every look; if no agent runs, one died in the middle of it";
+      const auto look = kernel::look_at(*maps);
+      if (!look.ok()) return fail(context, std::string(look.status().message()));
+      const int now = ready_in(look->state, *key);
+      const bool as_wished = now == wish.ready;
+      // Where plan follows upon plan: what was there before one ended, and is after, is no half.
+      if (as_wished && (look->settled || (unsettled && *unsettled != look->generation))) return;
+      if (!as_wished) unsettled.reset();
+      if (as_wished && !unsettled) unsettled = look->generation;
+      if (as_wished)
+        last =
+            "a plan is under way and does not end; if no agent runs, one died in the middle of it";
       else if (now < 0)
         last = "service " + wish.service + " is not in the maps";
       else

@@ -196,6 +196,7 @@ class App {
     }
     apply.last_error.clear();
     retry_delay_ = kFirstRetry;
+    kernel::settle(datapath_->maps());
     bypass_.set_mesh(snapshot_.mesh);
     // Before it starts: it begins whole.
     proxy_.set_mesh(snapshot_.mesh, reconciler_.placed(), breakers_.ejected());

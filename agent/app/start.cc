@@ -85,7 +85,9 @@ absl::StatusOr<std::optional<base::Fd>> get_lock(const Options& options,
   timer.cancel();
   if (!stopped && !lock.ok()) {
     auto passed = ask_for_handover(options.run_dir);
-    if (!passed.ok() && !absl::IsNotFound(passed.status())) return passed.status();
+    // Unavailable: it died before it answered, or is a killed one's child, whose lock goes with it.
+    if (!passed.ok() && !absl::IsNotFound(passed.status()) && !absl::IsUnavailable(passed.status()))
+      return passed.status();
     if (passed.ok()) listener = *std::move(passed);
     lock = wait_for_lock(options.bpffs, kLetGo, [&] {
       control.restart();

@@ -238,22 +238,31 @@ absl::StatusOr<MapState> read_state(const Maps& maps) {
   return state;
 }
 
-absl::StatusOr<std::optional<MapState>> try_read_settled_state(const Maps& maps) {
+absl::StatusOr<Look> look_at(const Maps& maps) {
+  Look look;
   const auto before = settled_generation(maps);
+  look.generation = load(maps.meta.at(0).generation);
   auto state = read_state(maps);
   if (!state.ok()) return state.status();
-  if (!before || settled_generation(maps) != before) return std::nullopt;
-  return *std::move(state);
+  look.state = *std::move(state);
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);  // what was read was read before this second look
+  look.settled = before && settled_generation(maps) == before;
+  return look;
 }
 
 absl::StatusOr<MapState> read_settled_state(const Maps& maps) {
-  for (int tries = 0; tries < kTries; ++tries) {
-    auto state = try_read_settled_state(maps);
-    if (!state.ok()) return state.status();
-    if (*state) return **std::move(state);
+  for (int tries = 1;; ++tries) {
+    auto look = look_at(maps);
+    if (!look.ok()) return look.status();
+    if (look->settled || tries == kTries) return std::move(look->state);
     std::this_thread::sleep_for(kPause);
   }
-  return read_state(maps);
+}
+
+void settle(const Maps& maps) {
+  auto& meta = maps.meta.at(0);
+  const auto generation = load(meta.generation);
+  if (load(meta.next_generation) != generation) store(meta.next_generation, generation);
 }
 
 std::uint64_t slots_of(std::uint64_t record, std::span<const std::uint64_t> slots) {

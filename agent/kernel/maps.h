@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -70,8 +69,18 @@ absl::StatusOr<compile::MapState> read_state(const Maps& maps);
 // as it is.
 absl::StatusOr<compile::MapState> read_settled_state(const Maps& maps);
 
-// One try of that: nothing where a plan was written meanwhile, or one was left half done.
-absl::StatusOr<std::optional<compile::MapState>> try_read_settled_state(const Maps& maps);
+// One look. `settled`: no plan was being written meanwhile, and none was left half done;
+// `generation` was in force before it.
+struct Look {
+  compile::MapState state;
+  std::uint64_t generation = 0;
+  bool settled = false;
+};
+absl::StatusOr<Look> look_at(const Maps& maps);
+
+// Where a writer died between a plan's last operation and its end, and the next one found nothing
+// to write: what is in the maps is the generation in force. For the writer, whose plan is done.
+void settle(const Maps& maps);
 
 // What is wrong between the maps themselves: a frontend whose record is missing, a record whose
 // range is not its own, a slot that names an unused endpoint. One line each; empty is right.

@@ -217,7 +217,9 @@ struct HttpServer::State {
     leaving = true;
     beast::error_code ignored;
     acceptor.close(ignored);
-    patience_with_the_last.expires_after(options.patience);
+    const bool asked = std::any_of(sessions.begin(), sessions.end(),
+                                   [](const auto& session) { return session.asked; });
+    patience_with_the_last.expires_after(asked ? options.patience : 10 * options.idle_patience);
     patience_with_the_last.async_wait([this](auto) { io.stop(); });
     // Behind one that is accepted already.
     asio::post(io, [this] {

@@ -42,7 +42,8 @@ class HttpServer {
                                                            HttpHandlers handlers);
   // Whether it is an address that could be listened on; the error names --metrics.
   static absl::Status check_address(const std::string& address);
-  // Blocks until the connections it has are answered and closed, `patience` at most.
+  // Blocks until the connections it has are answered and closed, `patience` at most; ten times
+  // `idle_patience` where none of them has asked yet.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

@@ -93,6 +93,23 @@ TEST(Restart, WritesNothingForAStickyServiceWithNobodyReady) {
   EXPECT_TRUE(node.plan(make_mesh({web})).empty());
 }
 
+// Killed in a plan whose change was taken back before the next start, which has nothing to write.
+TEST(Kill, InAPlanThatNobodyWantsAnyMoreIsSettledByTheNextWriter) {
+  KernelNode node;
+  node.start();
+  const auto mesh = make_mesh({make_service("web", {"10.96.0.1"}, {"10.0.0.1"})});
+  node.apply(mesh);
+  EXPECT_TRUE(kernel::look_at(node.maps()).value().settled);
+  auto plan = node.plan(make_mesh({}));
+  plan.ops.resize(1);  // the number of the next generation
+  node.write(plan.ops);
+  EXPECT_FALSE(kernel::look_at(node.maps()).value().settled);
+  node.resume();
+  node.apply(mesh);
+  kernel::settle(node.maps());
+  EXPECT_TRUE(kernel::look_at(node.maps()).value().settled);
+}
+
 // Killed anywhere in a plan or its clean-up, the next start makes the maps right and then has
 // nothing to do.
 TEST(Kill, AtAnyStepIsMendedByTheNextStart) {
