@@ -89,7 +89,7 @@ class CgroupWatcherTest : public testing::Test {
 
   // Whether it became so. The guard is against hanging only.
   bool until(const std::function<bool()>& condition) {
-    const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (!condition() && std::chrono::steady_clock::now() < guard)
       io_.run_one_for(std::chrono::milliseconds(100));
     return condition();
@@ -356,12 +356,17 @@ TEST_F(CgroupWatcherTest, WithoutWatchesItLooksEverySecondUntilThereAreSome) {
   EXPECT_TRUE(with_limit("max_inotify_watches", [&](const auto& limit) {
     // The parent's and the root's; the QoS directory goes without.
     ASSERT_TRUE(limit(2));
+    const auto began = std::chrono::steady_clock::now();
     ASSERT_TRUE(start().ok());
     EXPECT_EQ(watcher_->error(), "cannot watch " + root_ +
                                      "/burstable: raise fs.inotify.max_user_watches; until then it "
                                      "is looked at every second");
     make(pod(1, "burstable"));
-    EXPECT_EQ(changes(), "");
+    const auto told = changes();
+    // Else the second may be over.
+    if (std::chrono::steady_clock::now() - began < std::chrono::seconds(1)) {
+      EXPECT_EQ(told, "");
+    }
     EXPECT_TRUE(until([&] { return pods_.size() == 1; }));
     EXPECT_NE(watcher_->error(), "");
     remove(pod(1, "burstable"));

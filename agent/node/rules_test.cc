@@ -33,6 +33,7 @@ class RulesTest : public testing::Test {
     }).join();
   }
 
+  // iptables-legacy with -w: it has one lock for all namespaces, and other tests call it, too.
   static void run(const std::string& command) {
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
   }
@@ -64,8 +65,8 @@ TEST_F(RulesTest, AnEmptyNamespaceHasNone) { EXPECT_EQ(names_after({}), (Names{}
 TEST_F(RulesTest, RulesOfOthersAreNobodysProxy) {
   EXPECT_EQ(names_after({"nft add table ip proxy-kube", "nft add table inet kube-proxy",
                          "iptables-nft -t nat -N DOCKER", "iptables-nft -t filter -N KUBE-SERVICES",
-                         "iptables-legacy -t nat -N KUBE-SERVICES-NOT",
-                         "iptables-legacy -t nat -A POSTROUTING -j MASQUERADE"}),
+                         "iptables-legacy -w -t nat -N KUBE-SERVICES-NOT",
+                         "iptables-legacy -w -t nat -A POSTROUTING -j MASQUERADE"}),
             (Names{}));
 }
 
@@ -76,7 +77,7 @@ TEST_F(RulesTest, KubeProxyOfNftablesHasATable) {
 
 TEST_F(RulesTest, KubeProxyOfIptablesHasAChainInEitherImplementation) {
   for (const char* tool : {"iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"})
-    EXPECT_EQ(names_after({std::string(tool) + " -t nat -N KUBE-SERVICES"}),
+    EXPECT_EQ(names_after({std::string(tool) + " -w -t nat -N KUBE-SERVICES"}),
               (Names{"kube-proxy (iptables)"}))
         << tool;
 }
@@ -84,7 +85,7 @@ TEST_F(RulesTest, KubeProxyOfIptablesHasAChainInEitherImplementation) {
 TEST_F(RulesTest, TheChainIsFoundAmongRulesOfAllLengths) {
   std::vector<std::string> commands;
   for (const char* chain : {"A", "KUBE-SVC-WEB", "ZZZ", "KUBE-SERVICES"}) {
-    const std::string tool = "iptables-legacy -t nat ";
+    const std::string tool = "iptables-legacy -w -t nat ";
     commands.push_back(tool + "-N " + chain);
     commands.push_back(tool + "-A " + chain +
                        " -p tcp --dport 80 -m comment --comment x -j RETURN");
@@ -99,14 +100,14 @@ TEST_F(RulesTest, ATableTooLargeIsNamedAndTheCanaryTells) {
   std::string many =
       "(echo '*nat'; echo ':KUBE-SERVICES - [0:0]'; for i in $(seq 6000); do "
       "echo \"-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m tcp --dport $i -j RETURN\"; "
-      "done; echo COMMIT) | iptables-legacy-restore";
+      "done; echo COMMIT) | iptables-legacy-restore -w";
   elsewhere([&] {
     run(many);
     std::string why;
     EXPECT_TRUE(network_neighbours(&why).empty());
     EXPECT_NE(why.find("the table nat of iptables is too large to read ("), std::string::npos)
         << why;
-    run("iptables-legacy -t mangle -N KUBE-PROXY-CANARY");
+    run("iptables-legacy -w -t mangle -N KUBE-PROXY-CANARY");
     const auto found = network_neighbours(&why);
     EXPECT_EQ(why, "");
     ASSERT_EQ(found.size(), 1u);
@@ -125,8 +126,8 @@ TEST_F(RulesTest, LookingMakesNoTable) {
 }
 
 TEST_F(RulesTest, KubeProxyOfIpvsHasAnInterfaceAndIsNotTakenForIptables) {
-  EXPECT_EQ(names_after(
-                {"ip link add kube-ipvs0 type bridge", "iptables-legacy -t nat -N KUBE-SERVICES"}),
+  EXPECT_EQ(names_after({"ip link add kube-ipvs0 type bridge",
+                         "iptables-legacy -w -t nat -N KUBE-SERVICES"}),
             (Names{"kube-proxy (ipvs)"}));
 }
 
@@ -159,7 +160,7 @@ TEST_F(RulesTest, AllAreFoundSideBySide) {
 // Another thread's namespace is not looked at.
 TEST_F(RulesTest, TheCallersNamespaceCounts) {
   elsewhere([&] {
-    run("iptables-legacy -t nat -N KUBE-SERVICES");
+    run("iptables-legacy -w -t nat -N KUBE-SERVICES");
     run("ip link add cilium_net type bridge");
     EXPECT_EQ(names_after({}), (Names{}));
     EXPECT_EQ(network_neighbours().size(), 2u);
@@ -168,7 +169,7 @@ TEST_F(RulesTest, TheCallersNamespaceCounts) {
 
 TEST_F(RulesTest, WithoutTheRightItSaysSo) {
   elsewhere([] {
-    run("iptables-legacy -t nat -N KUBE-SERVICES");
+    run("iptables-legacy -w -t nat -N KUBE-SERVICES");
     // Of the thread only: the effective capabilities go with the user.
     ASSERT_EQ(syscall(SYS_setresuid, 65534, 65534, 65534), 0);
     std::string why;

@@ -23,12 +23,12 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-Timing quick() {
+// Looks often. Who is to be killed for being late has a shorter time of the test's own: a busy
+// machine makes a proxy late that is well.
+Timing patient() {
   Timing timing;
   timing.look = 50ms;
-  timing.stalled = 400ms;
-  timing.start = 3s;
-  timing.drain = 500ms;
+  timing.stalled = timing.start = timing.drain = 1h;
   return timing;
 }
 
@@ -99,8 +99,8 @@ class SupervisorTest : public ::testing::Test {
   }
 
   template <class Condition>
-  bool wait(Condition condition, std::chrono::milliseconds patience = 10s) {
-    const auto until = Clock::now() + patience;
+  bool wait(Condition condition) {
+    const auto until = Clock::now() + 60s;  // a hang, not a slow machine
     while (!condition() && Clock::now() < until) {
       io.restart();
       io.run_for(5ms);
@@ -120,7 +120,7 @@ class SupervisorTest : public ::testing::Test {
   TestCgroup cgroup;
   Listener listener;
   Program program;
-  Timing timing = quick();
+  Timing timing = patient();
   bool no_gifts = false;
   std::vector<bool> ups;
   std::uint32_t told = 0;  // who serves; 0: nobody
@@ -145,14 +145,13 @@ TEST_F(SupervisorTest, ClearsTheColumnsOfNobodyWhenItStarts) {
 }
 
 TEST_F(SupervisorTest, NoticesADeathAtOnceAndStartsAnother) {
+  timing.look = 1h;  // so that it is told of it, and does not find it out
   make();
   supervisor->start();
   ASSERT_TRUE(serves(1));
   cleared.clear();
-  const auto died = Clock::now();
   ::kill(supervisor->serving()->pid(), SIGKILL);
   ASSERT_TRUE(wait([&] { return ups.size() >= 2; }));
-  EXPECT_LT(Clock::now() - died, 200ms);
   EXPECT_EQ(cleared, std::vector<std::uint32_t>{1});
   ASSERT_TRUE(serves(2));
   EXPECT_EQ(ups, (std::vector<bool>{true, false, true}));
@@ -173,18 +172,29 @@ TEST_F(SupervisorTest, LosesNoConnectionThatComesWhileNobodyAccepts) {
 }
 
 TEST_F(SupervisorTest, KillsAProxyThatStallsAfterItsTime) {
+  timing.stalled = 400ms;
   make("stall");
   supervisor->start();
-  ASSERT_TRUE(serves(1));
-  const auto stalled = Clock::now();
-  const auto pid = supervisor->serving()->pid();
-  ASSERT_TRUE(wait([&] { return ups.size() >= 2; }));
-  EXPECT_GE(Clock::now() - stalled, timing.stalled - timing.look);
-  EXPECT_LT(Clock::now() - stalled, timing.stalled + 500ms);
-  EXPECT_NE(::kill(pid, 0), 0);
+  // The next one stalls, too: where this thread itself is late, one of the next is killed in time.
+  bool in_time = false;
+  for (std::uint32_t number = 1; number <= 20 && !in_time; ++number) {
+    ASSERT_TRUE(serves(number));
+    const auto stalled = Clock::now();
+    const auto pid = supervisor->serving()->pid();
+    ASSERT_TRUE(wait([&] {
+      const auto* one = supervisor->serving();
+      return !one || one->number() != number;
+    }));
+    const auto lasted = Clock::now() - stalled;
+    EXPECT_GE(lasted, timing.stalled - timing.look);
+    EXPECT_NE(::kill(pid, 0), 0);
+    in_time = lasted < timing.stalled + 500ms;
+  }
+  EXPECT_TRUE(in_time);
 }
 
 TEST_F(SupervisorTest, IsPatientWithAProxyThatHasHeardOfItLate) {
+  timing.stalled = 400ms;
   make();
   supervisor->start();
   ASSERT_TRUE(serves(1));
@@ -211,12 +221,11 @@ TEST_F(SupervisorTest, KillsAProxyThatSaysWhatIsNoMessage) {
 
 TEST_F(SupervisorTest, StartsAProxyThatKeepsDyingLaterAndLater) {
   make("die");
+  const auto begun = Clock::now();
   supervisor->start();
-  ASSERT_TRUE(wait([&] { return supervisor->restarts() >= 2; }));
-  run_for(1s);
-  // 0, 50, 100, 200, 400 ms apart, and the time it takes to start one.
-  EXPECT_GE(supervisor->restarts(), 3u);
-  EXPECT_LE(supervisor->restarts(), 7u);
+  ASSERT_TRUE(wait([&] { return supervisor->restarts() >= 6; }));
+  // The first six deaths are 0, 50, 100, 200, 400 ms apart, and the time it takes to start one.
+  EXPECT_GE(Clock::now() - begun, 750ms);
 }
 
 TEST_F(SupervisorTest, ReloadsWithoutAMomentInWhichNobodyAnswers) {
@@ -232,7 +241,7 @@ TEST_F(SupervisorTest, ReloadsWithoutAMomentInWhichNobodyAnswers) {
     supervisor->reload("test");
     ASSERT_TRUE(serves(number));
   }
-  EXPECT_TRUE(wait([&] { return supervisor->generations().size() == 1; }));
+  EXPECT_TRUE(wait([&] { return supervisor->generations().size() == 1 && asked > 100; }));
   stop = true;
   client.join();
   EXPECT_EQ(failed, 0) << "of " << asked;
@@ -243,6 +252,7 @@ TEST_F(SupervisorTest, ReloadsWithoutAMomentInWhichNobodyAnswers) {
 }
 
 TEST_F(SupervisorTest, KillsAnOldGenerationThatDoesNotEndByItsDeadline) {
+  timing.drain = 500ms;
   make("deaf");
   supervisor->start();
   ASSERT_TRUE(serves(1));
@@ -256,7 +266,7 @@ TEST_F(SupervisorTest, KillsAnOldGenerationThatDoesNotEndByItsDeadline) {
 }
 
 TEST_F(SupervisorTest, GivesNoTwoLivingGenerationsOneColumn) {
-  timing.drain = 1500ms;
+  timing.crowded = 1h;
   make("deaf");
   supervisor->start();
   ASSERT_TRUE(serves(1));
@@ -265,14 +275,16 @@ TEST_F(SupervisorTest, GivesNoTwoLivingGenerationsOneColumn) {
     ASSERT_TRUE(serves(number));
   }
   supervisor->reload("a fifth waits until one has gone");
+  run_for(100ms);
   EXPECT_EQ(supervisor->generations().size(), 4u);
+  EXPECT_EQ(supervisor->serving()->number(), 4u);
+  ::kill(supervisor->generations().front()->pid(), SIGKILL);
   ASSERT_TRUE(serves(5));
   EXPECT_LE(supervisor->generations().size(), 4u);
   EXPECT_EQ(ups, std::vector<bool>{true});
 }
 
 TEST_F(SupervisorTest, CutsTheOldestThatDrainsWhereAReloadNeedsItsColumn) {
-  timing.drain = 1h;
   timing.crowded = 100ms;
   make("deaf");
   supervisor->start();
@@ -291,7 +303,7 @@ TEST_F(SupervisorTest, CutsTheOldestThatDrainsWhereAReloadNeedsItsColumn) {
 }
 
 TEST_F(SupervisorTest, CutsNobodyWhoEndsInTime) {
-  timing.drain = timing.crowded = 1h;
+  timing.crowded = 1h;
   make();
   supervisor->start();
   for (std::uint32_t number = 1; number <= 9; ++number) {

@@ -24,7 +24,7 @@ class TestCgroup {
   }
   ~TestCgroup() {
     std::error_code ignored;
-    for (int i = 0; i < 200 && std::filesystem::exists(path_, ignored); ++i) {
+    for (int i = 0; i < 6000 && std::filesystem::exists(path_, ignored); ++i) {
       end_below(path_);
       usleep(10000);
     }

@@ -148,10 +148,14 @@ TEST_F(Breaker, AConversationLeavesAnEndpointThatAPersonOpened) {
   inet_pton(AF_INET, kService.c_str(), &to.sin_addr);
   const auto ask = [&]() -> std::string {
     EXPECT_EQ(sendto(client.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to), 1);
-    char byte;
-    for (const auto& [address, server] : servers)
-      if (recv(server.get(), &byte, 1, 0) == 1) return address;
-    return "nobody";
+    std::string asked = "nobody";
+    eventually([&] {
+      char byte;
+      for (const auto& [address, server] : servers)
+        if (recv(server.get(), &byte, 1, 0) == 1) asked = address;
+      return asked != "nobody";
+    });
+    return asked;
   };
   const auto kept = ask();
   ASSERT_NE(kept, "nobody");

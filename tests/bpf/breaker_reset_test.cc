@@ -128,7 +128,8 @@ TEST_F(Resets, AProbesFirstByteClosesTheBreaker) {
     end_ejection(kOne);
     const auto probe = asked ? answered() : greeted();
     EXPECT_TRUE(eventually([&] { return breaker(kOne) == WEFT_BREAKER_CLOSED; })) << asked;
-    EXPECT_EQ(total().ejected, 0u);
+    // A moment after the word: an acknowledgement may close it on another CPU.
+    EXPECT_TRUE(eventually([&] { return total().ejected == 0; })) << asked;
     EXPECT_EQ(dial(kService), 0);
     base::Fd other = accept_one(listener_);
   }
@@ -156,6 +157,7 @@ TEST_F(Resets, AnAnsweredProbeIsNotHeldAgainstALaterOne) {
   end_ejection(kOne);
   auto first = answered();
   EXPECT_TRUE(eventually([&] { return breaker(kOne) == WEFT_BREAKER_CLOSED; }));
+  EXPECT_TRUE(eventually([&] { return total().ejected == 0; })) << "or nobody may be ejected";
   be_reset();
   ASSERT_EQ(breaker(kOne), WEFT_BREAKER_OPEN);
   end_ejection(kOne);
@@ -172,10 +174,10 @@ TEST_F(Breaker, AdministrativelyProhibitedIsUnreachable) {
   const struct {
     const char *endpoint, *service, *reject;
   } kFamilies[] = {{"127.0.0.1", "10.96.0.1",
-                    "iptables -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
+                    "iptables -w -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
                     "icmp-admin-prohibited"},
                    {"::1", "fd00:96::1",
-                    "ip6tables -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
+                    "ip6tables -w -A INPUT -p tcp --dport 8080 -j REJECT --reject-with "
                     "icmp6-adm-prohibited"}};
   for (const auto& family : kFamilies) {
     ASSERT_EQ(std::system(family.reject), 0) << family.reject;

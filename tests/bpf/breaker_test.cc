@@ -255,13 +255,15 @@ TEST_F(Breaker, DoesNotWaitForAProbeBeyondItsLease) {
 }
 
 TEST_F(Breaker, ForgetsAnEjectionForEveryQuietInterval) {
+  // It did not close before this machine was booted, and the fourth interval is not over soon.
+  const auto interval = std::min<std::uint64_t>(kernel::now_ms() / 4, 100'000);
   auto made = service({"127.0.0.1", "127.0.0.2"});
-  made.traffic.outlier->interval = 10s;
+  made.traffic.outlier->interval = milliseconds(interval);
   apply(made);
   const auto good = listen_on("127.0.0.1");
-  kernel::store(
-      state("127.0.0.2").breaker,
-      weft_breaker_make(WEFT_BREAKER_CLOSED, WEFT_BREAKER_REFUSED, 0, 5, kernel::now_ms() - 30500));
+  kernel::store(state("127.0.0.2").breaker,
+                weft_breaker_make(WEFT_BREAKER_CLOSED, WEFT_BREAKER_REFUSED, 0, 5,
+                                  kernel::now_ms() - 3 * interval));
   while (breaker("127.0.0.2") != WEFT_BREAKER_OPEN) dial(kService);
   EXPECT_EQ(weft_breaker_ejections(state("127.0.0.2").breaker), 3u);  // 5 - 3 + 1
 }

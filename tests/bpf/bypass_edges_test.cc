@@ -126,7 +126,7 @@ TEST_F(BypassEdges, AClientThatReadsBeforeItIsConnectedHearsTheGreeting) {
   const auto client = fresh_socket(SOCK_NONBLOCK);
   ASSERT_EQ(connect_fd(client, address_of(listener)), -1);
   fcntl(client.get(), F_SETFL, 0);
-  const timeval patience{10, 0};
+  const timeval patience{60, 0};  // its SYN may be sent a third time, after 3 s
   setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   std::string greeting;
   std::thread reader([&] { greeting = hear(client); });
@@ -195,6 +195,8 @@ TEST_F(BypassEdges, AResetIsAReset) {
   auto [client, server] = connect_here();
   talk(client, server);
   close_with_reset(server);
+  pollfd ended{client.get(), 0, 0};  // inside recv() it would be told EAGAIN first
+  EXPECT_EQ(poll(&ended, 1, 60'000), 1);
   char byte;
   EXPECT_EQ(recv(client.get(), &byte, 1, 0), -1);
   EXPECT_EQ(errno, ECONNRESET);
@@ -221,6 +223,7 @@ TEST_F(BypassEdges, SequenceNumbersThatWrapProveWhatTheyShould) {
   maps_->set_limits(8192, kernel::kBypassNodeLimit);
   const auto listener = listen_here();
   for (const std::uint32_t before : {1u, 2u, 100u, 5000u, 20'000u, 65'536u}) {
+    EXPECT_TRUE(eventually([&] { return maps_->pairs()->empty(); }));  // the last one has gone
     const auto client = fresh_socket();
     set_option(client, IPPROTO_TCP, TCP_REPAIR, 1);
     set_option(client, IPPROTO_TCP, TCP_REPAIR_QUEUE, 2);  // TCP_SEND_QUEUE

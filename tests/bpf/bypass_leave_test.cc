@@ -187,6 +187,7 @@ TEST_F(BypassLeave, AMessageOnItsWayArrivesWhenBothEndsAreAboutToLeave) {
   const auto listener = listen_here();
   int left = 0;
   for (int trial = 0; trial < 20; ++trial) {
+    EXPECT_TRUE(eventually([&] { return maps_->pairs()->empty(); }));  // the last trial's has gone
     maps_->set_mode(WEFT_BYPASS_ON);
     const auto [client, server] = connect_to(listener);
     const int room = 8 << 20;

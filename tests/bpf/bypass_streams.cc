@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::size_t kCycle = 61;  // a prime: no buffer, page or segment is a multiple of it
-constexpr int kHangMilliseconds = 20'000;
+constexpr int kHangMilliseconds = 60'000;
 
 // The bytes of a writer, over and over: from kCycle of its beginnings a message may begin.
 const std::string& pattern(unsigned writer) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -79,6 +80,13 @@ BlackHole::BlackHole(const std::string& address) : listener(listen_on(address, 0
     dial_now(address, socket, 8080);
     fillers.push_back(std::move(socket));
   }
+  // Of a listening socket this is the length of its queue.
+  EXPECT_TRUE(eventually([&] {
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    return getsockopt(listener.get(), IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+           info.tcpi_unacked > 0;
+  }));
 }
 
 int dial(const std::string& text, base::Fd* keep, std::uint16_t port) {

@@ -13,7 +13,7 @@
 
 namespace weft::tests {
 
-inline constexpr std::chrono::seconds kHangGuard{20};
+inline constexpr std::chrono::seconds kHangGuard{60};
 
 // While it lives this thread is in a network namespace of its own, whose loopback is up.
 class Namespace {

@@ -71,7 +71,7 @@ class DirectoryFixture : public testing::Test {
 
   // Whether it became so. The guard is against hanging only.
   bool until(const std::function<bool()>& condition) {
-    const auto guard = Clock::now() + std::chrono::seconds(10);
+    const auto guard = Clock::now() + std::chrono::seconds(60);
     while (!condition() && Clock::now() < guard)
       control_.run_one_for(std::chrono::milliseconds(100));
     return condition();
