@@ -29,6 +29,14 @@ int ready_in(const compile::MapState& state, const model::ServiceKey& key) {
   return ready;
 }
 
+// Whether a look saw no half of a plan. Where plan follows upon plan none is settled: then what was
+// there before one ended, and is after, is whole. `first` is the generation at the first of the
+// looks in a row that saw the same.
+bool is_whole(const kernel::Look& look, std::optional<std::uint64_t>& first) {
+  if (!first) first = look.generation;
+  return look.settled || *first != look.generation;
+}
+
 void wait(Context& context, const Wish& wish) {
   const auto timeout = base::parse_duration(wish.timeout);
   const auto key = model::ServiceKey::parse(wish.service);
@@ -40,8 +48,7 @@ void wait(Context& context, const Wish& wish) {
   const auto deadline = std::chrono::steady_clock::now() + *timeout;
   std::string last = "no weft maps are pinned under " + context.bpffs;
   std::optional<kernel::Maps> maps;
-  std::optional<std::uint64_t>
-      unsettled;  // the generation at a look that may have seen half a plan
+  std::optional<std::uint64_t> first;
   for (auto pause = 1ms;; pause = std::min<std::chrono::milliseconds>(pause * 2, 20ms)) {
     if (!maps) {
       auto opened = kernel::Maps::open(context.pins(), kernel::Access::kReadOnly);
@@ -56,19 +63,16 @@ void wait(Context& context, const Wish& wish) {
       const auto look = kernel::look_at(*maps);
       if (!look.ok()) return fail(context, std::string(look.status().message()));
       const int now = ready_in(look->state, *key);
-      const bool as_wished = now == wish.ready;
-      // Where plan follows upon plan: what was there before one ended, and is after, is no half.
-      if (as_wished && (look->settled || (unsettled && *unsettled != look->generation))) return;
-      if (!as_wished) unsettled.reset();
-      if (as_wished && !unsettled) unsettled = look->generation;
-      if (as_wished)
+      if (now == wish.ready) {
+        if (is_whole(*look, first)) return;
         last =
             "a plan is under way and does not end; if no agent runs, one died in the middle of it";
-      else if (now < 0)
-        last = "service " + wish.service + " is not in the maps";
-      else
-        last = "service " + wish.service + " has " + std::to_string(now) + " ready, not " +
-               std::to_string(wish.ready);
+      } else {
+        first.reset();
+        last = now < 0 ? "service " + wish.service + " is not in the maps"
+                       : "service " + wish.service + " has " + std::to_string(now) +
+                             " ready, not " + std::to_string(wish.ready);
+      }
     }
     if (std::chrono::steady_clock::now() + pause > deadline)
       return fail(context, "after " + wish.timeout + ": " + last +

@@ -19,6 +19,11 @@
 namespace weft::kernel {
 namespace {
 
+using compile::MapState;
+using compile::PlacedEndpoint;
+using compile::PlacedPort;
+using compile::PlacedService;
+
 // A reader beside a plan that is being written: so often, with so much between.
 constexpr int kTries = 20;
 constexpr std::chrono::milliseconds kPause{1};
@@ -30,11 +35,6 @@ std::optional<std::uint64_t> settled_generation(const Maps& maps) {
   if (load(meta.generation) != next) return std::nullopt;
   return next;
 }
-
-using compile::MapState;
-using compile::PlacedEndpoint;
-using compile::PlacedPort;
-using compile::PlacedService;
 
 template <class Map>
 absl::Status open_into(Map& map, const std::string& dir, const char* name, Access access) {

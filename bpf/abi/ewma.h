@@ -26,8 +26,7 @@ static inline __u32 weft_ewma_after(__u64 now_us, __u32 sample_us) {
 /* What one more would weigh where `under_way` are already. An endpoint that never answered is
  * tried, but not by a second before it has answered the first. Faster than the floor are all alike:
  * such differences are the scheduling of whoever measured, and they would send one more to an
- * endpoint that has a queue (scripts/bench balance: p99 against round robin's 3.1x without the
- * floor). */
+ * endpoint that has a queue (docs/benchmarks.md, balance). */
 #define WEFT_EWMA_FLOOR_US 250u
 #define WEFT_EWMA_UNKNOWN (1ull << 48)
 static inline __u64 weft_ewma_load(__u64 under_way, __u64 now_us) {
